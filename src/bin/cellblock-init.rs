@@ -1,0 +1,2 @@
+//! The init.
+fn main() { cellblock::init(); }

@@ -1,0 +1,228 @@
+//! What to run: a program, its arguments, and what it is given.
+//!
+//! Invariant: a [`Command`] is only a description. It opens nothing before it is spawned, and may be spawned many times.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::limits::{Resource, Rlimit};
+use crate::wire::{Execve, Strings};
+
+/// A program to run in a container, in the manner of `tokio::process::Command`.
+///
+/// Unless told otherwise a program has an empty environment, null streams (`/dev/null`), the container's working
+/// directory, no other descriptor, and the resource limits of the host's process.
+///
+/// ```
+/// use cellblock::Command;
+///
+/// let mut command = Command::new("python3");
+/// command.args(["-c", "print(6 * 7)"]).env("LANG", "C.UTF-8").current_dir("/tmp");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Command {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    work_dir: Option<PathBuf>,
+    rlimits: Vec<Rlimit>,
+    capture_bytes: usize,
+    pub(crate) streams: [Option<Stdio>; 3],
+    pub(crate) fds: Vec<(i32, Arc<OwnedFd>)>,
+}
+
+impl Command {
+    /// A program by its path inside the container or, without a slash, by its name: then it is looked up in the `PATH`
+    /// of the run's own environment, and without one in `/usr/local/bin:/usr/bin:/bin`.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            work_dir: None,
+            rlimits: Vec::new(),
+            capture_bytes: 1 << 20,
+            streams: [const { None }; 3],
+            fds: Vec::new(),
+        }
+    }
+
+    /// Adds an argument. The first, the program's name, is there already.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.args.push(arg.as_ref().into());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(&mut self, args: impl IntoIterator<Item = S>) -> &mut Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().into()));
+        self
+    }
+
+    /// Sets a variable of the environment. The last value of a key counts.
+    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        let key = key.as_ref();
+        self.env.retain(|(it, _)| it != key);
+        self.env.push((key.into(), value.as_ref().into()));
+        self
+    }
+
+    /// Sets variables of the environment.
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(&mut self, vars: impl IntoIterator<Item = (K, V)>) -> &mut Self {
+        for (key, value) in vars {
+            self.env(key, value);
+        }
+        self
+    }
+
+    /// Sets the directory that the program starts in; a relative one starts at the container's working directory. It is
+    /// entered with the program's rights.
+    pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
+        self.work_dir = Some(dir.as_ref().into());
+        self
+    }
+
+    /// Sets the program's standard input.
+    pub fn stdin(&mut self, stdin: impl Into<Stdio>) -> &mut Self {
+        self.streams[0] = Some(stdin.into());
+        self
+    }
+
+    /// Sets the program's standard output.
+    pub fn stdout(&mut self, stdout: impl Into<Stdio>) -> &mut Self {
+        self.streams[1] = Some(stdout.into());
+        self
+    }
+
+    /// Sets the program's standard error.
+    pub fn stderr(&mut self, stderr: impl Into<Stdio>) -> &mut Self {
+        self.streams[2] = Some(stderr.into());
+        self
+    }
+
+    /// Gives the program a copy of a descriptor under a number of its own, 3 or higher; the last for a number counts.
+    ///
+    /// The program gets all that the descriptor can do: a directory's lets it walk the host's files from there.
+    pub fn fd(&mut self, number: i32, fd: impl Into<OwnedFd>) -> &mut Self {
+        self.fds.retain(|(it, _)| *it != number);
+        self.fds.push((number, Arc::new(fd.into())));
+        self
+    }
+
+    /// Sets a resource limit of the program's first process, inherited by those that it starts; `u64::MAX` is no limit.
+    ///
+    /// A limit over the host's own hard one fails the run with `EPERM` unless the host has CAP_SYS_RESOURCE.
+    pub fn rlimit(&mut self, resource: Resource, soft: u64, hard: u64) -> &mut Self {
+        self.rlimits.retain(|limit| limit.resource != resource);
+        self.rlimits.push(Rlimit { resource, soft, hard });
+        self
+    }
+
+    /// Sets how much of each output [`Container::output`](crate::Container::output) keeps, in bytes. Default: 1 MiB.
+    ///
+    /// What comes after is read and thrown away, so the program never waits for it.
+    pub fn capture_bytes(&mut self, bytes: usize) -> &mut Self {
+        self.capture_bytes = bytes;
+        self
+    }
+
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.capture_bytes
+    }
+
+    /// The request for this command, whose attached fds will go to these numbers.
+    pub(crate) fn to_execve(&self, fds: Vec<i32>) -> Result<Execve> {
+        let mut args = Strings::default();
+        for arg in std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str)) {
+            args.push(&[without_nul(arg)?]);
+        }
+        let mut env = Strings::default();
+        for (key, value) in &self.env {
+            if key.is_empty() || key.as_bytes().contains(&b'=') {
+                return Err(Error::invalid(format!("{key:?} cannot name a variable of the environment")));
+            }
+            env.push(&[without_nul(key)?, b"=", without_nul(value)?]);
+        }
+        if let Some(dir) = &self.work_dir {
+            without_nul(dir.as_os_str())?;
+        }
+        if let Some((number, _)) = self.fds.iter().find(|(number, _)| *number < 3) {
+            return Err(Error::invalid(format!("descriptor {number} is a standard stream's or none")));
+        }
+        Ok(Execve {
+            program: self.program.clone(),
+            args,
+            env,
+            work_dir: self.work_dir.clone(),
+            fds,
+            rlimits: self.rlimits.clone(),
+        })
+    }
+}
+
+fn without_nul(string: &OsStr) -> Result<&[u8]> {
+    let bytes = string.as_bytes();
+    if bytes.contains(&0) {
+        return Err(Error::invalid(format!("{string:?} contains a NUL byte")));
+    }
+    Ok(bytes)
+}
+
+/// Where a standard stream of a program comes from or goes to.
+#[derive(Clone)]
+pub struct Stdio(pub(crate) Stream);
+
+#[derive(Clone)]
+pub(crate) enum Stream {
+    Null,
+    Piped,
+    Inherit,
+    Fd(Arc<OwnedFd>),
+    Bytes(Arc<[u8]>),
+}
+
+impl Stdio {
+    /// `/dev/null`, as opened on the host.
+    pub fn null() -> Self {
+        Self(Stream::Null)
+    }
+
+    /// A new pipe, whose other end the [`Process`](crate::Process) has.
+    pub fn piped() -> Self {
+        Self(Stream::Piped)
+    }
+
+    /// A copy of the host's own stream.
+    pub fn inherit() -> Self {
+        Self(Stream::Inherit)
+    }
+
+    /// These bytes, for a standard input: in a sealed file in memory, so that no task has to write them.
+    pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(Stream::Bytes(bytes.into().into()))
+    }
+}
+
+/// A copy of this descriptor. Each run of the command shares its offset.
+impl<T: Into<OwnedFd>> From<T> for Stdio {
+    fn from(fd: T) -> Self {
+        Self(Stream::Fd(Arc::new(fd.into())))
+    }
+}
+
+impl fmt::Debug for Stdio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Stream::Null => f.write_str("Null"),
+            Stream::Piped => f.write_str("Piped"),
+            Stream::Inherit => f.write_str("Inherit"),
+            Stream::Fd(fd) => write!(f, "Fd({fd:?})"),
+            Stream::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The actor: one task that owns one container's socket.
+//!
+//! Invariant: every promise is answered. A message is either in the queue, sent and pending, or answered; when the actor
+//! ends, for whatever reason, the reason is recorded before the promises that are left are dropped, and whoever waits on
+//! one looks it up there.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::pending;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::error::{Error, ErrorKind, Failure, Result, Step};
+use crate::report::Report;
+use crate::sys::reactor::Async;
+use crate::wire::{self, Datagram, Decoder, Execve, Message as Frame, OpenFile, Reply, Request};
+
+use super::Shared;
+use super::builder::Builder;
+use super::launch::{Init, Launched, launch, receive};
+
+type Answer<T> = oneshot::Sender<Result<T>>;
+
+/// What a handle asks of the actor.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A request whose answer is done, or a failure of this kind.
+    Call(ErrorKind, Request, Answer<()>),
+    Open(Vec<OpenFile>, Answer<Vec<Result<OwnedFd>>>),
+    Reset(Answer<()>),
+    Run(QueuedRun),
+}
+
+#[derive(Debug)]
+pub(super) struct QueuedRun {
+    pub(super) execve: Execve,
+    pub(super) fds: Vec<Arc<OwnedFd>>,
+    /// Told when the run's turn has come.
+    pub(super) turn: Option<oneshot::Sender<()>>,
+    pub(super) outcome: Answer<Report>,
+    /// Resolves, in whichever way, when the run is to be killed.
+    pub(super) killed: oneshot::Receiver<()>,
+}
+
+/// What takes its turn: runs and resets, one at a time.
+enum Turn {
+    Reset(Answer<()>),
+    Run(QueuedRun),
+}
+
+/// Who waits for the reply to a request.
+enum Pending {
+    Done(ErrorKind, Answer<()>),
+    Opened(usize, Answer<Vec<Result<OwnedFd>>>),
+    Reset(Answer<()>),
+    Run(Answer<Report>),
+}
+
+/// The run in the container, for as long as it may be killed.
+struct Current {
+    id: u64,
+    killed: oneshot::Receiver<()>,
+}
+
+pub(super) struct Actor {
+    messages: mpsc::Receiver<Message>,
+    shared: Arc<Shared>,
+    socket: Async,
+    decoder: Decoder,
+    outbox: VecDeque<Datagram>,
+    queue: VecDeque<Turn>,
+    /// The id of the run or reset whose turn it is.
+    turn: Option<u64>,
+    current: Option<Current>,
+    pending: HashMap<u64, Pending>,
+    last_id: u64,
+    /// Since when the init has said nothing, where it owes an answer.
+    silent_since: Instant,
+    patience: Duration,
+}
+
+impl Actor {
+    /// The task of a container, from its start to its end.
+    pub(super) async fn build_and_serve(
+        builder: Builder,
+        messages: mpsc::Receiver<Message>,
+        shared: Arc<Shared>,
+        ready: oneshot::Sender<Result<()>>,
+    ) {
+        let record = RecordDeath(Arc::clone(&shared));
+        let Launched { socket, decoder, init } = match launch(&builder).await {
+            Ok(launched) => launched,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let mut actor = Self {
+            messages,
+            shared,
+            socket,
+            decoder,
+            outbox: VecDeque::new(),
+            queue: VecDeque::new(),
+            turn: None,
+            current: None,
+            pending: HashMap::new(),
+            last_id: 0,
+            silent_since: Instant::now(),
+            patience: builder.reply_timeout,
+        };
+        // Where nobody waits for it any more there is no handle either, and it ends at once.
+        let reason = match ready.send(Ok(())) {
+            Ok(()) => actor.serve().await,
+            Err(_) => destroyed(),
+        };
+        record.set(bury(init, reason).await);
+        // Only now the promises that are left: their owners look for the reason.
+        drop(actor);
+    }
+
+    /// Serves until the container is to end, and says why.
+    async fn serve(&mut self) -> Error {
+        loop {
+            let owes = self.owes();
+            let killed = async {
+                match &mut self.current {
+                    Some(current) => drop((&mut current.killed).await),
+                    None => pending().await,
+                }
+            };
+            let silence = async {
+                match owes {
+                    true => sleep_until(self.silent_since + self.patience).await,
+                    false => pending().await,
+                }
+            };
+            let step = tokio::select! {
+                biased;
+                () = self.shared.end.cancelled() => return destroyed(),
+                frame = receive(&self.socket, &mut self.decoder) => match frame {
+                    Ok(Some(frame)) => self.receive(frame),
+                    Ok(None) => Err(Error::lost("the init ended")),
+                    Err(broken) => Err(Error::lost(format!("the init sent {broken}"))),
+                },
+                sent = flush(&self.socket, &mut self.outbox), if !self.outbox.is_empty() => self.sent(sent),
+                () = killed => self.kill(),
+                () = silence => Err(Error::lost(format!("the init owed an answer for {:?}", self.patience))),
+                message = self.messages.recv(), if self.outbox.is_empty() => match message {
+                    Some(message) => self.take(message),
+                    None => return destroyed(),
+                },
+            };
+            if let Err(reason) = step.and_then(|()| self.next_turn()) {
+                return reason;
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::Call(kind, request, answer) => {
+                self.request(&request, Vec::new(), Pending::Done(kind, answer)).map(drop)
+            }
+            Message::Open(files, answer) => {
+                let count = files.len();
+                self.request(&Request::Open(files), Vec::new(), Pending::Opened(count, answer)).map(drop)
+            }
+            Message::Reset(answer) => {
+                self.queue.push_back(Turn::Reset(answer));
+                Ok(())
+            }
+            Message::Run(run) => {
+                self.queue.push_back(Turn::Run(run));
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts the next run or reset, if it is time. One whose caller has gone never starts.
+    fn next_turn(&mut self) -> Result<()> {
+        while self.turn.is_none() {
+            self.turn = match self.queue.pop_front() {
+                None => return Ok(()),
+                Some(Turn::Reset(answer)) if answer.is_closed() => None,
+                Some(Turn::Reset(answer)) => self.request(&Request::Reset, Vec::new(), Pending::Reset(answer))?,
+                Some(Turn::Run(run)) if run.outcome.is_closed() => None,
+                Some(Turn::Run(QueuedRun { execve, fds, turn, outcome, killed })) => {
+                    let id = self.request(&Request::Execve(execve), fds, Pending::Run(outcome))?;
+                    if let Some(id) = id {
+                        self.current = Some(Current { id, killed });
+                        // Whoever asked may have gone; then `killed` knows.
+                        turn.map(|turn| turn.send(()));
+                    }
+                    id
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Sends a request and notes who waits for its reply. `None` where it cannot be sent, which the caller is told.
+    fn request(&mut self, request: &Request, fds: Vec<Arc<OwnedFd>>, pending: Pending) -> Result<Option<u64>> {
+        self.last_id += 1;
+        let id = self.last_id;
+        let datagrams = match wire::encode(id, request, fds) {
+            Ok(datagrams) => datagrams,
+            Err(error) => {
+                pending.refuse(Error::io(ErrorKind::Host, Step::Send, error));
+                return Ok(None);
+            }
+        };
+        self.note_debt();
+        self.pending.insert(id, pending);
+        self.outbox.extend(datagrams);
+        let sent = flush_now(&self.socket, &mut self.outbox);
+        self.sent(sent)?;
+        Ok(self.pending.contains_key(&id).then_some(id))
+    }
+
+    /// Looks at how sending went. A message that the kernel refuses as a whole is its caller's failure; one that has
+    /// begun is the container's.
+    fn sent(&mut self, result: io::Result<()>) -> Result<()> {
+        let Err(error) = result else { return Ok(()) };
+        let refused = self.outbox.front().and_then(|datagram| datagram.begins);
+        let is_closed = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
+        match refused.and_then(|id| self.pending.remove(&id)) {
+            Some(pending) if !is_closed => {
+                pending.refuse(Error::io(ErrorKind::Host, Step::Send, error));
+                self.outbox.pop_front();
+                while self.outbox.front().is_some_and(|datagram| datagram.begins.is_none()) {
+                    self.outbox.pop_front();
+                }
+                Ok(())
+            }
+            _ => Err(Error::lost(format!("the init cannot be sent to: {error}"))),
+        }
+    }
+
+    /// Ends the run that is going on; from now on its report is owed.
+    fn kill(&mut self) -> Result<()> {
+        self.note_debt();
+        let Some(Current { id, .. }) = self.current.take() else { return Ok(()) };
+        let datagrams = wire::encode(0, &Request::Kill(id), Vec::new());
+        self.outbox.extend(datagrams.map_err(|error| Error::io(ErrorKind::Host, Step::Send, error))?);
+        let sent = flush_now(&self.socket, &mut self.outbox);
+        self.sent(sent)
+    }
+
+    /// Gives a reply to whoever waits for it. One that nobody can be waiting for is the container's end.
+    fn receive(&mut self, Frame { id, body, fds }: Frame<Reply>) -> Result<()> {
+        let Some(pending) = self.pending.remove(&id) else {
+            return Err(Error::lost(format!("the init answered what nobody had asked: {body:?}")));
+        };
+        self.silent_since = Instant::now();
+        if !fds.is_empty() && !matches!(body, Reply::Opened(_)) {
+            return Err(Error::lost("the init sent descriptors that nobody had asked for"));
+        }
+        // An answer that nobody takes is dropped, and closes what it holds.
+        match (pending, body) {
+            (Pending::Done(_, answer) | Pending::Reset(answer), Reply::Done) => drop(answer.send(Ok(()))),
+            (Pending::Run(answer), Reply::Ended(report)) => drop(answer.send(Ok(report))),
+            (Pending::Opened(count, answer), Reply::Opened(results)) => {
+                let missing = results.iter().filter(|result| result.is_none()).count();
+                if results.len() != count || missing != fds.len() {
+                    return Err(Error::lost("the init's results do not fit its descriptors"));
+                }
+                drop(answer.send(Ok(with_fds(results, fds))));
+            }
+            (Pending::Run(answer), Reply::Failed(failure)) => {
+                drop(answer.send(Err(Error::failure(ErrorKind::Exec, failure))));
+            }
+            (Pending::Done(kind, answer), Reply::Failed(failure)) => {
+                drop(answer.send(Err(Error::failure(kind, failure))));
+            }
+            (Pending::Reset(answer), Reply::Failed(failure)) => {
+                drop(answer.send(Err(Error::failure(ErrorKind::File, failure))));
+            }
+            (_, body) => return Err(Error::lost(format!("the init answered something else: {body:?}"))),
+        }
+        if self.turn == Some(id) {
+            self.turn = None;
+            self.current = None;
+        }
+        Ok(())
+    }
+
+    /// Whether the init should be saying something: a run owes its report only since its kill.
+    fn owes(&self) -> bool {
+        self.pending.len() > usize::from(self.current.is_some())
+    }
+
+    /// Before a new debt: the clock of an older one goes on.
+    fn note_debt(&mut self) {
+        if !self.owes() {
+            self.silent_since = Instant::now();
+        }
+    }
+}
+
+impl Pending {
+    fn refuse(self, error: Error) {
+        // A caller that has gone does not mind.
+        match self {
+            Self::Done(_, answer) | Self::Reset(answer) => drop(answer.send(Err(error))),
+            Self::Opened(_, answer) => drop(answer.send(Err(error))),
+            Self::Run(answer) => drop(answer.send(Err(error))),
+        }
+    }
+}
+
+/// Each result with its descriptor.
+fn with_fds(results: Vec<Option<Failure>>, fds: Vec<OwnedFd>) -> Vec<Result<OwnedFd>> {
+    let mut fds = fds.into_iter();
+    let result = |failure: Option<Failure>| match failure {
+        Some(failure) => Err(Error::failure(ErrorKind::File, failure)),
+        None => fds.next().ok_or_else(|| Error::lost("fewer descriptors than results")),
+    };
+    results.into_iter().map(result).collect()
+}
+
+/// Sends what waits, until the socket is full.
+fn flush_now(socket: &Async, outbox: &mut VecDeque<Datagram>) -> io::Result<()> {
+    while let Some(datagram) = outbox.front() {
+        match datagram.send(socket, false) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            other => other?,
+        }
+        outbox.pop_front();
+    }
+    Ok(())
+}
+
+/// Sends all that waits. Dropping the future loses nothing.
+async fn flush(socket: &Async, outbox: &mut VecDeque<Datagram>) -> io::Result<()> {
+    while let Some(datagram) = outbox.front() {
+        socket.io(Interest::WRITABLE, |fd| datagram.send(fd, false)).await?;
+        outbox.pop_front();
+    }
+    Ok(())
+}
+
+fn destroyed() -> Error {
+    Error::new(ErrorKind::Destroyed, Step::Serve)
+}
+
+/// Sees the init to its end, and adds what it had said to a reason that is not the caller's own.
+async fn bury(init: Init, reason: Error) -> Error {
+    match init.end().await {
+        Ok(Some(words)) if reason.kind() == ErrorKind::Lost => {
+            let detail = reason.to_string();
+            Error::lost(format!("{detail}; it had said: {words}"))
+        }
+        Ok(_) => reason,
+        Err(error) => Error::io(ErrorKind::Lost, Step::Wait, error),
+    }
+}
+
+/// Records why the container ended, also where the actor is dropped with its runtime or panics.
+struct RecordDeath(Arc<Shared>);
+
+impl RecordDeath {
+    fn set(&self, reason: Error) {
+        // The first reason counts.
+        drop(self.0.death.set(reason));
+    }
+}
+
+impl Drop for RecordDeath {
+    fn drop(&mut self) {
+        self.set(Error::lost("its runtime ended, or its task panicked"));
+    }
+}

@@ -1,0 +1,156 @@
+//! What a container is made of.
+//!
+//! Invariant: a [`Builder`] is only a description; [`Builder::build`] may be called many times, and makes a container
+//! each time.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::mount::{Mount, Tmpfs};
+
+use super::actor::Actor;
+use super::{Container, Shared};
+
+/// Describes a container; from [`Container::builder`].
+///
+/// ```no_run
+/// # async fn example() -> cellblock::Result<()> {
+/// use cellblock::{Container, Mount};
+///
+/// let container = Container::builder()
+///     .mount(Mount::bind("/srv/problems", "/problems"))
+///     .host_name("judge")
+///     .build()
+///     .await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Builder {
+    pub(super) init_exe: PathBuf,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) id_range: Option<Range<u32>>,
+    pub(super) host_name: String,
+    pub(super) domain_name: String,
+    pub(super) work_dir: PathBuf,
+    pub(super) start_timeout: Duration,
+    pub(super) reply_timeout: Duration,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            init_exe: "/proc/self/exe".into(),
+            mounts: Mount::defaults(Tmpfs::default()),
+            id_range: None,
+            host_name: "cellblock".into(),
+            domain_name: "cellblock".into(),
+            work_dir: "/w".into(),
+            start_timeout: Duration::from_secs(10),
+            reply_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Builder {
+    /// Sets the executable that becomes the init: one whose `main` calls [`init()`](crate::init()) before anything else.
+    /// Default: the host's own.
+    ///
+    /// It is read once for the whole process, at the first build that names it, and needs nothing of its directory or
+    /// environment afterwards. Cargo does not build the binaries of a dependency: a service that wants the small
+    /// `cellblock-init` installs it (`cargo install cellblock`) or has a binary of its own with that one line.
+    pub fn init_exe(mut self, path: impl Into<PathBuf>) -> Self {
+        self.init_exe = path.into();
+        self
+    }
+
+    /// Adds a mount, after those that are there already. Default: [`Mount::defaults`].
+    pub fn mount(mut self, mount: Mount) -> Self {
+        self.mounts.push(mount);
+        self
+    }
+
+    /// Sets all the mounts, in the order in which they are made.
+    pub fn mounts(mut self, mounts: impl IntoIterator<Item = Mount>) -> Self {
+        self.mounts = mounts.into_iter().collect();
+        self
+    }
+
+    /// Sets the host ids, of users and of groups, that containers take theirs from: two each, never shared by two that
+    /// live at once in this network namespace. Default: 1 900 000 000 to 1 900 131 071.
+    ///
+    /// Needs CAP_SETUID and CAP_SETGID. Without them, and without a range, a container runs under the host process's own
+    /// user and group id, and the program shares that with its init.
+    pub fn id_range(mut self, range: Range<u32>) -> Self {
+        self.id_range = Some(range);
+        self
+    }
+
+    /// Sets the host name that programs see. Default: `cellblock`.
+    pub fn host_name(mut self, name: impl Into<String>) -> Self {
+        self.host_name = name.into();
+        self
+    }
+
+    /// Sets the domain name that programs see. Default: `cellblock`.
+    pub fn domain_name(mut self, name: impl Into<String>) -> Self {
+        self.domain_name = name.into();
+        self
+    }
+
+    /// Sets where programs start and relative paths begin; it is made for the program where it is missing. Default: `/w`.
+    pub fn work_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.work_dir = dir.into();
+        self
+    }
+
+    /// Sets how long a build may take. Default: 10 s.
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = timeout;
+        self
+    }
+
+    /// Sets how long the init may owe an answer and say nothing before the container is given up and destroyed.
+    /// A run owes its report only once it is killed. Default: 10 s.
+    pub fn reply_timeout(mut self, timeout: Duration) -> Self {
+        self.reply_timeout = timeout;
+        self
+    }
+
+    /// Builds a container.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] in a process that was itself started to be an init: its `main` did not call
+    /// [`init()`](crate::init()). [`ErrorKind::Build`] with the step, path and errno of what failed;
+    /// [`ErrorKind::Host`] where the host is out of descriptors, memory or ids.
+    ///
+    /// # Cancel safety
+    /// Dropping the future destroys what was built so far, in the background.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, and in one whose IO or time driver is off.
+    pub async fn build(&self) -> Result<Container> {
+        if crate::init_is_asked_for() {
+            return Err(Error::invalid(
+                "this process was started to be a container's init, but its main has not called cellblock::init(): \
+                 call it before anything else",
+            ));
+        }
+        if !self.work_dir.is_absolute() || self.mounts.iter().any(|mount| !mount.target().is_absolute()) {
+            return Err(Error::invalid("the working directory and the targets of mounts must be absolute"));
+        }
+        let shared = Arc::new(Shared::default());
+        // Room for a burst; beyond it callers wait.
+        let (mailbox, messages) = mpsc::channel(64);
+        let (ready, built) = oneshot::channel();
+        tokio::spawn(Actor::build_and_serve(self.clone(), messages, Arc::clone(&shared), ready));
+        match built.await {
+            Ok(result) => result.map(|()| Container { mailbox, shared }),
+            Err(_) => Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")),
+        }
+    }
+}

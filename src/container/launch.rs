@@ -1,0 +1,390 @@
+//! From a builder to a serving init.
+//!
+//! Invariant: whatever has been started is killed and reaped when its value here is dropped, at every point of a build
+//! and whoever drops it.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use tokio::io::Interest;
+
+use crate::error::{Error, ErrorKind, Failure, Result, Step};
+use crate::mount::{Kind, Mount};
+use crate::sys::process::Pidfd;
+use crate::sys::reactor::Async;
+use crate::sys::{clone, memory, mount, socket};
+use crate::wire::{self, Attach, Broken, Configure, Decoder, INIT_ARGUMENT, Message, Peer, Reply, Request};
+
+use super::builder::Builder;
+use super::ids::Mapping;
+
+/// An init that serves.
+#[derive(Debug)]
+pub(super) struct Launched {
+    pub(super) socket: Async,
+    pub(super) decoder: Decoder,
+    pub(super) init: Init,
+}
+
+/// Pid 1 of a container, as its parent sees it.
+#[derive(Debug)]
+pub(super) struct Init {
+    pidfd: Option<Pidfd>,
+    stderr: File,
+}
+
+/// Starts an init and has it make its root file system.
+pub(super) async fn launch(builder: &Builder) -> Result<Launched> {
+    let mut starting = Starting::new(builder)?;
+    let launched = tokio::time::timeout(builder.start_timeout, starting.configure(builder)).await;
+    match launched.unwrap_or_else(|_| Err(starting.silent(builder))) {
+        Ok(pid_1) => starting.finish(pid_1).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// A container between its first stage's start and its first answer.
+struct Starting {
+    stage_one: clone::Spawned,
+    stderr: File,
+    decoder: Decoder,
+    /// Always there, but for the drop.
+    socket: Option<Async>,
+    /// What was reached so far, for the message where nothing more comes.
+    hello: bool,
+}
+
+impl Starting {
+    fn new(builder: &Builder) -> Result<Self> {
+        let image = init_image(&builder.init_exe)
+            .map_err(|error| Error::io(ErrorKind::Build, Step::ReadInitExecutable, error).at(&builder.init_exe))?;
+        let start = || -> io::Result<_> {
+            let (host, init) = socket::pair()?;
+            let socket = Async::new(host, Interest::READABLE | Interest::WRITABLE)?;
+            let (stderr, init_stderr) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+            let null = File::open("/dev/null")?;
+            let name = CString::new(INIT_ARGUMENT)?;
+            let stage_one = clone::spawn(
+                image.as_fd(),
+                &[c"cellblock-init", &name],
+                [init.as_fd(), null.as_fd(), init_stderr.as_fd()],
+            )?;
+            Ok((stage_one, socket, stderr))
+        };
+        let (stage_one, socket, stderr) = start().map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
+        let decoder = Decoder::new(Peer::Init);
+        Ok(Self { stage_one, stderr: stderr.into(), decoder, socket: Some(socket), hello: false })
+    }
+
+    /// Leads the init through its states, up to its answer to the configuration.
+    async fn configure(&mut self, builder: &Builder) -> Result<Pidfd> {
+        match self.expect(Step::Hello).await?.body {
+            Reply::Hello(wire::VERSION) => self.hello = true,
+            Reply::Hello(version) => {
+                let detail = format!("it speaks version {version}, this library {}", wire::VERSION);
+                return Err(Error::new(ErrorKind::Build, Step::Hello).detail(detail).at(&builder.init_exe));
+            }
+            other => return Err(unexpected(&other)),
+        }
+        let mapping = Mapping::choose(builder.id_range.as_ref())
+            .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
+        mapping.write(self.stage_one.pid).map_err(|error| {
+            Error::io(ErrorKind::Build, Step::MapIds, error).hinted(map_hint(&mapping))
+        })?;
+        self.send(&Request::Start, Vec::new()).await?;
+        // Sent ahead: pid 1 reads it as soon as it is there.
+        let (configure, fds) = configuration(builder, mapping)?;
+        self.send(&Request::Configure(configure), fds).await?;
+
+        let mut started = self.expect(Step::ForkPid1).await?;
+        let (Reply::Started, Some(pidfd)) = (&started.body, started.fds.pop()) else {
+            return Err(unexpected(&started.body));
+        };
+        let pid_1 = Pidfd::new(pidfd);
+        let answer = self.expect(Step::Serve).await;
+        match answer.map(|message| message.body) {
+            Ok(Reply::Done) => Ok(pid_1),
+            other => {
+                pid_1.end_in_background();
+                Err(match other {
+                    Ok(reply) => unexpected(&reply),
+                    Err(error) => error,
+                })
+            }
+        }
+    }
+
+    /// Reaps stage one, which ends by itself once it has made pid 1.
+    async fn finish(mut self, pid_1: Pidfd) -> Result<Launched> {
+        let stderr = self.stderr.try_clone();
+        let init = Init {
+            pidfd: Some(pid_1),
+            stderr: stderr.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?,
+        };
+        ended(&self.stage_one.pidfd).await.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
+        let socket = self.socket.take().expect("taken here and by the drop only");
+        let decoder = std::mem::replace(&mut self.decoder, Decoder::new(Peer::Init));
+        Ok(Launched { socket, decoder, init })
+    }
+
+    async fn send(&mut self, request: &Request, fds: Vec<Arc<OwnedFd>>) -> Result<()> {
+        let socket = self.socket.as_ref().expect("taken at the end only");
+        let failure = |error: io::Error| Error::io(kind(&error), Step::Send, error);
+        for datagram in wire::encode(0, request, fds).map_err(failure)? {
+            socket.io(Interest::WRITABLE, |fd| datagram.send(fd, false)).await.map_err(failure)?;
+        }
+        Ok(())
+    }
+
+    /// The next reply, unless it is a failure.
+    async fn expect(&mut self, step: Step) -> Result<Message<Reply>> {
+        let socket = self.socket.as_ref().expect("taken at the end only");
+        match receive(socket, &mut self.decoder).await {
+            Ok(Some(Message { body: Reply::Failed(failure), .. })) => {
+                let hint = failure_hint(&failure);
+                Err(Error::failure(ErrorKind::Build, failure).hinted(hint))
+            }
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => Err(self.closed(step)),
+            Err(broken) => Err(Error::new(ErrorKind::Build, Step::Receive).detail(broken.to_string())),
+        }
+    }
+
+    fn closed(&mut self, step: Step) -> Error {
+        let error = Error::new(ErrorKind::Build, step).detail(match last_words(&mut self.stderr) {
+            Some(words) => format!("the init ended, having said: {words}"),
+            None => "the init ended without a word".to_owned(),
+        });
+        error.hinted((!self.hello).then(|| NEVER_CALLED.to_owned()))
+    }
+
+    fn silent(&self, builder: &Builder) -> Error {
+        let step = if self.hello { Step::Serve } else { Step::Hello };
+        let error = Error::new(ErrorKind::Build, step).detail(format!("nothing within {:?}", builder.start_timeout));
+        error.hinted((!self.hello).then(|| NEVER_CALLED.to_owned()))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let Some(socket) = self.socket.take() else { return };
+        let Ok(socket) = socket.as_fd().try_clone_to_owned() else { return };
+        let stage_one = self.stage_one.pidfd.as_fd().try_clone_to_owned();
+        in_background(move || {
+            let stage_one = Pidfd::new(stage_one?);
+            stage_one.kill()?;
+            stage_one.reap()?;
+            // Stage one may have made pid 1 and nobody knows it yet: what it says first has its pidfd. Where there is no
+            // pid 1, its end of the socket is closed everywhere.
+            let mut decoder = Decoder::new(Peer::Init);
+            while let Ok(Some(Message { mut fds, .. })) = decoder.receive::<Reply>(&socket, true) {
+                if let Some(pidfd) = fds.pop() {
+                    let pid_1 = Pidfd::new(pidfd);
+                    pid_1.kill()?;
+                    pid_1.reap()?;
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
+impl Init {
+    /// Kills the init, and with it everything in its pid namespace, and waits until it is reaped. Gives what it had said.
+    pub(super) async fn end(mut self) -> io::Result<Option<String>> {
+        if let Some(pidfd) = &self.pidfd {
+            pidfd.kill()?;
+            ended(pidfd).await?;
+            self.pidfd = None;
+        }
+        Ok(last_words(&mut self.stderr))
+    }
+}
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        if let Some(pidfd) = self.pidfd.take() {
+            pidfd.end_in_background();
+        }
+    }
+}
+
+impl Pidfd {
+    fn end_in_background(self) {
+        in_background(move || {
+            self.kill()?;
+            self.reap()
+        });
+    }
+}
+
+/// Waits until a process has ended, and reaps it. Dropping the future loses nothing.
+async fn ended(process: &Pidfd) -> io::Result<()> {
+    if process.try_reap()? {
+        return Ok(());
+    }
+    let end = Async::new(process.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
+    let reap = |_: std::os::fd::BorrowedFd<'_>| {
+        if process.try_reap()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    };
+    end.io(Interest::READABLE, reap).await
+}
+
+/// Does what must be done after its owner has gone, where there may be no runtime any more.
+fn in_background(work: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    let work = Arc::new(Mutex::new(Some(work)));
+    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let theirs = Arc::clone(&work);
+    let thread = std::thread::Builder::new().name("cellblock-reaper".into()).stack_size(256 << 10);
+    let spawned = thread.spawn(move || take(&theirs).map(|work| work()));
+    if spawned.is_err()
+        && let Some(work) = take(&work)
+        && let Err(error) = work()
+    {
+        // Nobody is left to be told. The socket is closed, so the init ends; what may remain is a zombie.
+        eprintln!("cellblock: a container could not be reaped: {error}");
+    }
+}
+
+/// The next message from an init. Dropping the future loses nothing.
+pub(super) async fn receive(socket: &Async, decoder: &mut Decoder) -> Result<Option<Message<Reply>>, Broken> {
+    let attempt = |fd: std::os::fd::BorrowedFd<'_>| match decoder.receive(fd, false) {
+        Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+        other => Ok(other),
+    };
+    socket.io(Interest::READABLE, attempt).await?
+}
+
+/// The end of what an init has said on stderr. Whatever it says is shown without control characters.
+fn last_words(stderr: &mut File) -> Option<String> {
+    const KEPT: usize = 2000;
+    let mut said = Vec::new();
+    // The pipe does not block, and holds 64 KiB at most.
+    match stderr.take(64 << 10).read_to_end(&mut said) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Some(format!("({error})")),
+    }
+    let said = String::from_utf8_lossy(&said[said.len().saturating_sub(KEPT)..]).into_owned();
+    let said: String = said.trim().chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
+    (!said.is_empty()).then_some(said)
+}
+
+/// The sealed copy of an executable, made once for the whole process.
+fn init_image(path: &Path) -> io::Result<Arc<OwnedFd>> {
+    static IMAGES: Mutex<Option<HashMap<PathBuf, Arc<OwnedFd>>>> = Mutex::new(None);
+    let mut images = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let images = images.get_or_insert_default();
+    if let Some(image) = images.get(path) {
+        return Ok(Arc::clone(image));
+    }
+    let image = Arc::new(memory::executable(path)?);
+    images.insert(path.to_owned(), Arc::clone(&image));
+    Ok(image)
+}
+
+fn configuration(builder: &Builder, mapping: Mapping) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
+    let mut fds = Vec::new();
+    let mut mounts = Vec::new();
+    for mount in &builder.mounts {
+        if let Some((attach, tree)) = resolve(mount)? {
+            mounts.push(attach);
+            fds.extend(tree.map(Arc::new));
+        }
+    }
+    let program = mapping.program();
+    fds.extend(mapping.into_reservation().map(Arc::new));
+    let configure = Configure {
+        mounts,
+        program,
+        host_name: builder.host_name.clone(),
+        domain_name: builder.domain_name.clone(),
+        work_dir: builder.work_dir.clone(),
+    };
+    Ok((configure, fds))
+}
+
+/// Finds a bind mount's source with the host's rights. `None` where it is missing and may be.
+fn resolve(mount: &Mount) -> Result<Option<(Attach, Option<OwnedFd>)>> {
+    let mut mount = mount.clone();
+    let Kind::Bind { source, .. } = &mut mount.kind else {
+        return Ok(Some((Attach { mount, tree: false }, None)));
+    };
+    let failure = |source: &Path, error| Error::io(ErrorKind::Build, Step::OpenBindSource, error).at(source);
+    *source = std::path::absolute(&source).map_err(|error| failure(source, error))?;
+    let tree = match mount::copy_tree(source) {
+        Ok(tree) => Some(tree),
+        // A user without rights over the mount namespace: the init, which has the same rights over files, has them there.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            match source.metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && mount.skip_missing => return Ok(None),
+                found => found.map_err(|error| failure(source, error))?,
+            };
+            None
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mount.skip_missing => return Ok(None),
+        Err(error) => return Err(failure(source, error)),
+    };
+    Ok(Some((Attach { mount, tree: tree.is_some() }, tree)))
+}
+
+fn kind(error: &io::Error) -> ErrorKind {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::ENOBUFS) => ErrorKind::Host,
+        _ => ErrorKind::Build,
+    }
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    Error::new(ErrorKind::Build, Step::Receive).detail(format!("a reply out of place: {reply:?}"))
+}
+
+const NEVER_CALLED: &str = "is it an executable whose main calls cellblock::init() before anything else?";
+
+fn map_hint(mapping: &Mapping) -> Option<String> {
+    let hint = match mapping {
+        Mapping::Own { .. } => {
+            "this process may not map these ids: in a user namespace of its own, give a range that is mapped there \
+             (Builder::id_range)"
+        }
+        Mapping::Shared => "the kernel lets a process map only its own user and group id without CAP_SETUID",
+    };
+    Some(hint.to_owned())
+}
+
+/// What to do about a step that the machine's settings refuse.
+fn failure_hint(failure: &Failure) -> Option<String> {
+    let is = |file: &str, value| std::fs::read_to_string(file).is_ok_and(|setting| setting.trim() == value);
+    let refused = |by: &str| Some(format!("user namespaces are refused: {by}"));
+    match (failure.step, failure.errno) {
+        (Step::Unshare, _) if is("/proc/sys/user/max_user_namespaces", "0") => {
+            refused("sysctl user.max_user_namespaces is 0")
+        }
+        (Step::Unshare, libc::EPERM) if is("/proc/sys/kernel/unprivileged_userns_clone", "0") => {
+            refused("sysctl kernel.unprivileged_userns_clone is 0")
+        }
+        (Step::Unshare, libc::EPERM) => {
+            refused("a container engine's seccomp filter does that, and so does a chroot")
+        }
+        (Step::Unshare, libc::EINVAL) => Some("call cellblock::init() before any thread is started".to_owned()),
+        (Step::Unshare, libc::ENOSPC | libc::EUSERS) => {
+            refused("there are too many, or they are nested too deep (sysctl user.max_*_namespaces)")
+        }
+        (_, libc::EPERM | libc::EACCES) if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") => {
+            refused("AppArmor restricts them (sysctl kernel.apparmor_restrict_unprivileged_userns)")
+        }
+        (Step::Mount, libc::EPERM) => Some(
+            "the kernel mounts a new proc only where a whole one is visible: a container engine masks parts of it"
+                .to_owned(),
+        ),
+        (_, libc::ENOSYS) => Some("Linux 5.12 or later is needed".to_owned()),
+        _ => None,
+    }
+}

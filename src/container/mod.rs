@@ -1,0 +1,280 @@
+//! A container as its users see it: a cheap handle, and futures.
+//!
+//! Invariant: a handle holds no state of its own. It sends to the actor and waits; when the actor is gone it gives the
+//! reason that the actor recorded.
+
+mod actor;
+mod builder;
+mod ids;
+mod launch;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{SetOnce, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::command::{Command, Stream};
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::process::{Output, Process, ProgramFds, Run, open_streams};
+use crate::report::Report;
+use crate::wire::{MAX_FDS, MAX_INLINE, OpenFile, Request};
+
+use actor::{Message, QueuedRun};
+pub use builder::Builder;
+
+/// A pre-forked container: namespaces, a root file system and their init, which lives through many runs.
+///
+/// A handle is cheap to clone and works from any task. Runs and resets wait for each other, in the order they were asked
+/// for; file commands and pings are served at once, also while a program runs.
+///
+/// When the last handle (and the last [`Process`]) is dropped the container is destroyed in the background. A container
+/// that was lost, or destroyed, gives every call the same [`Error`] from then on.
+///
+/// Every method must be called within a tokio runtime; the container lives in the runtime that built it and ends with it.
+#[derive(Clone, Debug)]
+pub struct Container {
+    mailbox: mpsc::Sender<Message>,
+    shared: Arc<Shared>,
+}
+
+/// What the handles and the actor share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Asks the actor to end, ahead of whatever waits in its mailbox.
+    end: CancellationToken,
+    /// Why it ended. Set once, when the init is reaped.
+    death: SetOnce<Error>,
+}
+
+impl Container {
+    /// What a container is made of, to be [built](Builder::build).
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Asks the init for an answer, which it gives at once, also while a program runs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] where none has come after `deadline`. The container is not given up for that; what is
+    /// owed an answer for longer than [`Builder::reply_timeout`] is.
+    ///
+    /// # Cancel safety
+    /// Dropping the future forgets the answer, and changes nothing.
+    pub async fn ping(&self, deadline: Duration) -> Result<()> {
+        let answer = self.done(ErrorKind::Lost, Request::Ping);
+        let late = |_| Err(Error::new(ErrorKind::Timeout, Step::Ping).detail(format!("nothing within {deadline:?}")));
+        tokio::time::timeout(deadline, answer).await.unwrap_or_else(late)
+    }
+
+    /// Opens many regular files in one round trip. The results are in the order of the files; each is a file or an error
+    /// of its own.
+    ///
+    /// Paths are resolved beneath the container's root without following symbolic links, and the opening never blocks:
+    /// a link, a directory, a FIFO, a socket or a device is an error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for more than 4096 files and for flags that [`OpenFile::flags`] does not name.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the files that were opened; those that were made stay.
+    pub async fn open(&self, files: impl IntoIterator<Item = OpenFile>) -> Result<Vec<Result<File>>> {
+        let files: Vec<_> = files.into_iter().collect();
+        if files.len() > MAX_FDS {
+            return Err(Error::invalid(format!("{} files in one call; {MAX_FDS} are the most", files.len())));
+        }
+        if let Some(file) = files.iter().find(|file| !file.flags_are_known()) {
+            return Err(Error::invalid(format!("unknown flags: {:#o}", file.flags)).at(&file.path));
+        }
+        let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
+        let (answer, opened) = oneshot::channel();
+        self.tell(Message::Open(files, answer)).await?;
+        let results = self.answer(opened).await?;
+        let named = |(result, path): (Result<OwnedFd>, _)| result.map(File::from).map_err(|error| error.at(path));
+        Ok(results.into_iter().zip(paths).map(named).collect())
+    }
+
+    /// Writes a whole file: makes it with `mode`, and with the directories it needs, or replaces its content.
+    ///
+    /// # Errors
+    /// As for one file of [`open`](Self::open), and the errors of writing: `ENOSPC` where the tmpfs is full.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the file empty, part-written, or be too late to stop it.
+    pub async fn write(&self, path: impl AsRef<Path>, data: impl Into<Vec<u8>>, mode: u32) -> Result<()> {
+        let path = path.as_ref();
+        let (mut file, data) = (self.open_one(OpenFile::write(path, mode).create_parents()).await?, data.into());
+        let written = off_the_runtime(data.len(), move || file.write_all(&data)).await;
+        written.map_err(|error| Error::io(ErrorKind::File, Step::Write, error).at(path))
+    }
+
+    /// Reads a whole file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As for one file of [`open`](Self::open), and `EFBIG` where the file is larger than `limit`, by its size or by what
+    /// comes out of it. Nothing is allocated for a size alone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn read(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+        let path = path.as_ref();
+        let file = self.open_one(OpenFile::read(path)).await?;
+        let failure = |error| Error::io(ErrorKind::File, Step::Read, error).at(path);
+        let too_large = || std::io::Error::from_raw_os_error(libc::EFBIG);
+        let size = file.metadata().map_err(failure)?.len();
+        if size > limit {
+            return Err(failure(too_large()));
+        }
+        let read = move || {
+            let mut data = Vec::new();
+            // One more, to see a file that has grown since.
+            file.take(limit.saturating_add(1)).read_to_end(&mut data)?;
+            if data.len() as u64 > limit { Err(too_large()) } else { Ok(data) }
+        };
+        off_the_runtime(size as usize, read).await.map_err(failure)
+    }
+
+    /// Deletes a file, or an empty directory. A symbolic link is deleted itself, and none is followed on the way.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] with the kernel's errno: `ENOENT`, `ENOTEMPTY`, `EROFS`, `ELOOP` for a link on the way.
+    ///
+    /// # Cancel safety
+    /// A request that was sent is carried out, whether or not the future is dropped.
+    pub async fn delete(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.done(ErrorKind::File, Request::Delete(path.as_ref().into())).await
+    }
+
+    /// Makes every tmpfs of the container as good as new. Waits for the runs before it; the runs after it wait for it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] with the step that failed. The container should not be used for another run then.
+    ///
+    /// # Cancel safety
+    /// Dropped before its turn it never happens; dropped later it is carried out all the same.
+    pub async fn reset(&self) -> Result<()> {
+        let (answer, done) = oneshot::channel();
+        self.tell(Message::Reset(answer)).await?;
+        self.answer(done).await
+    }
+
+    /// Starts a program, once the runs and resets before it are over, and gives its live streams.
+    ///
+    /// That the program could not be executed is told by [`Process::wait`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a NUL byte in a string or a bad number for a descriptor; [`ErrorKind::Host`] where
+    /// a stream cannot be opened.
+    ///
+    /// # Cancel safety
+    /// Dropped before its turn the program never starts; dropped later it is killed.
+    pub async fn spawn(&self, command: &Command) -> Result<Process> {
+        let (streams, fds) = open_streams(command, Stream::Null)?;
+        let (turn, started) = oneshot::channel();
+        let mut run = self.enqueue(command, fds, Some(turn)).await?;
+        if started.await.is_err() {
+            // Refused, or the container ended: the outcome has the reason.
+            run.wait().await?;
+        }
+        Ok(Process::new(streams, run))
+    }
+
+    /// Runs a program to its end. An output that is [piped](crate::Stdio::piped) is closed at once.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn) and [`Process::wait`].
+    ///
+    /// # Cancel safety
+    /// Dropped before its turn the program never starts; dropped later it is killed.
+    pub async fn run(&self, command: &Command) -> Result<Report> {
+        let (streams, fds) = open_streams(command, Stream::Null)?;
+        drop(streams);
+        self.enqueue(command, fds, None).await?.wait().await
+    }
+
+    /// Runs a program to its end, and collects the outputs that the command says nothing about, or says are piped.
+    ///
+    /// Keeps [`Command::capture_bytes`] of each, and reads the rest without keeping it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run); what was collected is lost.
+    pub async fn output(&self, command: &Command) -> Result<Output> {
+        let (streams, fds) = open_streams(command, Stream::Piped)?;
+        let run = self.enqueue(command, fds, None).await?;
+        Output::collect(streams, run, command.kept_bytes()).await
+    }
+
+    /// Destroys the container, ahead of everything that waits: kills what runs, and returns when the init is reaped.
+    ///
+    /// What was going on is answered with [`ErrorKind::Destroyed`]. A container that is gone already is no error.
+    ///
+    /// # Cancel safety
+    /// The destruction begins at the first poll and is carried out whether or not the future is dropped.
+    pub async fn destroy(&self) {
+        self.shared.end.cancel();
+        self.shared.death.wait().await;
+    }
+
+    /// Waits for the container's end, and tells why.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn death(&self) -> Error {
+        self.shared.death.wait().await.clone()
+    }
+
+    async fn open_one(&self, file: OpenFile) -> Result<File> {
+        self.open([file]).await?.pop().unwrap_or_else(|| Err(Error::lost("an answer without a result")))
+    }
+
+    async fn done(&self, kind: ErrorKind, request: Request) -> Result<()> {
+        let (answer, done) = oneshot::channel();
+        self.tell(Message::Call(kind, request, answer)).await?;
+        self.answer(done).await
+    }
+
+    async fn enqueue(&self, command: &Command, fds: ProgramFds, turn: Option<oneshot::Sender<()>>) -> Result<Run> {
+        let (numbers, fds): (_, Vec<_>) = fds.into_iter().unzip();
+        let execve = command.to_execve(numbers)?;
+        let (outcome, report) = oneshot::channel();
+        let (kill, killed) = oneshot::channel();
+        self.tell(Message::Run(QueuedRun { execve, fds, turn, outcome, killed })).await?;
+        Ok(Run::new(self.clone(), report, kill))
+    }
+
+    async fn tell(&self, message: Message) -> Result<()> {
+        match self.mailbox.send(message).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.death().await),
+        }
+    }
+
+    async fn answer<T>(&self, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(self.death().await),
+        }
+    }
+}
+
+/// Reads and writes of this size or less are done where they are asked for: a thread's wake-up costs more.
+const SMALL: usize = 64 << 10;
+
+async fn off_the_runtime<T: Send + 'static>(
+    size: usize,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    if size <= SMALL {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await?
+}
+
+const _: () = assert!(MAX_FDS * 24 < MAX_INLINE, "a failure for each file must fit in one frame");

@@ -1,0 +1,312 @@
+//! What can go wrong, in parts that a program can look at.
+//!
+//! Invariant: infrastructure's failure is an [`Error`]; a program's failure is a [`Report`](crate::Report). [`Step`] is
+//! the only list of the things that can fail, on both sides of the socket.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a command could not be carried out.
+///
+/// Cheap to clone: a container's death is recorded once and told to everybody who asks.
+#[derive(Clone, Debug)]
+pub struct Error(Arc<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
+    kind: ErrorKind,
+    step: Option<Step>,
+    errno: Option<i32>,
+    path: Option<PathBuf>,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+/// What sort of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An argument makes no sense; nothing was sent.
+    InvalidInput,
+    /// The container could not be built.
+    Build,
+    /// The program could not be started: it is missing, not executable, or something it was to be given is wrong.
+    Exec,
+    /// A file of the container could not be opened, read, written, deleted or reset.
+    File,
+    /// No answer in the time that the caller gave. The container goes on.
+    Timeout,
+    /// The host lacks a resource: file descriptors, memory, processes.
+    Host,
+    /// The container was destroyed on request, before or while the command was carried out.
+    Destroyed,
+    /// The container died, or was destroyed because its init fell silent or spoke nonsense.
+    Lost,
+}
+
+macro_rules! steps {
+    ($($name:ident: $words:literal,)*) => {
+        /// The step that failed. It reads as a verb phrase, and serializes as its name in snake_case.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Step {
+            $(#[doc = $words] $name,)*
+        }
+
+        impl fmt::Display for Step {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$name => $words,)*
+                })
+            }
+        }
+    };
+}
+
+steps! {
+    // The host, building a container.
+    CheckArguments: "check arguments",
+    ReadInitExecutable: "read the init's executable",
+    MakeSocket: "make the init's socket",
+    ReserveIds: "reserve user and group ids",
+    StartInit: "start the init",
+    MapIds: "map user and group ids",
+    Hello: "wait for the init's hello",
+    OpenBindSource: "open bind source",
+    // The init, becoming pid 1.
+    Unshare: "unshare namespaces",
+    TakeIds: "take uid and gid 0 inside",
+    ForkPid1: "fork pid 1",
+    ResetInherited: "reset inherited state",
+    // The init, making the root file system.
+    MakeMountsPrivate: "make mounts private",
+    MountRoot: "mount the root tmpfs on",
+    Mount: "mount",
+    PivotRoot: "pivot_root",
+    DetachOldRoot: "detach the old root",
+    RemoveOldRoot: "remove the old root",
+    MakeRootReadOnly: "make the root read-only",
+    SetDomainName: "set the domain name",
+    SetHostName: "set the host name",
+    ChangeDirectory: "change directory to",
+    // Files.
+    MakeDirectory: "make directory",
+    Open: "open",
+    CheckRegularFile: "expect a regular file at",
+    SetOwner: "set the owner of",
+    Read: "read",
+    Write: "write",
+    Delete: "delete",
+    Unmount: "unmount",
+    // A run.
+    MakeStream: "make a stream",
+    Clone: "clone",
+    StartSession: "start a session",
+    PlaceFd: "place a file descriptor",
+    SetLimit: "set a resource limit",
+    SetIds: "set user and group ids",
+    DropCapabilities: "drop capabilities",
+    ClearSignalMask: "clear the signal mask",
+    Exec: "execute",
+    Wait: "wait",
+    // The conversation.
+    Send: "send to the init",
+    Receive: "receive from the init",
+    Ping: "ping",
+    Serve: "serve",
+}
+
+/// A failed step as it crosses the socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) step: Step,
+    pub(crate) errno: i32,
+    #[serde(with = "bytes_path::option")]
+    pub(crate) path: Option<PathBuf>,
+}
+
+impl Failure {
+    pub(crate) fn new(step: Step, error: impl Into<io::Error>) -> Self {
+        Self { step, errno: error.into().raw_os_error().unwrap_or(libc::EIO), path: None }
+    }
+
+    pub(crate) fn at(step: Step, path: impl AsRef<Path>, error: impl Into<io::Error>) -> Self {
+        Self { path: Some(path.as_ref().to_owned()), ..Self::new(step, error) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.step)?;
+        if let Some(path) = &self.path {
+            write!(f, " {}", path.display())?;
+        }
+        write!(f, ": {}", io::Error::from_raw_os_error(self.errno))
+    }
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, step: Step) -> Self {
+        Self(Arc::new(Parts { kind, step: Some(step), errno: None, path: None, detail: None, hint: None }))
+    }
+
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidInput, Step::CheckArguments).detail(detail)
+    }
+
+    pub(crate) fn lost(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Lost, Step::Serve).detail(detail)
+    }
+
+    /// A failure of the host's own system call.
+    pub(crate) fn io(kind: ErrorKind, step: Step, error: impl Into<io::Error>) -> Self {
+        let error = error.into();
+        match error.raw_os_error() {
+            Some(errno) => Self::new(kind, step).errno(errno),
+            None => Self::new(kind, step).detail(error.to_string()),
+        }
+    }
+
+    pub(crate) fn failure(kind: ErrorKind, failure: Failure) -> Self {
+        let error = Self::new(kind, failure.step).errno(failure.errno);
+        match failure.path {
+            Some(path) => error.at(path),
+            None => error,
+        }
+    }
+
+    pub(crate) fn errno(self, errno: i32) -> Self {
+        self.with(|parts| parts.errno = Some(errno))
+    }
+
+    pub(crate) fn at(self, path: impl Into<PathBuf>) -> Self {
+        self.with(|parts| parts.path = Some(path.into()))
+    }
+
+    pub(crate) fn detail(self, detail: impl Into<String>) -> Self {
+        self.with(|parts| parts.detail = Some(detail.into()))
+    }
+
+    pub(crate) fn hinted(self, hint: Option<String>) -> Self {
+        self.with(|parts| parts.hint = hint)
+    }
+
+    fn with(self, change: impl FnOnce(&mut Parts)) -> Self {
+        let mut parts = Arc::unwrap_or_clone(self.0);
+        change(&mut parts);
+        Self(Arc::new(parts))
+    }
+
+    /// What sort of failure it was.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The step that failed, where one is known.
+    pub fn step(&self) -> Option<Step> {
+        self.0.step
+    }
+
+    /// The kernel's error number, where the kernel refused something.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.0.errno
+    }
+
+    /// The path that the step was about: inside the container, except for a bind source or the init's executable.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// Whether the same command may succeed if tried again later, in a new container where this one is lost.
+    ///
+    /// True for what the machine's state can cause (out of fds, memory or processes, a silent or lost init, a deadline),
+    /// false for what the arguments or the machine's settings cause.
+    pub fn is_retryable(&self) -> bool {
+        match self.0.kind {
+            ErrorKind::Timeout | ErrorKind::Host | ErrorKind::Lost => true,
+            ErrorKind::Build | ErrorKind::Exec | ErrorKind::File => {
+                let passing = [libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR, libc::ETXTBSY];
+                self.0.errno.is_some_and(|errno| passing.contains(&errno))
+            }
+            ErrorKind::InvalidInput | ErrorKind::Destroyed => false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0.kind {
+            ErrorKind::InvalidInput => "invalid input",
+            ErrorKind::Build => "the container could not be built",
+            ErrorKind::Exec => "the program could not be started",
+            ErrorKind::File => "the file command failed",
+            ErrorKind::Timeout => "no answer in time",
+            ErrorKind::Host => "the host lacks a resource",
+            ErrorKind::Destroyed => "the container was destroyed",
+            ErrorKind::Lost => "the container is lost",
+        })?;
+        if let Some(step) = self.0.step {
+            write!(f, ": {step}")?;
+        }
+        if let Some(path) = &self.0.path {
+            write!(f, " {}", path.display())?;
+        }
+        if let Some(errno) = self.0.errno {
+            write!(f, ": {}", io::Error::from_raw_os_error(errno))?;
+        }
+        if let Some(detail) = &self.0.detail {
+            write!(f, ": {detail}")?;
+        }
+        if let Some(hint) = &self.0.hint {
+            write!(f, " (hint: {hint})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Paths as bytes, since serde refuses those that are not UTF-8.
+pub(crate) mod bytes_path {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_bytes::{ByteBuf, Bytes};
+
+    pub(crate) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        Bytes::new(path.as_os_str().as_bytes()).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        Ok(OsString::from_vec(ByteBuf::deserialize(from)?.into_vec()).into())
+    }
+
+    pub(crate) mod option {
+        use super::*;
+
+        pub(crate) fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+            path.as_ref().map(|path| Bytes::new(path.as_os_str().as_bytes())).serialize(to)
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+            let bytes = Option::<ByteBuf>::deserialize(from)?;
+            Ok(bytes.map(|bytes| OsString::from_vec(bytes.into_vec()).into()))
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! One run: a program, what it leaves, and the report.
+//!
+//! Invariant: there is one run at a time. When its first process ends, everything else in the pid namespace is killed,
+//! and the run is over only when there is no child left to reap.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{Failure, Step};
+use crate::report::{Report, Status, Usage};
+use crate::sys::child::{Children, Op, Reaped, Rusage, Vector};
+use crate::sys::process;
+use crate::wire::{Execve, Ids, Reply, Strings};
+
+use super::End;
+
+/// Where programs are looked for when the run's environment names no PATH.
+const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+
+pub(super) struct Runner {
+    children: Children<Step>,
+    program: Ids,
+    run: Option<Run>,
+}
+
+struct Run {
+    id: u64,
+    start: Instant,
+    /// What a failure to start is about.
+    program: PathBuf,
+    work_dir: Option<PathBuf>,
+    ended: Option<Ended>,
+    user: Duration,
+    system: Duration,
+    peak_bytes: u64,
+}
+
+/// How the first process ended.
+struct Ended {
+    status: Status,
+    failure: Option<(Step, i32)>,
+}
+
+impl Runner {
+    pub(super) fn new(program: Ids) -> io::Result<Self> {
+        Ok(Self { children: Children::new()?, program, run: None })
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// Starts a program. The fds are closed here once the child has its own copies.
+    pub(super) fn start(&mut self, id: u64, execve: Execve, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        if fds.len() != execve.fds.len() {
+            return Err(Failure::new(Step::PlaceFd, nix::Error::EBADMSG));
+        }
+        let fds = above(execve.fds.iter().copied().max().unwrap_or(0).max(2), fds)?;
+        let (program, work_dir) = (execve.program.clone(), execve.work_dir.clone());
+        let ops = self.steps(execve, &fds)?;
+        let start = Instant::now();
+        self.children.start(ops).map_err(|error| Failure::new(Step::Clone, error))?;
+        self.run = Some(Run {
+            id,
+            start,
+            program,
+            work_dir,
+            ended: None,
+            user: Duration::ZERO,
+            system: Duration::ZERO,
+            peak_bytes: 0,
+        });
+        Ok(())
+    }
+
+    /// Ends the run with this id, if it is the one that is running.
+    pub(super) fn kill(&mut self, id: u64) -> Result<(), End> {
+        if self.run.as_ref().is_some_and(|run| run.id == id) {
+            process::kill_all_others().map_err(|error| Failure::new(Step::Wait, error))?;
+        }
+        Ok(())
+    }
+
+    /// Reaps all that has ended. Gives the reply to the run once it is over.
+    pub(super) fn reap(&mut self) -> Result<Option<(u64, Reply)>, End> {
+        loop {
+            let reaped = self.children.reap().map_err(|error| Failure::new(Step::Wait, error))?;
+            let Some(run) = &mut self.run else { return Ok(None) };
+            match reaped {
+                Reaped::Alive => return Ok(None),
+                Reaped::Orphan(usage) => run.add(usage),
+                Reaped::Program { status, usage, failure } => {
+                    run.add(usage);
+                    run.ended = Some(Ended { status: Status::from_wait(status), failure });
+                    // Kill first, wait after: a traced zombie is released only by its tracer's death.
+                    process::kill_all_others().map_err(|error| Failure::new(Step::Wait, error))?;
+                }
+                Reaped::Nobody => {
+                    let run = self.run.take().ok_or_else(|| End::Fatal("a run ended twice".into()))?;
+                    return Ok(Some((run.id, run.reply()?)));
+                }
+            }
+        }
+    }
+
+    fn steps(&self, execve: Execve, fds: &[OwnedFd]) -> Result<Vec<(Step, Op)>, Failure> {
+        let Execve { program, args, env, work_dir, fds: targets, rlimits } = execve;
+        let mut steps = vec![(Step::StartSession, Op::StartSession)];
+        // The init's own 0 and 1 are /dev/null, and are what its child starts with; 2 is the host's pipe.
+        if !targets.contains(&2) {
+            steps.push((Step::PlaceFd, Op::Place { from: 0, to: 2 }));
+        }
+        steps.extend(fds.iter().zip(targets).map(|(fd, to)| (Step::PlaceFd, Op::Place { from: fd.as_raw_fd(), to })));
+        steps.extend(rlimits.iter().map(|limit| {
+            let (resource, soft, hard) = (limit.resource.number(), limit.soft, limit.hard);
+            (Step::SetLimit, Op::Limit { resource, soft, hard })
+        }));
+        let Ids { uid, gid } = self.program;
+        if uid != 0 {
+            steps.push((Step::SetIds, Op::SetIds { uid, gid }));
+        }
+        steps.push((Step::DropCapabilities, Op::DropCapabilities));
+        // With the program's rights, which are all that it may use to get there.
+        if let Some(dir) = &work_dir {
+            steps.push((Step::ChangeDirectory, Op::ChangeDirectory(c_path(Step::ChangeDirectory, dir)?)));
+        }
+        steps.push((Step::ClearSignalMask, Op::ClearSignalMask));
+        let candidates = candidates(&program, &env)?;
+        let (args, env) = (Vector::new(args.into_bytes()), Vector::new(env.into_bytes()));
+        steps.push((Step::Exec, Op::Exec { candidates, args, env }));
+        Ok(steps)
+    }
+}
+
+impl Run {
+    fn add(&mut self, usage: Rusage) {
+        self.user += usage.user;
+        self.system += usage.system;
+        self.peak_bytes = self.peak_bytes.max(usage.peak_bytes);
+    }
+
+    fn reply(self) -> Result<Reply, End> {
+        let Some(Ended { status, failure }) = self.ended else {
+            return Err(End::Fatal("the program was reaped by somebody else".into()));
+        };
+        let Some((step, errno)) = failure else {
+            let usage = Usage {
+                wall: Some(self.start.elapsed()),
+                user: Some(self.user),
+                system: Some(self.system),
+                memory_peak_bytes: Some(self.peak_bytes),
+            };
+            return Ok(Reply::Ended(Report::new(status, usage)));
+        };
+        let path = match step {
+            Step::Exec => Some(self.program),
+            Step::ChangeDirectory => self.work_dir,
+            _ => None,
+        };
+        Ok(Reply::Failed(Failure { step, errno, path }))
+    }
+}
+
+/// Moves the fds to numbers above `highest`, so that placing one never overwrites another.
+fn above(highest: i32, fds: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
+    let move_up = |fd: OwnedFd| if fd.as_raw_fd() > highest { Ok(fd) } else { super::duplicate_from(&fd, highest + 1) };
+    fds.into_iter().map(move_up).collect::<io::Result<_>>().map_err(|error| Failure::new(Step::PlaceFd, error))
+}
+
+/// Where the program may be: itself where its name has a slash, otherwise in each directory of the run's PATH.
+fn candidates(program: &Path, env: &Strings) -> Result<Vec<CString>, Failure> {
+    let name = program.as_os_str().as_bytes();
+    if name.is_empty() {
+        return Err(Failure::at(Step::Exec, program, nix::Error::ENOENT));
+    }
+    if name.contains(&b'/') {
+        return Ok(vec![c_path(Step::Exec, program)?]);
+    }
+    let path = env.iter().find_map(|variable| variable.strip_prefix(b"PATH=")?.strip_suffix(&[0]));
+    let dirs = path.unwrap_or(DEFAULT_PATH).split(|&byte| byte == b':');
+    // An empty directory is the working directory.
+    let in_dir = |dir: &[u8]| Path::new(std::ffi::OsStr::from_bytes(dir)).join(program);
+    dirs.map(|dir| c_path(Step::Exec, &in_dir(dir))).collect()
+}
+
+fn c_path(step: Step, path: &Path) -> Result<CString, Failure> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Failure::at(step, path, nix::Error::EINVAL))
+}

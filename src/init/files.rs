@@ -1,0 +1,149 @@
+//! Files of a container, opened and deleted for the host.
+//!
+//! Invariant: programs shape these paths. Every one is resolved beneath the container's root, without following links or
+//! magic links, without blocking, and what comes out is a regular file or an error.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, unlinkat};
+
+use crate::error::{Failure, Step};
+use crate::wire::{Ids, OpenFile, Reply};
+
+/// Opens each file on its own: a result for each, and the fds of those that succeeded.
+pub(super) fn open_all(files: &[OpenFile], program: Ids) -> (Reply, Vec<Arc<OwnedFd>>) {
+    let mut fds = Vec::new();
+    let results = files.iter().map(|file| match open(file, program) {
+        Ok(fd) => {
+            fds.push(fd.into());
+            None
+        }
+        // The host knows the paths, and 4096 of them would not fit.
+        Err(failure) => Some(Failure { path: None, ..failure }),
+    });
+    (Reply::Opened(results.collect()), fds)
+}
+
+/// Deletes a file or an empty directory. A link is deleted itself.
+pub(super) fn delete(path: &Path) -> Result<(), Failure> {
+    let delete = || {
+        let (dir, name) = dir_and_name(path)?;
+        match unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir) {
+            Err(Errno::EISDIR) => unlinkat(&dir, name, UnlinkatFlags::RemoveDir),
+            other => other,
+        }
+    };
+    delete().map_err(|error| Failure::at(Step::Delete, path, error))
+}
+
+fn open(file: &OpenFile, program: Ids) -> Result<OwnedFd, Failure> {
+    let failure = |step| move |error| Failure::new(step, error);
+    let start = start_of(&file.path).map_err(failure(Step::Open))?;
+    if file.parents && let Some(parent) = file.path.parent() {
+        make_dirs(&start, parent, program)?;
+    }
+    let (path, flags) = (beneath(&file.path), OFlag::from_bits_retain(file.flags));
+    let (fd, is_new) = open_or_create(&start, path, flags, file.mode).map_err(failure(Step::Open))?;
+    let kind = fstat(&fd).map_err(failure(Step::Open))?.st_mode & SFlag::S_IFMT.bits();
+    if kind != SFlag::S_IFREG.bits() {
+        let error = if kind == SFlag::S_IFDIR.bits() { Errno::EISDIR } else { Errno::EINVAL };
+        return Err(Failure::new(Step::CheckRegularFile, error));
+    }
+    if is_new {
+        let (uid, gid) = (Uid::from_raw(program.uid), Gid::from_raw(program.gid));
+        fchown(&fd, Some(uid), Some(gid)).map_err(failure(Step::SetOwner))?;
+        // Whatever the umask says.
+        fchmod(&fd, Mode::from_bits_truncate(file.mode)).map_err(failure(Step::SetOwner))?;
+    }
+    Ok(fd)
+}
+
+/// Opens an existing file, or makes one and says so: only what was made here is given away.
+fn open_or_create(start: &OwnedFd, path: &Path, flags: OFlag, mode: u32) -> nix::Result<(OwnedFd, bool)> {
+    let create = flags.contains(OFlag::O_CREAT);
+    let existing = flags - OFlag::O_CREAT - OFlag::O_EXCL;
+    // A program may make and remove the name between the two attempts, but not for ever.
+    for _ in 0..100 {
+        if !flags.contains(OFlag::O_EXCL) {
+            match resolve(start, path, existing, 0) {
+                Err(Errno::ENOENT) if create => {}
+                other => return Ok((other?, false)),
+            }
+        }
+        match resolve(start, path, existing | OFlag::O_CREAT | OFlag::O_EXCL, mode & 0o7777) {
+            Err(Errno::EEXIST) if !flags.contains(OFlag::O_EXCL) => {}
+            other => return Ok((other?, true)),
+        }
+    }
+    Err(Errno::EAGAIN)
+}
+
+/// Makes every missing directory of `path`, a relative path beneath `start`, for the program; opens the last.
+pub(super) fn make_dirs(start: &OwnedFd, path: &Path, program: Ids) -> Result<OwnedFd, Failure> {
+    let failure = |error| Failure::at(Step::MakeDirectory, path, error);
+    let mut dir = resolve(start, Path::new("."), DIR, 0).map_err(failure)?;
+    for component in path.components() {
+        let name = match component {
+            Component::RootDir | Component::CurDir => continue,
+            Component::Normal(name) => name,
+            Component::ParentDir | Component::Prefix(_) => return Err(failure(Errno::EINVAL)),
+        };
+        let is_new = match mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => true,
+            Err(Errno::EEXIST) => false,
+            Err(error) => return Err(failure(error)),
+        };
+        dir = resolve(&dir, Path::new(name), DIR, 0).map_err(failure)?;
+        if is_new {
+            let (uid, gid) = (Uid::from_raw(program.uid), Gid::from_raw(program.gid));
+            fchownat(&dir, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
+                .map_err(|error| Failure::at(Step::SetOwner, path, error))?;
+        }
+    }
+    Ok(dir)
+}
+
+const DIR: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
+
+/// Opens a relative path beneath `start`.
+pub(super) fn resolve(start: impl AsFd, path: &Path, flags: OFlag, mode: u32) -> nix::Result<OwnedFd> {
+    // O_PATH admits few flags beside it, and never blocks.
+    let always = OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let unblocked = if flags.contains(OFlag::O_PATH) { OFlag::empty() } else { OFlag::O_NONBLOCK | OFlag::O_NOCTTY };
+    let how = OpenHow::new()
+        .flags(flags | always | unblocked)
+        .mode(Mode::from_bits_truncate(mode))
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    // EAGAIN: something was renamed or mounted while a `..` was walked, and the kernel cannot tell that it stayed beneath.
+    for _ in 0..100 {
+        match openat2(&start, path, how) {
+            Err(Errno::EAGAIN) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::EAGAIN)
+}
+
+/// Where a path starts: the container's root or, where it is relative, its working directory.
+fn start_of(path: &Path) -> nix::Result<OwnedFd> {
+    let start = if path.is_absolute() { "/" } else { "." };
+    openat(AT_FDCWD, start, DIR | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// The path as a relative one; the root itself is `.`.
+fn beneath(path: &Path) -> &Path {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+fn dir_and_name(path: &Path) -> nix::Result<(OwnedFd, &OsStr)> {
+    let name = path.file_name().ok_or(Errno::EINVAL)?;
+    let dir = beneath(path.parent().unwrap_or(Path::new("")));
+    Ok((resolve(start_of(path)?, dir, DIR, 0)?, name))
+}

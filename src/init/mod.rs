@@ -1,0 +1,269 @@
+//! The init: pid 1 of a container, the trusted half of the library that programs live next to.
+//!
+//! A blocking, single-threaded loop. It does one thing for each request and judges nothing.
+//!
+//! Invariant: it ends when its socket closes (exit 0) or when anything is not as it should be (exit 1), and the kernel
+//! then ends everything in its pid namespace. A run is answered only when no process but the init is left.
+
+mod exec;
+mod files;
+mod rootfs;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, dup2_stdin, dup2_stdout, setgroups, setresgid, setresuid};
+
+use crate::error::{Failure, Step};
+use crate::sys::{clone, process, socket};
+use crate::wire::{self, Broken, Decoder, Ids, INIT_ARGUMENT, Message, Peer, Reply, Request, State};
+
+use exec::Runner;
+use rootfs::Rootfs;
+
+/// Whether this process was started to be an init, as its arguments say.
+pub(crate) fn is_asked_for() -> bool {
+    std::env::args_os().nth(1).is_some_and(|argument| argument == INIT_ARGUMENT)
+}
+
+/// Becomes an init if this process was started to be one, and then never returns.
+pub(crate) fn enter() {
+    if !is_asked_for() || !socket::is_seqpacket(io::stdin()) {
+        return;
+    }
+    // A panic must not unwind into the caller's main, nor be one that the caller's own hook hides.
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("cellblock-init: {panic}");
+        std::process::exit(1);
+    }));
+    let end = match become_pid_1().and_then(|host| match host {
+        Some(host) => Init::new(host)?.serve(),
+        None => Ok(()),
+    }) {
+        Ok(()) | Err(End::Closed) => 0,
+        Err(End::Fatal(reason)) => {
+            eprintln!("cellblock-init: {reason}");
+            1
+        }
+    };
+    std::process::exit(end);
+}
+
+/// Why an init ends.
+enum End {
+    /// The host closed the socket.
+    Closed,
+    Fatal(String),
+}
+
+impl From<Broken> for End {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => Self::Closed,
+            broken => Self::Fatal(broken.to_string()),
+        }
+    }
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Fatal(failure.to_string())
+    }
+}
+
+/// The init's end of the socket.
+struct Host {
+    socket: OwnedFd,
+    decoder: Decoder,
+}
+
+impl Host {
+    /// Takes the socket away from standard input, where a program would otherwise find it, and leaves /dev/null there
+    /// and on standard output.
+    fn from_stdin() -> Result<Self, Failure> {
+        let take = || -> io::Result<OwnedFd> {
+            let socket = duplicate_from(io::stdin(), 3)?;
+            let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+            dup2_stdin(&null)?;
+            dup2_stdout(&null)?;
+            Ok(socket)
+        };
+        let socket = take().map_err(|error| Failure::new(Step::ResetInherited, error))?;
+        Ok(Self { socket, decoder: Decoder::new(Peer::Host) })
+    }
+
+    fn send(&self, id: u64, reply: &Reply, fds: Vec<Arc<OwnedFd>>) -> Result<(), End> {
+        let send = || wire::encode(id, reply, fds)?.iter().try_for_each(|datagram| datagram.send(&self.socket, true));
+        send().map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => End::Closed,
+            _ => End::Fatal(format!("{}: {error}", Step::Send)),
+        })
+    }
+
+    /// The next request, which must be one that this state admits.
+    fn receive(&mut self, state: State) -> Result<Message<Request>, End> {
+        let message = self.decoder.receive(&self.socket, true)?.ok_or(End::Closed)?;
+        if !state.admits(&message.body) {
+            return Err(End::Fatal(format!("a request out of place ({state:?}): {:?}", message.body)));
+        }
+        Ok(message)
+    }
+}
+
+/// A copy of a descriptor with the lowest free number that is at least `lowest`.
+fn duplicate_from(fd: impl AsFd, lowest: i32) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, lowest)?)
+}
+
+/// Stage one: unshares, waits for the id maps, and makes pid 1. `None` in stage one itself, once that is done.
+fn become_pid_1() -> Result<Option<Host>, End> {
+    let mut host = Host::from_stdin()?;
+    let unshared = nix::sched::unshare(
+        CloneFlags::CLONE_NEWUSER
+            | CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWCGROUP,
+    )
+    .map_err(|error| Failure::new(Step::Unshare, error));
+    told(&host, unshared)?;
+    host.send(0, &Reply::Hello(wire::VERSION), Vec::new())?;
+
+    host.receive(State::Unshared)?;
+    told(&host, take_ids())?;
+    let forked = clone::fork_to_parent().map_err(|error| Failure::new(Step::ForkPid1, error));
+    if !told(&host, forked)? {
+        return Ok(None);
+    }
+    let born = reset_inherited().and_then(|()| process::Pidfd::of_self());
+    let pidfd = told(&host, born.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
+    host.send(0, &Reply::Started, vec![pidfd.into()])?;
+    Ok(Some(host))
+}
+
+/// Tells the host of a failure that the init does not survive.
+fn told<T>(host: &Host, result: Result<T, Failure>) -> Result<T, End> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(failure) => {
+            host.send(0, &Reply::Failed(failure.clone()), Vec::new())?;
+            Err(failure.into())
+        }
+    }
+}
+
+fn take_ids() -> Result<(), Failure> {
+    let take = || {
+        setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
+        setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))?;
+        // Where only one id is mapped the kernel denies setgroups for good: the groups of an ordinary user stay, and
+        // give nothing inside that they do not give outside.
+        if std::fs::read("/proc/self/setgroups").is_ok_and(|setting| setting.starts_with(b"deny")) {
+            return Ok(());
+        }
+        setgroups(&[])
+    };
+    take().map_err(|error: nix::Error| Failure::new(Step::TakeIds, error))
+}
+
+fn reset_inherited() -> io::Result<()> {
+    process::deny_tracing()?;
+    process::reset_signals()?;
+    process::new_session_keyring()?;
+    process::forbid_privileges_to_children()?;
+    nix::unistd::setsid()?;
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    Ok(())
+}
+
+/// Pid 1.
+struct Init {
+    host: Host,
+    sigchld: SignalFd,
+    runner: Runner,
+    rootfs: Rootfs,
+    program: Ids,
+    /// What the host wants to be open for as long as the container lives.
+    _kept: Vec<OwnedFd>,
+}
+
+impl Init {
+    /// Takes the configuration, which must come first, and makes the root file system.
+    fn new(mut host: Host) -> Result<Self, End> {
+        let Message { id, body, fds: mut trees } = host.receive(State::Born)?;
+        let Request::Configure(configure) = body else { unreachable!("the state admits nothing else") };
+        let program = configure.program;
+        let count = configure.mounts.iter().filter(|attach| attach.tree).count();
+        let kept = trees.split_off(count.min(trees.len()));
+        let made = Rootfs::make(configure, trees);
+        let rootfs = told(&host, made)?;
+        let prepare = || -> io::Result<_> {
+            let sigchld = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC)?;
+            Ok((sigchld, Runner::new(program)?))
+        };
+        let (sigchld, runner) = told(&host, prepare().map_err(|error| Failure::new(Step::ResetInherited, error)))?;
+        host.send(id, &Reply::Done, Vec::new())?;
+        Ok(Self { host, sigchld, runner, rootfs, program, _kept: kept })
+    }
+
+    fn serve(mut self) -> Result<(), End> {
+        loop {
+            if self.runner.is_running() {
+                let (has_request, has_ended) = self.wait()?;
+                if has_ended && let Some((id, reply)) = self.runner.reap()? {
+                    self.host.send(id, &reply, Vec::new())?;
+                }
+                if !has_request {
+                    continue;
+                }
+            }
+            let state = if self.runner.is_running() { State::Running } else { State::Idle };
+            let message = self.host.receive(state)?;
+            self.answer(message)?;
+        }
+    }
+
+    /// Waits for a request or a child's end.
+    fn wait(&self) -> Result<(bool, bool), End> {
+        let wait = || -> nix::Result<_> {
+            let mut fds =
+                [self.host.socket.as_fd(), self.sigchld.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            poll(&mut fds, PollTimeout::NONE)?;
+            let [request, child] = fds.each_ref().map(|fd| fd.any().unwrap_or(true));
+            if child {
+                self.sigchld.read_signal()?;
+            }
+            Ok((request, child))
+        };
+        wait().map_err(|error| Failure::new(Step::Wait, error).into())
+    }
+
+    fn answer(&mut self, Message { id, body, fds }: Message<Request>) -> Result<(), End> {
+        let done = |result: Result<(), Failure>| result.map_or_else(Reply::Failed, |()| Reply::Done);
+        let reply = match body {
+            Request::Ping => Reply::Done,
+            Request::Open(files) => {
+                let (reply, fds) = files::open_all(&files, self.program);
+                return self.host.send(id, &reply, fds);
+            }
+            Request::Delete(path) => done(files::delete(&path)),
+            Request::Reset => done(self.rootfs.reset()),
+            Request::Execve(execve) => match self.runner.start(id, execve, fds) {
+                Ok(()) => return Ok(()),
+                Err(failure) => Reply::Failed(failure),
+            },
+            Request::Kill(run) => return self.runner.kill(run),
+            Request::Start | Request::Configure(_) => unreachable!("the state does not admit it"),
+        };
+        self.host.send(id, &reply, Vec::new())
+    }
+}

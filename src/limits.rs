@@ -1,0 +1,54 @@
+//! Limits of a program, as the kernel's own resource limits.
+//!
+//! Invariant: [`Resource`] is the only list of the resources that can be limited; its numbers are the kernel's.
+
+use serde::{Deserialize, Serialize};
+
+/// What a resource limit counts (getrlimit(2)).
+///
+/// The kernel applies each to every process of the program on its own, except [`Processes`](Self::Processes), which
+/// counts all the processes and threads of the container's user id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Resource {
+    /// CPU time, in seconds. SIGXCPU at the soft limit, SIGKILL at the hard one.
+    CpuSeconds,
+    /// The largest file that may be written, in bytes. SIGXFSZ or `EFBIG` beyond it.
+    FileSize,
+    /// The data segment and private writable mappings, in bytes.
+    Data,
+    /// The main thread's stack, in bytes.
+    Stack,
+    /// Core dumps, in bytes.
+    Core,
+    /// Processes and threads of the container's user id.
+    Processes,
+    /// File descriptors: one more than the highest number.
+    OpenFiles,
+    /// Address space, in bytes. Breaks programs that reserve much more than they use: Go, the JVM, V8.
+    AddressSpace,
+}
+
+impl Resource {
+    /// The kernel's number for this resource (the same on x86_64 and aarch64).
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::CpuSeconds => libc::RLIMIT_CPU,
+            Self::FileSize => libc::RLIMIT_FSIZE,
+            Self::Data => libc::RLIMIT_DATA,
+            Self::Stack => libc::RLIMIT_STACK,
+            Self::Core => libc::RLIMIT_CORE,
+            Self::Processes => libc::RLIMIT_NPROC,
+            Self::OpenFiles => libc::RLIMIT_NOFILE,
+            Self::AddressSpace => libc::RLIMIT_AS,
+        }
+    }
+}
+
+/// One resource limit: a soft value that the program may raise, up to a hard one that it may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rlimit {
+    pub(crate) resource: Resource,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}

@@ -1,0 +1,209 @@
+//! A running program and its streams.
+//!
+//! Invariant: a [`Process`] is the only owner of its run. Dropping it kills the run, whatever it was doing.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+use crate::command::{Command, Stream};
+use crate::container::Container;
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::report::Report;
+use crate::sys::memory;
+
+/// A program that runs in a container, from [`Container::spawn`].
+///
+/// Dropping it kills the program and everything that it started; the container finishes that by itself and then takes
+/// the next run. The container lives on at least as long as this value.
+#[derive(Debug)]
+pub struct Process {
+    /// Writes to the program's standard input, if that is [piped](crate::Stdio::piped). Dropping it is the end of input.
+    pub stdin: Option<pipe::Sender>,
+    /// Reads the program's standard output, if that is piped.
+    pub stdout: Option<pipe::Receiver>,
+    /// Reads the program's standard error, if that is piped.
+    pub stderr: Option<pipe::Receiver>,
+    run: Run,
+}
+
+/// The caller's end of a run. Dropping it is the message to kill.
+#[derive(Debug)]
+pub(crate) struct Run {
+    outcome: Outcome,
+    kill: Option<oneshot::Sender<()>>,
+    container: Container,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Awaited(oneshot::Receiver<Result<Report>>),
+    Known(Result<Report>),
+}
+
+impl Process {
+    pub(crate) fn new(streams: Streams, run: Run) -> Self {
+        let Streams { stdin, stdout, stderr } = streams;
+        Self { stdin, stdout, stderr, run }
+    }
+
+    /// Waits until the program and everything that it started is dead, and tells what is known then.
+    ///
+    /// Drops [`stdin`](Self::stdin) first, so that a program that reads to the end gets there. Once it has answered it
+    /// gives the same answer again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exec`] where the program could not be started: only then is it known. [`ErrorKind::Lost`] and
+    /// [`ErrorKind::Destroyed`] where the container ended first.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: the program goes on, and `wait` may be called again.
+    pub async fn wait(&mut self) -> Result<Report> {
+        drop(self.stdin.take());
+        self.run.wait().await
+    }
+
+    /// Kills the program and everything that it started, and waits for their end. The report says signal 9, unless the
+    /// program had ended by itself before.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    ///
+    /// # Cancel safety
+    /// The kill is sent at the first poll; dropping the future afterwards only leaves out the waiting.
+    pub async fn kill(&mut self) -> Result<Report> {
+        self.start_kill();
+        self.wait().await
+    }
+
+    /// Kills the program and everything that it started, without waiting for their end.
+    pub fn start_kill(&mut self) {
+        // Dropping the sender is the message.
+        self.run.kill = None;
+    }
+}
+
+impl Run {
+    pub(crate) fn new(
+        container: Container,
+        outcome: oneshot::Receiver<Result<Report>>,
+        kill: oneshot::Sender<()>,
+    ) -> Self {
+        Self { outcome: Outcome::Awaited(outcome), kill: Some(kill), container }
+    }
+
+    pub(crate) async fn wait(&mut self) -> Result<Report> {
+        if let Outcome::Awaited(outcome) = &mut self.outcome {
+            let result = match outcome.await {
+                Ok(result) => result,
+                Err(_) => Err(self.container.death().await),
+            };
+            self.outcome = Outcome::Known(result);
+        }
+        match &self.outcome {
+            Outcome::Known(result) => result.clone(),
+            Outcome::Awaited(_) => unreachable!("it was awaited above"),
+        }
+    }
+}
+
+/// What a program wrote, as far as it was kept: from [`Container::output`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Output {
+    /// What is known about the run.
+    pub report: Report,
+    /// The beginning of its standard output.
+    pub stdout: Vec<u8>,
+    /// Whether it wrote more to standard output than was kept.
+    pub stdout_truncated: bool,
+    /// The beginning of its standard error.
+    pub stderr: Vec<u8>,
+    /// Whether it wrote more to standard error than was kept.
+    pub stderr_truncated: bool,
+}
+
+impl Output {
+    /// Reads both outputs to their ends while the run goes on.
+    pub(crate) async fn collect(streams: Streams, mut run: Run, keep: usize) -> Result<Self> {
+        let Streams { stdin, stdout, stderr } = streams;
+        drop(stdin);
+        let (stdout, stderr, report) = tokio::join!(capture(stdout, keep), capture(stderr, keep), run.wait());
+        let report = report?;
+        let failure = |error| Error::io(ErrorKind::Host, Step::Read, error);
+        let (stdout, stdout_truncated) = stdout.map_err(failure)?;
+        let (stderr, stderr_truncated) = stderr.map_err(failure)?;
+        Ok(Self { report, stdout, stdout_truncated, stderr, stderr_truncated })
+    }
+}
+
+/// The first `keep` bytes, and whether there were more. Reads to the end in any case.
+async fn capture(stream: Option<impl AsyncRead + Unpin>, keep: usize) -> io::Result<(Vec<u8>, bool)> {
+    let mut kept = Vec::new();
+    let Some(mut stream) = stream else { return Ok((kept, false)) };
+    (&mut stream).take(keep as u64).read_to_end(&mut kept).await?;
+    if kept.len() < keep {
+        return Ok((kept, false));
+    }
+    let dropped = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    Ok((kept, dropped > 0))
+}
+
+/// The host's ends of a run's streams.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    stdin: Option<pipe::Sender>,
+    stdout: Option<pipe::Receiver>,
+    stderr: Option<pipe::Receiver>,
+}
+
+/// The program's ends, with the numbers that they get.
+pub(crate) type ProgramFds = Vec<(i32, Arc<OwnedFd>)>;
+
+/// Opens what a command's streams need. `unset` is what an output is that the command says nothing about.
+pub(crate) fn open_streams(command: &Command, unset: Stream) -> Result<(Streams, ProgramFds)> {
+    let failure = |error| Error::io(ErrorKind::Host, Step::MakeStream, error);
+    let mut streams = Streams::default();
+    let mut fds = command.fds.clone();
+    for (number, stream) in command.streams.iter().enumerate() {
+        let default = if number == 0 { &Stream::Null } else { &unset };
+        let fd = match stream.as_ref().map_or(default, |stdio| &stdio.0) {
+            Stream::Null => continue,
+            Stream::Fd(fd) => Arc::clone(fd),
+            Stream::Inherit => inherited(number).map_err(failure)?.into(),
+            Stream::Bytes(bytes) if number == 0 => memory::sealed("cellblock-stdin", bytes).map_err(failure)?.into(),
+            Stream::Bytes(_) => return Err(Error::invalid("bytes can only be an input")),
+            Stream::Piped => piped(number, &mut streams).map_err(failure)?.into(),
+        };
+        fds.push((number as i32, fd));
+    }
+    Ok((streams, fds))
+}
+
+fn inherited(number: usize) -> io::Result<OwnedFd> {
+    match number {
+        0 => io::stdin().as_fd().try_clone_to_owned(),
+        1 => io::stdout().as_fd().try_clone_to_owned(),
+        _ => io::stderr().as_fd().try_clone_to_owned(),
+    }
+}
+
+/// Makes a pipe, keeps the host's end in `streams` and returns the program's, which blocks as programs expect.
+fn piped(number: usize, streams: &mut Streams) -> io::Result<OwnedFd> {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    let (program, host) = if number == 0 { (reader, writer) } else { (writer, reader) };
+    let host = File::from(host);
+    match number {
+        0 => streams.stdin = Some(pipe::Sender::from_file(host)?),
+        1 => streams.stdout = Some(pipe::Receiver::from_file(host)?),
+        _ => streams.stderr = Some(pipe::Receiver::from_file(host)?),
+    }
+    Ok(program)
+}

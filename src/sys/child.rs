@@ -1,0 +1,239 @@
+//! The untrusted program's process, from clone to exec, and the wait for its end.
+//!
+//! The child runs in the init's memory on a stack of its own while the init goes on. All it does is to walk a list of
+//! system calls that was prepared before.
+//!
+//! Invariant: what the child reads is alive and unchanged until it has been reaped; [`Children`] owns both the plan and
+//! the wait, so nobody can break that. The child makes raw system calls only: no allocation, lock, panic or errno.
+
+use std::cell::UnsafeCell;
+use std::ffi::{CString, c_char, c_void};
+use std::io;
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::time::Duration;
+
+use super::clone::{Stack, exit_now};
+use super::raw_syscall;
+
+/// One step of the child's.
+#[derive(Debug)]
+pub(crate) enum Op {
+    StartSession,
+    /// The child's descriptor `to` becomes a copy of `from`, and stays open across the exec.
+    Place {
+        from: i32,
+        to: i32,
+    },
+    ChangeDirectory(CString),
+    Limit {
+        resource: u32,
+        soft: u64,
+        hard: u64,
+    },
+    SetIds {
+        uid: u32,
+        gid: u32,
+    },
+    DropCapabilities,
+    ClearSignalMask,
+    /// Executes the first candidate that is there, as execvp(3) does, but never as a shell script.
+    Exec {
+        candidates: Vec<CString>,
+        args: Vector,
+        env: Vector,
+    },
+}
+
+/// Strings as execve(2) takes them.
+#[derive(Debug)]
+pub(crate) struct Vector {
+    _bytes: Vec<u8>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Vector {
+    /// From strings that each end with a NUL; an unended last one is left out.
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        let ended = bytes.split_inclusive(|&byte| byte == 0).filter(|string| string.ends_with(&[0]));
+        let pointers = ended.map(|string| string.as_ptr().cast()).chain([ptr::null()]).collect();
+        // The pointers are into the heap, which stays where it is when the vector is moved.
+        Self { _bytes: bytes, pointers }
+    }
+}
+
+/// What became of a child.
+#[derive(Debug)]
+pub(crate) enum Reaped<T> {
+    /// The program that was started last. Where a step failed, the program never ran.
+    Program { status: i32, usage: Rusage, failure: Option<(T, i32)> },
+    /// Some other process, which the program started.
+    Orphan(Rusage),
+    /// There are children, and none has ended.
+    Alive,
+    Nobody,
+}
+
+/// What wait4(2) says of a process and of those that it had waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rusage {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+    pub(crate) peak_bytes: u64,
+}
+
+/// The init's children: one program at a time, and whatever it leaves.
+#[derive(Debug)]
+pub(crate) struct Children<T> {
+    stack: ManuallyDrop<Stack>,
+    program: Option<(i32, Box<Plan<T>>)>,
+}
+
+#[derive(Debug)]
+struct Plan<T> {
+    ops: Vec<(T, Op)>,
+    failure: UnsafeCell<Option<(T, i32)>>,
+}
+
+impl<T: Copy> Children<T> {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { stack: ManuallyDrop::new(Stack::new()?), program: None })
+    }
+
+    /// Starts a process that carries out these steps, each under the caller's name for it. The last should be
+    /// [`Op::Exec`]; a process that comes to the end exits.
+    pub(crate) fn start(&mut self, ops: Vec<(T, Op)>) -> io::Result<()> {
+        if self.program.is_some() {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        let plan = Box::new(Plan { ops, failure: UnsafeCell::new(None) });
+        let argument = (&raw const *plan).cast_mut().cast::<c_void>();
+        // SAFETY: the stack is used by no other child (`program` is none: the last one was reaped), and the plan is kept
+        // in `program` until this one has been reaped. `child` keeps this module's invariant.
+        let pid = unsafe { libc::clone(child::<T>, self.stack.top(), libc::CLONE_VM | libc::SIGCHLD, argument) };
+        if pid < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.program = Some((pid, plan));
+        Ok(())
+    }
+
+    /// Reaps one child that has ended, if there is one.
+    pub(crate) fn reap(&mut self) -> io::Result<Reaped<T>> {
+        let mut status = 0;
+        // SAFETY: all zeroes is a valid rusage.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: both places are valid for writing.
+        let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG | libc::__WALL, &raw mut usage) };
+        if pid < 0 {
+            let error = io::Error::last_os_error();
+            return if error.raw_os_error() == Some(libc::ECHILD) { Ok(Reaped::Nobody) } else { Err(error) };
+        }
+        if pid == 0 {
+            return Ok(Reaped::Alive);
+        }
+        let usage = Rusage {
+            user: duration(usage.ru_utime),
+            system: duration(usage.ru_stime),
+            peak_bytes: usage.ru_maxrss as u64 * 1024,
+        };
+        match self.program.take_if(|(program, _)| *program == pid) {
+            Some((_, plan)) => Ok(Reaped::Program { status, usage, failure: plan.failure.into_inner() }),
+            None => Ok(Reaped::Orphan(usage)),
+        }
+    }
+}
+
+impl<T> Drop for Children<T> {
+    fn drop(&mut self) {
+        match self.program.take() {
+            // The child may still be reading the one and standing on the other.
+            Some(program) => std::mem::forget(program),
+            // SAFETY: no child uses the stack, and it is not looked at again.
+            None => unsafe { ManuallyDrop::drop(&mut self.stack) },
+        }
+    }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000)
+}
+
+extern "C" fn child<T: Copy>(plan: *mut c_void) -> i32 {
+    // SAFETY: `start` passes a plan that lives until this process has been reaped, and shares it with nobody else.
+    let plan = unsafe { &*plan.cast::<Plan<T>>() };
+    for (name, op) in &plan.ops {
+        if let Err(errno) = op.carry_out() {
+            // SAFETY: the init reads it only after this process has been reaped.
+            unsafe { *plan.failure.get() = Some((*name, errno)) };
+            break;
+        }
+    }
+    exit_now()
+}
+
+impl Op {
+    fn carry_out(&self) -> Result<(), i32> {
+        // SAFETY: numbers only.
+        let numbers = |number, arguments| unsafe { raw_syscall(number, arguments) };
+        match self {
+            Self::StartSession => numbers(libc::SYS_setsid, [0; 5])?,
+            Self::Place { from, to } => numbers(libc::SYS_dup3, [*from as usize, *to as usize, 0, 0, 0])?,
+            Self::ChangeDirectory(path) => numbers(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0])?,
+            Self::Limit { resource, soft, hard } => {
+                let limit = libc::rlimit64 { rlim_cur: *soft, rlim_max: *hard };
+                let arguments = [0, *resource as usize, (&raw const limit) as usize, 0, 0];
+                // SAFETY: the struct outlives the call; the old limit is not asked for.
+                unsafe { raw_syscall(libc::SYS_prlimit64, arguments) }?
+            }
+            Self::SetIds { uid, gid } => {
+                let (uid, gid) = (*uid as usize, *gid as usize);
+                numbers(libc::SYS_setresgid, [gid, gid, gid, 0, 0])?;
+                numbers(libc::SYS_setresuid, [uid, uid, uid, 0, 0])?
+            }
+            Self::DropCapabilities => {
+                const VERSION_3: u32 = 0x2008_0522;
+                let (header, none) = ([VERSION_3, 0], [0_u32; 6]);
+                let arguments = [(&raw const header) as usize, (&raw const none) as usize, 0, 0, 0];
+                // SAFETY: version 3 has a header of two words and two sets of three.
+                unsafe { raw_syscall(libc::SYS_capset, arguments) }?
+            }
+            Self::ClearSignalMask => {
+                let none = 0_u64;
+                let arguments = [libc::SIG_SETMASK as usize, (&raw const none) as usize, 0, size_of::<u64>(), 0];
+                // SAFETY: the kernel's signal set is 64 bits; the old one is not asked for.
+                unsafe { raw_syscall(libc::SYS_rt_sigprocmask, arguments) }?
+            }
+            Self::Exec { candidates, args, env } => return Err(execute(candidates, args, env)),
+        };
+        Ok(())
+    }
+}
+
+/// Returns why none could be executed. A permission denied on the way counts more than a later absence.
+fn execute(candidates: &[CString], args: &Vector, env: &Vector) -> i32 {
+    let (args, env) = (args.pointers.as_ptr() as usize, env.pointers.as_ptr() as usize);
+    let mut result = libc::ENOENT;
+    for candidate in candidates {
+        let mut attempts = 0;
+        let errno = loop {
+            // SAFETY: a string that ends with a NUL, and two vectors of such strings that end with a null.
+            let errno = unsafe { raw_syscall(libc::SYS_execve, [candidate.as_ptr() as usize, args, env, 0, 0]) };
+            let errno = errno.err().unwrap_or(0);
+            attempts += 1;
+            // A host that was starting another process when it wrote this file may hold it open for a moment more.
+            if errno != libc::ETXTBSY || attempts == 100 {
+                break errno;
+            }
+            let pause = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+            // SAFETY: the struct outlives the call; what is left is not asked for. An early end only means another try.
+            let _interrupted = unsafe { raw_syscall(libc::SYS_nanosleep, [(&raw const pause) as usize, 0, 0, 0, 0]) };
+        };
+        match errno {
+            libc::EACCES => result = errno,
+            libc::ENOENT | libc::ENOTDIR => {}
+            _ => return errno,
+        }
+    }
+    result
+}

@@ -1,0 +1,132 @@
+//! Processes: their ends, their signals, and what they inherit.
+//!
+//! Invariant: a process of ours is named by its pidfd, which never comes to mean another one.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+/// A child of this process.
+#[derive(Debug)]
+pub(crate) struct Pidfd(OwnedFd);
+
+impl Pidfd {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// The calling process's own.
+    pub(crate) fn of_self() -> io::Result<OwnedFd> {
+        // SAFETY: takes two numbers; a value that is no error is a new fd that nobody else owns.
+        let fd = unsafe { super::raw_syscall(libc::SYS_pidfd_open, [std::process::id() as usize, 0, 0, 0, 0]) };
+        let fd = fd.map_err(io::Error::from_raw_os_error)?;
+        // SAFETY: as above.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    }
+
+    /// Sends SIGKILL. A process that is already dead is no error.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        let arguments = [self.0.as_raw_fd() as usize, libc::SIGKILL as usize, 0, 0, 0];
+        // SAFETY: takes numbers and a null siginfo.
+        match unsafe { super::raw_syscall(libc::SYS_pidfd_send_signal, arguments) } {
+            Ok(_) | Err(libc::ESRCH) => Ok(()),
+            Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Reaps the process if it has ended: true once it is gone, false while it lives.
+    ///
+    /// Somebody else may have reaped it before (the kernel does where SIGCHLD is ignored): that is no error.
+    pub(crate) fn try_reap(&self) -> io::Result<bool> {
+        self.wait(WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)
+    }
+
+    /// Waits for the process's end, and reaps it.
+    pub(crate) fn reap(&self) -> io::Result<()> {
+        self.wait(WaitPidFlag::WEXITED).map(drop)
+    }
+
+    fn wait(&self, flags: WaitPidFlag) -> io::Result<bool> {
+        loop {
+            match waitid(Id::PIDFd(self.0.as_fd()), flags | WaitPidFlag::__WALL) {
+                Ok(WaitStatus::StillAlive) => return Ok(false),
+                Ok(_) | Err(Errno::ECHILD) => return Ok(true),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Gives every signal its default action and blocks none but SIGCHLD, which is left to a signalfd.
+pub(crate) fn reset_signals() -> io::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: the default action runs no code of this process.
+        unsafe { sigaction(signal, &default) }?;
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::from(Signal::SIGCHLD)), None)?;
+    Ok(())
+}
+
+/// Kills every process in this pid namespace but its pid 1, which must be the caller. Nobody there is no error.
+pub(crate) fn kill_all_others() -> io::Result<()> {
+    debug_assert_eq!(std::process::id(), 1);
+    match nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), Signal::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Leaves the session keyring that was inherited for a new, empty one. A kernel without keyrings is no error.
+pub(crate) fn new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
+    // SAFETY: takes the operation and a null name.
+    match unsafe { super::raw_syscall(libc::SYS_keyctl, [KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0]) } {
+        Ok(_) | Err(libc::ENOSYS) => Ok(()),
+        Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+fn prctl(operation: libc::c_int, argument: usize) -> io::Result<()> {
+    // SAFETY: every operation that this module passes takes numbers.
+    let done = unsafe { super::raw_syscall(libc::SYS_prctl, [operation as usize, argument, 0, 0, 0]) };
+    done.map(drop).map_err(io::Error::from_raw_os_error)
+}
+
+/// Makes this process untraceable, and its `/proc` files root's.
+pub(crate) fn deny_tracing() -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// Gives up, for every later child, what execve could give back: privileges of set-user-ID files, the capability
+/// bounding set, and the capabilities of uid 0. The capabilities of this process itself stay.
+pub(crate) fn forbid_privileges_to_children() -> io::Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+    for capability in 0.. {
+        match prctl(libc::PR_CAPBSET_DROP, capability) {
+            Ok(()) => {}
+            // Past the last capability that this kernel knows.
+            Err(error) if capability > 0 && error.raw_os_error() == Some(libc::EINVAL) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    const NO_ROOT_AND_LOCKED: usize = 0b11;
+    prctl(libc::PR_SET_SECUREBITS, NO_ROOT_AND_LOCKED)
+}
+
+/// Sets the NIS domain name of this UTS namespace.
+pub(crate) fn set_domain_name(name: &str) -> io::Result<()> {
+    // SAFETY: a pointer and its length.
+    let set = unsafe { super::raw_syscall(libc::SYS_setdomainname, [name.as_ptr() as usize, name.len(), 0, 0, 0]) };
+    set.map(drop).map_err(io::Error::from_raw_os_error)
+}

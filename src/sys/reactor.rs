@@ -1,0 +1,38 @@
+//! File descriptors on tokio's reactor. The init never imports this.
+//!
+//! Invariant: an [`Async`] owns its fd from registration until its drop, which is what the reactor requires.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A file descriptor that can be waited for.
+#[derive(Debug)]
+pub(crate) struct Async(AsyncFd<OwnedFd>);
+
+impl Async {
+    /// Registers with the current runtime. Panics outside of one, and where its IO driver is off.
+    pub(crate) fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
+        // SAFETY: an `OwnedFd` is open, always gives the same number, and this struct gives no way to replace or close
+        // it before the `AsyncFd` is dropped.
+        let registered = unsafe { AsyncFd::register_with_interest(fd, interest) };
+        Ok(Self(registered.map_err(|error| error.into_parts().1)?))
+    }
+
+    /// Waits until `attempt` does something else than `WouldBlock`. Dropping the future loses nothing.
+    pub(crate) async fn io<T>(
+        &self,
+        interest: Interest,
+        mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.0.async_io(interest, |fd| attempt(fd.as_fd())).await
+    }
+}
+
+impl AsFd for Async {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+}

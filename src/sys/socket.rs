@@ -1,0 +1,58 @@
+//! `SOCK_SEQPACKET` sockets that carry file descriptors.
+//!
+//! Invariant: a datagram is received whole or is an error, and the fds that came with it are owned (and so closed by
+//! their drop) before truncation is looked at. The same code serves the blocking init and the async host.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
+};
+
+/// The kernel's `SCM_MAX_FD`.
+pub(crate) const MAX_FDS_PER_DATAGRAM: usize = 253;
+const CONTROL_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_FDS_PER_DATAGRAM));
+
+/// Two connected ends; both close on exec.
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Whether `fd` is a Unix `SOCK_SEQPACKET` socket.
+pub(crate) fn is_seqpacket(fd: impl AsFd) -> bool {
+    sockopt::socket_type(&fd) == Ok(SocketType::SEQPACKET) && sockopt::socket_domain(&fd) == Ok(AddressFamily::UNIX)
+}
+
+/// Sends one datagram with its fds, all or nothing. Without `wait`, `WouldBlock` where the socket is full.
+pub(crate) fn send(to: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>], wait: bool) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); CONTROL_SPACE];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let flags = SendFlags::NOSIGNAL | if wait { SendFlags::empty() } else { SendFlags::DONTWAIT };
+    rustix::io::retry_on_intr(|| sendmsg(&to, &[IoSlice::new(bytes)], &mut control, flags))?;
+    Ok(())
+}
+
+/// Receives one datagram into `buffer`, adds its fds to `fds`, and returns its size: 0 where the other end has closed.
+pub(crate) fn recv(from: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, wait: bool) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); CONTROL_SPACE];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+    let received =
+        rustix::io::retry_on_intr(|| recvmsg(&from, &mut [IoSliceMut::new(buffer)], &mut control, flags));
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    let received = received?;
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a truncated frame, or no room for its descriptors"));
+    }
+    Ok(received.bytes)
+}
