@@ -1,0 +1,305 @@
+//! What a container costs, beside what the same costs without one.
+//!
+//! `cargo bench --bench exec`. Every figure of a container is measured in turn with its floor, a few of one, a few of the
+//! other, so that a machine whose speed drifts slows both. The table at the end has the medians and their ratio.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use cellblock::{Builder, Command, Container, Mount, OpenFile};
+use criterion::Criterion;
+use futures::future::join_all;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::wait::waitpid;
+use tokio::runtime::{self, Runtime};
+
+/// How many of one are run before the other has its turn.
+const TURN: u64 = 10;
+
+fn main() {
+    cellblock::init();
+    if std::env::args().nth(1).is_some_and(|argument| argument == "echo") {
+        return echo();
+    }
+    let mut bench = Bench {
+        criterion: Criterion::default()
+            .configure_from_args()
+            .sample_size(30)
+            .warm_up_time(Duration::from_millis(500))
+            .measurement_time(Duration::from_secs(4)),
+        rows: Vec::new(),
+    };
+    let tools = tempfile::tempdir().unwrap();
+    make_static_true(tools.path());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtimes = [
+        ("current-thread", runtime::Builder::new_current_thread().enable_all().build().unwrap()),
+        ("multi-thread", runtime::Builder::new_multi_thread().enable_all().build().unwrap()),
+    ];
+    for (flavour, runtime) in &runtimes {
+        let builder = builder().mount(Mount::bind(tools.path(), "/tools"));
+        let containers: Vec<_> = (0..cores).map(|_| runtime.block_on(builder.build()).unwrap()).collect();
+        for (what, inside, outside) in [
+            ("/bin/true", "/bin/true", c"/bin/true".to_owned()),
+            ("static", "/tools/true", std::ffi::CString::new(format!("{}/true", tools.path().display())).unwrap()),
+        ] {
+            for at_once in [1, cores] {
+                bench.pair(
+                    &format!("run {what}, {at_once} at a time, {flavour}"),
+                    |count| spawn_bare(&outside, count, at_once),
+                    |count| run_warm(runtime, &containers[..at_once], inside, count),
+                );
+            }
+        }
+        let container = &containers[0];
+        let mut echo = Echo::start();
+        bench.pair(
+            &format!("ping, {flavour}"),
+            |count| echo.round_trips(count),
+            |count| {
+                timed(runtime, count, async || container.ping(Duration::from_secs(1)).await.unwrap())
+            },
+        );
+        for files in [1, 16, 200] {
+            let names: Vec<_> = (0..files).map(|number| format!("file{number}")).collect();
+            bench.alone(&format!("open {files} files, {flavour}"), |count| {
+                timed(runtime, count, async || {
+                    let opened = container.open(names.iter().map(|name| OpenFile::write(name, 0o644))).await.unwrap();
+                    assert!(opened.iter().all(Result::is_ok));
+                })
+            });
+        }
+        bench.alone(&format!("reset after 100 files, {flavour}"), |count| {
+            (0..count).map(|_| reset_after(runtime, container, 100)).sum()
+        });
+        bench.alone(&format!("build and destroy, {flavour}"), |count| {
+            timed(runtime, count, async || builder.build().await.unwrap().destroy().await)
+        });
+        for container in containers {
+            runtime.block_on(container.destroy());
+        }
+    }
+    println!("\nmemory of an idle init, with two alive (Private_Clean + Private_Dirty):");
+    for (name, builder) in [("cellblock-init", builder()), ("the host's own executable", Container::builder())] {
+        println!("  {name}: {} KiB", idle_memory(&runtimes[0].1, &builder));
+    }
+    bench.finish();
+}
+
+fn builder() -> Builder {
+    Container::builder().init_exe(env!("CARGO_BIN_EXE_cellblock-init"))
+}
+
+struct Bench {
+    criterion: Criterion,
+    rows: Vec<Row>,
+}
+
+/// The figures of each sample: the floor's, where there is one, and the container's, per operation.
+struct Row {
+    name: String,
+    samples: Vec<(Option<Duration>, Duration)>,
+}
+
+impl Bench {
+    fn pair(
+        &mut self,
+        name: &str,
+        mut floor: impl FnMut(u64) -> Duration,
+        mut subject: impl FnMut(u64) -> Duration,
+    ) {
+        self.measure(name, |count| (Some(floor(count)), subject(count)));
+    }
+
+    fn alone(&mut self, name: &str, mut subject: impl FnMut(u64) -> Duration) {
+        self.measure(name, |count| (None, subject(count)));
+    }
+
+    fn measure(&mut self, name: &str, mut turn: impl FnMut(u64) -> (Option<Duration>, Duration)) {
+        let mut samples = Vec::new();
+        self.criterion.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let (mut floor, mut subject) = (None::<Duration>, Duration::ZERO);
+                let mut left = iterations;
+                while left > 0 {
+                    let count = left.min(TURN);
+                    let (base, own) = turn(count);
+                    floor = base.map(|base| floor.unwrap_or_default() + base);
+                    subject += own;
+                    left -= count;
+                }
+                let each = |total: Duration| total.div_f64(iterations as f64);
+                samples.push((floor.map(each), each(subject)));
+                subject
+            });
+        });
+        // Filtered out by the command line.
+        if !samples.is_empty() {
+            self.rows.push(Row { name: name.to_owned(), samples });
+        }
+    }
+
+    fn finish(self) {
+        println!("\n| what | floor, µs | cellblock, µs | ratio |\n|---|---|---|---|");
+        for Row { name, samples } in &self.rows {
+            let own = median(samples.iter().map(|(_, own)| own.as_secs_f64() * 1e6));
+            let floors: Vec<_> = samples.iter().filter_map(|(floor, own)| Some(((*floor)?, *own))).collect();
+            if floors.is_empty() {
+                println!("| {name} | | {own:.1} | |");
+                continue;
+            }
+            let floor = median(floors.iter().map(|(floor, _)| floor.as_secs_f64() * 1e6));
+            let ratio = median(floors.iter().map(|(floor, own)| own.as_secs_f64() / floor.as_secs_f64()));
+            println!("| {name} | {floor:.1} | {own:.1} | {ratio:.2} |");
+        }
+        self.criterion.final_summary();
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn timed(runtime: &Runtime, count: u64, mut operation: impl AsyncFnMut()) -> Duration {
+    let start = Instant::now();
+    runtime.block_on(async {
+        for _ in 0..count {
+            operation().await;
+        }
+    });
+    start.elapsed()
+}
+
+/// The wall time of `count` runs in each container, all containers at once.
+fn run_warm(runtime: &Runtime, containers: &[Container], program: &str, count: u64) -> Duration {
+    let command = Command::new(program);
+    let start = Instant::now();
+    runtime.block_on(join_all(containers.iter().map(async |container| {
+        for _ in 0..count {
+            assert!(container.run(&command).await.unwrap().status.success());
+        }
+    })));
+    start.elapsed()
+}
+
+/// The wall time of `count` times posix_spawn and waitpid in each of so many threads.
+fn spawn_bare(program: &CStr, count: u64, at_once: usize) -> Duration {
+    let spawn = || {
+        let (actions, attributes) = (PosixSpawnFileActions::init().unwrap(), PosixSpawnAttr::init().unwrap());
+        let none: [&CStr; 0] = [];
+        for _ in 0..count {
+            let pid = posix_spawn(program, &actions, &attributes, &[program], &none).unwrap();
+            waitpid(pid, None).unwrap();
+        }
+    };
+    let start = Instant::now();
+    if at_once == 1 {
+        spawn();
+    } else {
+        std::thread::scope(|scope| (0..at_once).for_each(|_| drop(scope.spawn(spawn))));
+    }
+    start.elapsed()
+}
+
+/// The time of the reset alone.
+fn reset_after(runtime: &Runtime, container: &Container, files: usize) -> Duration {
+    runtime.block_on(async {
+        let files = (0..files).map(|number| OpenFile::write(format!("small{number}"), 0o644));
+        for file in container.open(files).await.unwrap() {
+            file.unwrap().write_all(b"small").unwrap();
+        }
+        let start = Instant::now();
+        container.reset().await.unwrap();
+        start.elapsed()
+    })
+}
+
+/// Another process, which sends back what it is sent.
+struct Echo {
+    socket: OwnedFd,
+    _process: std::process::Child,
+}
+
+impl Echo {
+    fn start() -> Self {
+        let (socket, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        let process = std::process::Command::new(std::env::current_exe().unwrap())
+            .arg("echo")
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .unwrap();
+        Self { socket, _process: process }
+    }
+
+    fn round_trips(&mut self, count: u64) -> Duration {
+        use std::os::fd::AsRawFd;
+        let (socket, mut buffer) = (self.socket.as_raw_fd(), [0; 64]);
+        let start = Instant::now();
+        for _ in 0..count {
+            send(socket, b"0123456789", MsgFlags::empty()).unwrap();
+            assert_eq!(recv(socket, &mut buffer, MsgFlags::empty()), Ok(10));
+        }
+        start.elapsed()
+    }
+}
+
+fn echo() {
+    let mut buffer = [0; 64];
+    while let Ok(size @ 1..) = recv(0, &mut buffer, MsgFlags::empty()) {
+        send(0, &buffer[..size], MsgFlags::empty()).unwrap();
+    }
+}
+
+/// The smallest program there is.
+fn make_static_true(dir: &Path) {
+    let source = dir.join("true.c");
+    let exit = r#"
+        #include <sys/syscall.h>
+        void _start(void) {
+        #if defined(__x86_64__)
+            __asm__ volatile("syscall" : : "a"(SYS_exit), "D"(0));
+        #else
+            register long x8 __asm__("x8") = SYS_exit;
+            register long x0 __asm__("x0") = 0;
+            __asm__ volatile("svc 0" : : "r"(x8), "r"(x0));
+        #endif
+        }"#;
+    std::fs::write(&source, exit).unwrap();
+    let built = std::process::Command::new("gcc")
+        .args(["-static", "-nostdlib", "-O1", "-o"])
+        .args([dir.join("true"), source])
+        .status()
+        .unwrap();
+    assert!(built.success());
+}
+
+/// KiB that one init has for itself while another one lives.
+fn idle_memory(runtime: &Runtime, builder: &Builder) -> u64 {
+    let _containers = [(); 2].map(|()| runtime.block_on(builder.build()).unwrap());
+    let init = children().pop().unwrap();
+    let mut smaps = String::new();
+    File::open(format!("/proc/{init}/smaps_rollup")).unwrap().read_to_string(&mut smaps).unwrap();
+    let figure = |line: &str| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+    smaps.lines().filter(|line| line.starts_with("Private_")).map(figure).sum()
+}
+
+fn children() -> Vec<u32> {
+    let mut children = String::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let path = task.unwrap().path().join("children");
+        children += &std::fs::read_to_string(path).unwrap();
+    }
+    let mut children: Vec<_> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    children.sort();
+    children
+}
