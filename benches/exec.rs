@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 use cellblock::{Builder, Command, Container, Mount, OpenFile};
 use criterion::Criterion;
 use futures::future::join_all;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use tokio::runtime::{self, Runtime};
 
 /// How many of one are run before the other has its turn.
@@ -59,14 +61,22 @@ fn main() {
             }
         }
         let container = &containers[0];
-        let mut echo = Echo::start();
-        bench.pair(
-            &format!("ping, {flavour}"),
-            |count| echo.round_trips(count),
-            |count| {
-                timed(runtime, count, async || container.ping(Duration::from_secs(1)).await.unwrap())
-            },
-        );
+        let everywhere = sched_getaffinity(Pid::from_raw(0)).unwrap();
+        let mut here = CpuSet::new();
+        here.set(0).unwrap();
+        // A wake-up on another processor costs several times one on the same; where the scheduler puts the two processes
+        // is luck. So once where it likes, and once on one processor.
+        for (place, cpus) in [("anywhere", everywhere), ("on one processor", here)] {
+            sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
+            let (container, mut echo) = (runtime.block_on(builder.build()).unwrap(), Echo::start());
+            bench.pair(
+                &format!("ping, {place}, {flavour}"),
+                |count| echo.round_trips(count),
+                |count| timed(runtime, count, async || container.ping(Duration::from_secs(1)).await.unwrap()),
+            );
+            runtime.block_on(container.destroy());
+        }
+        sched_setaffinity(Pid::from_raw(0), &everywhere).unwrap();
         for files in [1, 16, 200] {
             let names: Vec<_> = (0..files).map(|number| format!("file{number}")).collect();
             bench.alone(&format!("open {files} files, {flavour}"), |count| {
@@ -109,12 +119,7 @@ struct Row {
 }
 
 impl Bench {
-    fn pair(
-        &mut self,
-        name: &str,
-        mut floor: impl FnMut(u64) -> Duration,
-        mut subject: impl FnMut(u64) -> Duration,
-    ) {
+    fn pair(&mut self, name: &str, mut floor: impl FnMut(u64) -> Duration, mut subject: impl FnMut(u64) -> Duration) {
         self.measure(name, |count| (Some(floor(count)), subject(count)));
     }
 

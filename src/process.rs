@@ -147,7 +147,9 @@ impl Output {
 /// The first `keep` bytes, and whether there were more. Reads to the end in any case.
 async fn capture(stream: Option<impl AsyncRead + Unpin>, keep: usize) -> io::Result<(Vec<u8>, bool)> {
     let mut kept = Vec::new();
-    let Some(mut stream) = stream else { return Ok((kept, false)) };
+    let Some(mut stream) = stream else {
+        return Ok((kept, false));
+    };
     (&mut stream).take(keep as u64).read_to_end(&mut kept).await?;
     if kept.len() < keep {
         return Ok((kept, false));

@@ -1,2 +1,4 @@
 //! The init.
-fn main() { cellblock::init(); }
+fn main() {
+    cellblock::init();
+}

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,6 +124,8 @@ impl Actor {
 
     /// Serves until the container is to end, and says why.
     async fn serve(&mut self) -> Error {
+        // Set again only when it fires: a busy container does not pay for it at every request.
+        let mut silence = pin!(sleep_until(Instant::now()));
         loop {
             let owes = self.owes();
             let killed = async {
@@ -131,23 +134,24 @@ impl Actor {
                     None => pending().await,
                 }
             };
-            let silence = async {
-                match owes {
-                    true => sleep_until(self.silent_since + self.patience).await,
-                    false => pending().await,
-                }
-            };
             let step = tokio::select! {
                 biased;
                 () = self.shared.end.cancelled() => return destroyed(),
-                frame = receive(&self.socket, &mut self.decoder) => match frame {
+                frame = receive(&self.socket, &mut self.decoder, self.pending.len() > 1) => match frame {
                     Ok(Some(frame)) => self.receive(frame),
                     Ok(None) => Err(Error::lost("the init ended")),
                     Err(broken) => Err(Error::lost(format!("the init sent {broken}"))),
                 },
                 sent = flush(&self.socket, &mut self.outbox), if !self.outbox.is_empty() => self.sent(sent),
                 () = killed => self.kill(),
-                () = silence => Err(Error::lost(format!("the init owed an answer for {:?}", self.patience))),
+                () = &mut silence, if owes => {
+                    let end = self.silent_since + self.patience;
+                    if Instant::now() >= end {
+                        return Error::lost(format!("the init owed an answer for {:?}", self.patience));
+                    }
+                    silence.as_mut().reset(end);
+                    continue;
+                }
                 message = self.messages.recv(), if self.outbox.is_empty() => match message {
                     Some(message) => self.take(message),
                     None => return destroyed(),
@@ -242,7 +246,9 @@ impl Actor {
     /// Ends the run that is going on; from now on its report is owed.
     fn kill(&mut self) -> Result<()> {
         self.note_debt();
-        let Some(Current { id, .. }) = self.current.take() else { return Ok(()) };
+        let Some(Current { id, .. }) = self.current.take() else {
+            return Ok(());
+        };
         let datagrams = wire::encode(0, &Request::Kill(id), Vec::new());
         self.outbox.extend(datagrams.map_err(|error| Error::io(ErrorKind::Host, Step::Send, error))?);
         let sent = flush_now(&self.socket, &mut self.outbox);
@@ -278,7 +284,9 @@ impl Actor {
             (Pending::Reset(answer), Reply::Failed(failure)) => {
                 drop(answer.send(Err(Error::failure(ErrorKind::File, failure))));
             }
-            (_, body) => return Err(Error::lost(format!("the init answered something else: {body:?}"))),
+            (_, body) => {
+                return Err(Error::lost(format!("the init answered something else: {body:?}")));
+            }
         }
         if self.turn == Some(id) {
             self.turn = None;

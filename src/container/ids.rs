@@ -88,7 +88,9 @@ fn reserve(range: &Range<u32>) -> io::Result<Mapping> {
         let name = format!("cellblock-ids-{first}");
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         match bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?) {
-            Ok(()) => return Ok(Mapping::Own { first, reservation: socket }),
+            Ok(()) => {
+                return Ok(Mapping::Own { first, reservation: socket });
+            }
             Err(rustix::io::Errno::ADDRINUSE) => {}
             Err(error) => return Err(error.into()),
         }

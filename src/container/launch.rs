@@ -20,7 +20,7 @@ use crate::mount::{Kind, Mount};
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
 use crate::sys::{clone, memory, mount, socket};
-use crate::wire::{self, Attach, Broken, Configure, Decoder, INIT_ARGUMENT, Message, Peer, Reply, Request};
+use crate::wire::{self, Attach, Broken, Configure, Decoder, INIT_ARGUMENT, Ids, Message, Peer, Reply, Request};
 
 use super::builder::Builder;
 use super::ids::Mapping;
@@ -85,6 +85,10 @@ impl Starting {
 
     /// Leads the init through its states, up to its answer to the configuration.
     async fn configure(&mut self, builder: &Builder) -> Result<Pidfd> {
+        // While stage one is busy with its namespaces.
+        let mapping = Mapping::choose(builder.id_range.as_ref())
+            .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
+        let (configure, mut fds) = configuration(builder, mapping.program())?;
         match self.expect(Step::Hello).await?.body {
             Reply::Hello(wire::VERSION) => self.hello = true,
             Reply::Hello(version) => {
@@ -93,14 +97,12 @@ impl Starting {
             }
             other => return Err(unexpected(&other)),
         }
-        let mapping = Mapping::choose(builder.id_range.as_ref())
-            .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
-        mapping.write(self.stage_one.pid).map_err(|error| {
-            Error::io(ErrorKind::Build, Step::MapIds, error).hinted(map_hint(&mapping))
-        })?;
+        mapping
+            .write(self.stage_one.pid)
+            .map_err(|error| Error::io(ErrorKind::Build, Step::MapIds, error).hinted(map_hint(&mapping)))?;
         self.send(&Request::Start, Vec::new()).await?;
         // Sent ahead: pid 1 reads it as soon as it is there.
-        let (configure, fds) = configuration(builder, mapping)?;
+        fds.extend(mapping.into_reservation().map(Arc::new));
         self.send(&Request::Configure(configure), fds).await?;
 
         let mut started = self.expect(Step::ForkPid1).await?;
@@ -146,7 +148,7 @@ impl Starting {
     /// The next reply, unless it is a failure.
     async fn expect(&mut self, step: Step) -> Result<Message<Reply>> {
         let socket = self.socket.as_ref().expect("taken at the end only");
-        match receive(socket, &mut self.decoder).await {
+        match receive(socket, &mut self.decoder, true).await {
             Ok(Some(Message { body: Reply::Failed(failure), .. })) => {
                 let hint = failure_hint(&failure);
                 Err(Error::failure(ErrorKind::Build, failure).hinted(hint))
@@ -174,8 +176,12 @@ impl Starting {
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        let Some(socket) = self.socket.take() else { return };
-        let Ok(socket) = socket.as_fd().try_clone_to_owned() else { return };
+        let Some(socket) = self.socket.take() else {
+            return;
+        };
+        let Ok(socket) = socket.as_fd().try_clone_to_owned() else {
+            return;
+        };
         let stage_one = self.stage_one.pidfd.as_fd().try_clone_to_owned();
         in_background(move || {
             let stage_one = Pidfd::new(stage_one?);
@@ -253,13 +259,17 @@ fn in_background(work: impl FnOnce() -> io::Result<()> + Send + 'static) {
     }
 }
 
-/// The next message from an init. Dropping the future loses nothing.
-pub(super) async fn receive(socket: &Async, decoder: &mut Decoder) -> Result<Option<Message<Reply>>, Broken> {
+/// The next message from an init. `more` says whether another may be there beside it. Dropping the future loses nothing.
+pub(super) async fn receive(
+    socket: &Async,
+    decoder: &mut Decoder,
+    more: bool,
+) -> Result<Option<Message<Reply>>, Broken> {
     let attempt = |fd: std::os::fd::BorrowedFd<'_>| match decoder.receive(fd, false) {
         Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
         other => Ok(other),
     };
-    socket.io(Interest::READABLE, attempt).await?
+    socket.read(more, attempt).await?
 }
 
 /// The end of what an init has said on stderr. Whatever it says is shown without control characters.
@@ -290,7 +300,8 @@ fn init_image(path: &Path) -> io::Result<Arc<OwnedFd>> {
     Ok(image)
 }
 
-fn configuration(builder: &Builder, mapping: Mapping) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
+/// The configuration, with the mount trees that the host has to make itself.
+fn configuration(builder: &Builder, program: Ids) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
     let mut fds = Vec::new();
     let mut mounts = Vec::new();
     for mount in &builder.mounts {
@@ -299,8 +310,6 @@ fn configuration(builder: &Builder, mapping: Mapping) -> Result<(Configure, Vec<
             fds.extend(tree.map(Arc::new));
         }
     }
-    let program = mapping.program();
-    fds.extend(mapping.into_reservation().map(Arc::new));
     let configure = Configure {
         mounts,
         program,
@@ -324,12 +333,16 @@ fn resolve(mount: &Mount) -> Result<Option<(Attach, Option<OwnedFd>)>> {
         // A user without rights over the mount namespace: the init, which has the same rights over files, has them there.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
             match source.metadata() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && mount.skip_missing => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && mount.skip_missing => {
+                    return Ok(None);
+                }
                 found => found.map_err(|error| failure(source, error))?,
             };
             None
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && mount.skip_missing => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mount.skip_missing => {
+            return Ok(None);
+        }
         Err(error) => return Err(failure(source, error)),
     };
     Ok(Some((Attach { mount, tree: tree.is_some() }, tree)))
@@ -370,9 +383,7 @@ fn failure_hint(failure: &Failure) -> Option<String> {
         (Step::Unshare, libc::EPERM) if is("/proc/sys/kernel/unprivileged_userns_clone", "0") => {
             refused("sysctl kernel.unprivileged_userns_clone is 0")
         }
-        (Step::Unshare, libc::EPERM) => {
-            refused("a container engine's seccomp filter does that, and so does a chroot")
-        }
+        (Step::Unshare, libc::EPERM) => refused("a container engine's seccomp filter does that, and so does a chroot"),
         (Step::Unshare, libc::EINVAL) => Some("call cellblock::init() before any thread is started".to_owned()),
         (Step::Unshare, libc::ENOSPC | libc::EUSERS) => {
             refused("there are too many, or they are nested too deep (sysctl user.max_*_namespaces)")

@@ -89,7 +89,9 @@ impl Runner {
     pub(super) fn reap(&mut self) -> Result<Option<(u64, Reply)>, End> {
         loop {
             let reaped = self.children.reap().map_err(|error| Failure::new(Step::Wait, error))?;
-            let Some(run) = &mut self.run else { return Ok(None) };
+            let Some(run) = &mut self.run else {
+                return Ok(None);
+            };
             match reaped {
                 Reaped::Alive => return Ok(None),
                 Reaped::Orphan(usage) => run.add(usage),
@@ -167,7 +169,9 @@ impl Run {
 
 /// Moves the fds to numbers above `highest`, so that placing one never overwrites another.
 fn above(highest: i32, fds: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
-    let move_up = |fd: OwnedFd| if fd.as_raw_fd() > highest { Ok(fd) } else { super::duplicate_from(&fd, highest + 1) };
+    let move_up = |fd: OwnedFd| {
+        if fd.as_raw_fd() > highest { Ok(fd) } else { super::duplicate_from(&fd, highest + 1) }
+    };
     fds.into_iter().map(move_up).collect::<io::Result<_>>().map_err(|error| Failure::new(Step::PlaceFd, error))
 }
 

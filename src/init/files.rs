@@ -45,7 +45,9 @@ pub(super) fn delete(path: &Path) -> Result<(), Failure> {
 fn open(file: &OpenFile, program: Ids) -> Result<OwnedFd, Failure> {
     let failure = |step| move |error| Failure::new(step, error);
     let start = start_of(&file.path).map_err(failure(Step::Open))?;
-    if file.parents && let Some(parent) = file.path.parent() {
+    if file.parents
+        && let Some(parent) = file.path.parent()
+    {
         make_dirs(&start, parent, program)?;
     }
     let (path, flags) = (beneath(&file.path), OFlag::from_bits_retain(file.flags));
@@ -84,30 +86,35 @@ fn open_or_create(start: &OwnedFd, path: &Path, flags: OFlag, mode: u32) -> nix:
     Err(Errno::EAGAIN)
 }
 
-/// Makes every missing directory of `path`, a relative path beneath `start`, for the program; opens the last.
-pub(super) fn make_dirs(start: &OwnedFd, path: &Path, program: Ids) -> Result<OwnedFd, Failure> {
+/// Makes every missing directory of `path`, beneath `start`, for `owner`; opens the last.
+pub(super) fn make_dirs(start: impl AsFd, path: &Path, owner: Ids) -> Result<OwnedFd, Failure> {
     let failure = |error| Failure::at(Step::MakeDirectory, path, error);
-    let mut dir = resolve(start, Path::new("."), DIR, 0).map_err(failure)?;
+    let mut made: Option<OwnedFd> = None;
     for component in path.components() {
         let name = match component {
             Component::RootDir | Component::CurDir => continue,
             Component::Normal(name) => name,
             Component::ParentDir | Component::Prefix(_) => return Err(failure(Errno::EINVAL)),
         };
-        let is_new = match mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
+        let parent = made.as_ref().map_or(start.as_fd(), AsFd::as_fd);
+        let is_new = match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
             Err(error) => return Err(failure(error)),
         };
-        dir = resolve(&dir, Path::new(name), DIR, 0).map_err(failure)?;
-        if is_new {
-            let (uid, gid) = (Uid::from_raw(program.uid), Gid::from_raw(program.gid));
+        let dir = resolve(parent, Path::new(name), DIR, 0).map_err(failure)?;
+        if is_new && owner != ROOT {
+            let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
             fchownat(&dir, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
                 .map_err(|error| Failure::at(Step::SetOwner, path, error))?;
         }
+        made = Some(dir);
     }
-    Ok(dir)
+    made.map_or_else(|| resolve(start, Path::new("."), DIR, 0).map_err(failure), Ok)
 }
+
+/// The init's own ids, which everything that it makes has at first.
+pub(super) const ROOT: Ids = Ids { uid: 0, gid: 0 };
 
 const DIR: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 

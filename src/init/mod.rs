@@ -23,7 +23,7 @@ use nix::unistd::{Gid, Uid, dup2_stdin, dup2_stdout, setgroups, setresgid, setre
 
 use crate::error::{Failure, Step};
 use crate::sys::{clone, process, socket};
-use crate::wire::{self, Broken, Decoder, Ids, INIT_ARGUMENT, Message, Peer, Reply, Request, State};
+use crate::wire::{self, Broken, Decoder, INIT_ARGUMENT, Ids, Message, Peer, Reply, Request, State};
 
 use exec::Runner;
 use rootfs::Rootfs;
@@ -235,8 +235,7 @@ impl Init {
     /// Waits for a request or a child's end.
     fn wait(&self) -> Result<(bool, bool), End> {
         let wait = || -> nix::Result<_> {
-            let mut fds =
-                [self.host.socket.as_fd(), self.sigchld.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            let mut fds = [self.host.socket.as_fd(), self.sigchld.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             poll(&mut fds, PollTimeout::NONE)?;
             let [request, child] = fds.each_ref().map(|fd| fd.any().unwrap_or(true));
             if child {
@@ -256,7 +255,15 @@ impl Init {
                 return self.host.send(id, &reply, fds);
             }
             Request::Delete(path) => done(files::delete(&path)),
-            Request::Reset => done(self.rootfs.reset()),
+            Request::Reset => match self.rootfs.reset() {
+                Ok(discarded) => {
+                    self.host.send(id, &Reply::Done, Vec::new())?;
+                    // After the answer, and before the next request.
+                    drop(discarded);
+                    return Ok(());
+                }
+                Err(failure) => Reply::Failed(failure),
+            },
             Request::Execve(execve) => match self.runner.start(id, execve, fds) {
                 Ok(()) => return Ok(()),
                 Err(failure) => Reply::Failed(failure),

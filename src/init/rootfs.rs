@@ -11,6 +11,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{chdir, pivot_root, sethostname};
+use rustix::fs::{AtFlags, CWD, StatxFlags, llistxattr, statfs, statx};
 
 use crate::error::{Failure, Step};
 use crate::mount::{Access, Kind, Mount, Tmpfs};
@@ -18,7 +19,7 @@ use crate::sys::mount::{attach, copy_tree, forbid, make_read_only, new_file_syst
 use crate::sys::process::set_domain_name;
 use crate::wire::{Attach, Configure, Ids};
 
-use super::files::{make_dirs, resolve};
+use super::files::{ROOT, make_dirs, resolve};
 
 /// Where the new root is mounted before it becomes the root: the one directory that a host always has, since it is
 /// where it finds its own executable.
@@ -27,8 +28,16 @@ const OLD_ROOT: &str = "old_root";
 
 pub(super) struct Rootfs {
     program: Ids,
+    root: OwnedFd,
     work_dir: PathBuf,
     mounts: Vec<Mount>,
+    /// How each tmpfs that is empty when new looked then.
+    fresh: Vec<(PathBuf, Fingerprint)>,
+}
+
+/// What a reset took away. Its drop frees what a program had left, which takes a while for many files.
+pub(super) struct Discarded {
+    _trees: Vec<OwnedFd>,
 }
 
 impl Rootfs {
@@ -51,8 +60,9 @@ impl Rootfs {
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
             .map_err(|error| Failure::at(Step::MakeMountsPrivate, "/", error))?;
         mount_root().map_err(|error| Failure::at(Step::MountRoot, CONTAINER_ROOT, error))?;
+        let root = open_place(Path::new(".")).map_err(|error| Failure::at(Step::Open, CONTAINER_ROOT, error))?;
         for (Attach { mount, .. }, tree) in mounts.iter().zip(&detached) {
-            place(mount, tree)?;
+            place(&root, mount, tree)?;
         }
 
         let step = |step, path| move |error| Failure::at(step, path, error);
@@ -62,47 +72,112 @@ impl Rootfs {
         umount2(OLD_ROOT, MntFlags::MNT_DETACH).map_err(step(Step::DetachOldRoot, OLD_ROOT))?;
         std::fs::remove_dir(OLD_ROOT).map_err(|error| Failure::at(Step::RemoveOldRoot, OLD_ROOT, error))?;
 
-        let rootfs = Self { program, work_dir, mounts: mounts.into_iter().map(|attach| attach.mount).collect() };
+        let mounts = mounts.into_iter().map(|attach| attach.mount).collect();
+        let mut rootfs = Self { program, root, work_dir, mounts, fresh: Vec::new() };
         rootfs.make_work_dir()?;
         make_read_only(c"/").map_err(|error| Failure::at(Step::MakeRootReadOnly, "/", error))?;
         set_domain_name(&domain_name).map_err(|error| Failure::at(Step::SetDomainName, &domain_name, error))?;
         sethostname(&host_name).map_err(|error| Failure::at(Step::SetHostName, &host_name, error))?;
         rootfs.enter_work_dir()?;
+        rootfs.remember_fresh()?;
         Ok(rootfs)
     }
 
-    /// Puts a new tmpfs in the place of each writable one. Its time does not depend on what a program left there, beyond
-    /// the inodes that it was allowed.
-    pub(super) fn reset(&self) -> Result<(), Failure> {
+    /// Puts a new tmpfs in the place of each writable one, and leaves alone those that nothing has touched. Its time does
+    /// not depend on what a program left there; that of dropping what it gives back does, up to the inodes allowed.
+    pub(super) fn reset(&mut self) -> Result<Discarded, Failure> {
         chdir("/").map_err(|error| Failure::at(Step::ChangeDirectory, "/", error))?;
-        let is_tmpfs = |mount: &Mount| matches!(mount.kind, Kind::Tmpfs(_));
-        let is_within = |mount: &Mount| {
-            self.mounts.iter().any(|it| is_tmpfs(it) && it.target != mount.target && mount.target.starts_with(&it.target))
-        };
-        let mut again = Vec::new();
-        for mount in self.mounts.iter().filter(|mount| is_tmpfs(mount) || is_within(mount)) {
-            let detached = if is_tmpfs(mount) { new(&mount.kind, self.program) } else { copy_tree(&mount.target) };
-            again.push((mount, detached.map_err(|error| Failure::at(Step::Mount, &mount.target, error))?));
+        let is_replaced = |mount: &&Mount| matches!(mount.kind, Kind::Tmpfs(_)) && !self.is_untouched(&mount.target);
+        let replaced: Vec<_> = self.mounts.iter().filter(is_replaced).map(|mount| &mount.target).collect();
+        let is_within = |mount: &Mount| replaced.iter().any(|target| is_strictly_within(&mount.target, target));
+        // What is mounted within a tmpfs goes with it, and comes back with it.
+        let is_affected = |mount: &&Mount| replaced.contains(&&mount.target) || is_within(mount);
+        let (mut again, mut discarded) = (Vec::new(), Vec::new());
+        for mount in self.mounts.iter().filter(is_affected) {
+            let failure = |error| Failure::at(Step::Mount, &mount.target, error);
+            let tree = match &mount.kind {
+                Kind::Tmpfs(_) => {
+                    discarded.push(open_place(&mount.target).map_err(|error| failure(error.into()))?);
+                    new(&mount.kind, self.program)
+                }
+                _ => copy_tree(&mount.target),
+            };
+            again.push((mount, tree.map_err(failure)?));
         }
         for (mount, _) in again.iter().filter(|(mount, _)| !is_within(mount)) {
             let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
             umount2(&mount.target, flags).map_err(|error| Failure::at(Step::Unmount, &mount.target, error))?;
         }
         for (mount, tree) in &again {
-            place(mount, tree)?;
+            place(&self.root, mount, tree)?;
         }
         self.make_work_dir()?;
-        self.enter_work_dir()
+        self.enter_work_dir()?;
+        self.remember_fresh()?;
+        Ok(Discarded { _trees: discarded })
+    }
+
+    fn is_untouched(&self, target: &Path) -> bool {
+        let now = || Fingerprint::of(target).ok();
+        self.fresh.iter().any(|(path, fresh)| path == target && Some(*fresh) == now())
+    }
+
+    fn remember_fresh(&mut self) -> Result<(), Failure> {
+        let has_inside = |target: &Path| {
+            let inside = self.mounts.iter().map(Mount::target).chain([self.work_dir.as_path()]);
+            inside.into_iter().any(|path| is_strictly_within(path, target))
+        };
+        let is_bounded = |tmpfs: &Tmpfs| tmpfs.bytes > 0 && tmpfs.inodes > 0;
+        let empty = self.mounts.iter().filter_map(|mount| match &mount.kind {
+            Kind::Tmpfs(tmpfs) if is_bounded(tmpfs) && !has_inside(&mount.target) => Some(&mount.target),
+            _ => None,
+        });
+        let remember = |target: &PathBuf| match Fingerprint::of(target) {
+            Ok(fingerprint) => Ok((target.clone(), fingerprint)),
+            Err(error) => Err(Failure::at(Step::Open, target, error)),
+        };
+        self.fresh = empty.map(remember).collect::<Result<_, _>>()?;
+        Ok(())
     }
 
     fn make_work_dir(&self) -> Result<(), Failure> {
-        let root = open_place(Path::new("/")).map_err(|error| Failure::at(Step::Open, "/", error))?;
-        make_dirs(&root, &self.work_dir, self.program).map(drop)
+        make_dirs(&self.root, &self.work_dir, self.program).map(drop)
     }
 
     fn enter_work_dir(&self) -> Result<(), Failure> {
         chdir(&self.work_dir).map_err(|error| Failure::at(Step::ChangeDirectory, &self.work_dir, error))
     }
+}
+
+/// All that can be changed about an empty tmpfs: its root directory, and how much it holds.
+#[derive(Clone, Copy, PartialEq)]
+struct Fingerprint {
+    /// Mode, uid, gid, links, attributes.
+    root: (u16, u32, u32, u32, u64),
+    /// A change of whatever else there is moves the first: where the clock is coarse (before Linux 6.13), unless it
+    /// comes within the tick of the mount.
+    changed: [(i64, u32); 2],
+    extended_attributes: usize,
+    /// Bytes and inodes in use.
+    used: (u64, u64),
+}
+
+impl Fingerprint {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let it = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
+        let fs = statfs(path)?;
+        let names: &mut [u8] = &mut [];
+        Ok(Self {
+            root: (it.stx_mode, it.stx_uid, it.stx_gid, it.stx_nlink, it.stx_attributes.bits()),
+            changed: [it.stx_ctime, it.stx_mtime].map(|time| (time.tv_sec, time.tv_nsec)),
+            extended_attributes: llistxattr(path, names)?,
+            used: (fs.f_blocks - fs.f_bfree, fs.f_files - fs.f_ffree),
+        })
+    }
+}
+
+fn is_strictly_within(path: &Path, dir: &Path) -> bool {
+    path != dir && path.starts_with(dir)
 }
 
 fn mount_root() -> std::io::Result<()> {
@@ -123,7 +198,7 @@ fn new(kind: &Kind, program: Ids) -> std::io::Result<OwnedFd> {
                 ("uid", program.uid.to_string()),
                 ("gid", program.gid.to_string()),
             ];
-            new_file_system("tmpfs", &options(own), forbid::DEVICES)
+            new_file_system("tmpfs", &options(own), forbid::DEVICES | forbid::ACCESS_TIMES)
         }
         Kind::Proc => {
             let little = [("subset", "pid"), ("hidepid", "invisible")];
@@ -138,8 +213,8 @@ fn options<V: Into<String>, const N: usize>(options: [(&str, V); N]) -> Vec<(Str
     options.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
 }
 
-/// Makes the place of a mount below the working directory, which is the new root, and shows the mount there.
-fn place(mount: &Mount, tree: &OwnedFd) -> Result<(), Failure> {
+/// Makes the place of a mount beneath the root, and shows the mount there.
+fn place(root: &OwnedFd, mount: &Mount, tree: &OwnedFd) -> Result<(), Failure> {
     let failure = |error: std::io::Error| Failure::at(Step::Mount, &mount.target, error);
     if let Kind::Bind { access, .. } = mount.kind {
         let forbidden = match access {
@@ -150,17 +225,14 @@ fn place(mount: &Mount, tree: &OwnedFd) -> Result<(), Failure> {
         restrict_tree(tree, forbidden).map_err(failure)?;
     }
     let is_dir = |fd| Ok::<_, nix::Error>(fstat(fd)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits());
-    let root = open_place(Path::new(".")).map_err(|error| failure(error.into()))?;
     let target = if is_dir(tree).map_err(|error| failure(error.into()))? {
-        make_dirs(&root, &mount.target, ROOT)?
+        make_dirs(root, &mount.target, ROOT)?
     } else {
-        let parent = make_dirs(&root, mount.target.parent().unwrap_or(Path::new("")), ROOT)?;
+        let parent = make_dirs(root, mount.target.parent().unwrap_or(Path::new("")), ROOT)?;
         make_file(&parent, mount.target.file_name().unwrap_or_default()).map_err(|error| failure(error.into()))?
     };
     attach(tree, target).map_err(failure)
 }
-
-const ROOT: Ids = Ids { uid: 0, gid: 0 };
 
 fn make_file(dir: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
     match resolve(dir, Path::new(name), OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY, 0o644) {

@@ -66,7 +66,11 @@ impl Vector {
 #[derive(Debug)]
 pub(crate) enum Reaped<T> {
     /// The program that was started last. Where a step failed, the program never ran.
-    Program { status: i32, usage: Rusage, failure: Option<(T, i32)> },
+    Program {
+        status: i32,
+        usage: Rusage,
+        failure: Option<(T, i32)>,
+    },
     /// Some other process, which the program started.
     Orphan(Rusage),
     /// There are children, and none has ended.

@@ -39,9 +39,7 @@ pub(crate) fn spawn(image: BorrowedFd<'_>, arguments: &[&CStr], stdio: [Borrowed
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut inherited))?;
     // SAFETY: the stack is the child's alone. CLONE_VFORK holds this thread until the child has left this memory, so the
     // stack and the plan outlive its use of them; `spawn_child` keeps this module's invariant.
-    let pid = unsafe {
-        libc::clone(spawn_child, stack.top(), flags, (&raw mut plan).cast::<c_void>(), &raw mut pidfd)
-    };
+    let pid = unsafe { libc::clone(spawn_child, stack.top(), flags, (&raw mut plan).cast::<c_void>(), &raw mut pidfd) };
     let error = io::Error::last_os_error();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?;
     if pid < 0 {

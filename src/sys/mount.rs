@@ -18,6 +18,7 @@ pub(crate) mod forbid {
     pub(crate) const WRITES: u64 = libc::MOUNT_ATTR_RDONLY;
     pub(crate) const DEVICES: u64 = libc::MOUNT_ATTR_NODEV;
     pub(crate) const EXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+    pub(crate) const ACCESS_TIMES: u64 = libc::MOUNT_ATTR_NOATIME;
 }
 
 /// A copy of the mounts at and below `path`, in no namespace yet. The caller needs CAP_SYS_ADMIN over its mount namespace.
@@ -55,14 +56,14 @@ pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
 
 /// Makes one mount read-only, nosuid and noatime, and leaves those below it as they are.
 pub(crate) fn make_read_only(path: &CStr) -> io::Result<()> {
-    set_attributes(CWD, path, 0, forbid::WRITES | libc::MOUNT_ATTR_NOATIME)
+    set_attributes(CWD, path, 0, forbid::WRITES | forbid::ACCESS_TIMES)
 }
 
 fn set_attributes(dir: impl AsFd, path: &CStr, flags: i32, set: u64) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: set | libc::MOUNT_ATTR_NOSUID,
         // Access times are one field of several values: what was there goes when one of them is set.
-        attr_clr: if set & libc::MOUNT_ATTR_NOATIME != 0 { libc::MOUNT_ATTR__ATIME } else { 0 },
+        attr_clr: if set & forbid::ACCESS_TIMES != 0 { libc::MOUNT_ATTR__ATIME } else { 0 },
         propagation: libc::MS_PRIVATE,
         userns_fd: 0,
     };

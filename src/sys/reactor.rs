@@ -29,6 +29,24 @@ impl Async {
     ) -> io::Result<T> {
         self.0.async_io(interest, |fd| attempt(fd.as_fd())).await
     }
+
+    /// As [`io`](Self::io), for reading. Where nothing `more` can be there than what one attempt reads, the readiness is
+    /// given up without asking the kernel once more; what comes later, or an end that came already, still wakes the next.
+    pub(crate) async fn read<T>(
+        &self,
+        more: bool,
+        mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            let mut guard = self.0.readable().await?;
+            if let Ok(result) = guard.try_io(|fd| attempt(fd.as_fd())) {
+                if !more {
+                    guard.clear_ready();
+                }
+                return result;
+            }
+        }
+    }
 }
 
 impl AsFd for Async {

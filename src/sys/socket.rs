@@ -28,12 +28,16 @@ pub(crate) fn is_seqpacket(fd: impl AsFd) -> bool {
 
 /// Sends one datagram with its fds, all or nothing. Without `wait`, `WouldBlock` where the socket is full.
 pub(crate) fn send(to: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>], wait: bool) -> io::Result<()> {
+    let flags = SendFlags::NOSIGNAL | if wait { SendFlags::empty() } else { SendFlags::DONTWAIT };
+    if fds.is_empty() {
+        rustix::io::retry_on_intr(|| rustix::net::send(&to, bytes, flags))?;
+        return Ok(());
+    }
     let mut space = [MaybeUninit::uninit(); CONTROL_SPACE];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+    if !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let flags = SendFlags::NOSIGNAL | if wait { SendFlags::empty() } else { SendFlags::DONTWAIT };
     rustix::io::retry_on_intr(|| sendmsg(&to, &[IoSlice::new(bytes)], &mut control, flags))?;
     Ok(())
 }
@@ -43,8 +47,7 @@ pub(crate) fn recv(from: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, w
     let mut space = [MaybeUninit::uninit(); CONTROL_SPACE];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-    let received =
-        rustix::io::retry_on_intr(|| recvmsg(&from, &mut [IoSliceMut::new(buffer)], &mut control, flags));
+    let received = rustix::io::retry_on_intr(|| recvmsg(&from, &mut [IoSliceMut::new(buffer)], &mut control, flags));
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             fds.extend(rights);
