@@ -141,7 +141,8 @@ impl Container {
     /// Deletes a file, or an empty directory. A symbolic link is deleted itself, and none is followed on the way.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] with the kernel's errno: `ENOENT`, `ENOTEMPTY`, `EROFS`, `ELOOP` for a link on the way.
+    /// [`ErrorKind::File`] with the kernel's errno: `ENOENT`, `ENOTEMPTY`, `EROFS`, `ELOOP` or `ENOTDIR` for a
+    /// link on the way.
     ///
     /// # Cancel safety
     /// A request that was sent is carried out, whether or not the future is dropped.

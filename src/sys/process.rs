@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 /// A child of this process.
@@ -69,10 +69,15 @@ impl AsFd for Pidfd {
 
 /// Gives every signal its default action and blocks none but SIGCHLD, which is left to a signalfd.
 pub(crate) fn reset_signals() -> io::Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
-        // SAFETY: the default action runs no code of this process.
-        unsafe { sigaction(signal, &default) }?;
+    // The C library keeps the first real-time signals to itself, and would leave them as they were inherited.
+    const SIGNALS: std::ops::RangeInclusive<usize> = 1..=64;
+    for signal in SIGNALS.filter(|signal| ![libc::SIGKILL as usize, libc::SIGSTOP as usize].contains(signal)) {
+        // Handler, flags, restorer and mask, the same on x86_64 and aarch64: SIG_DFL, and nothing.
+        let default = [0_u64; 4];
+        let arguments = [signal, default.as_ptr() as usize, 0, size_of::<u64>(), 0];
+        // SAFETY: the struct outlives the call, the old one is not asked for, and the default action runs no code of this
+        // process.
+        unsafe { super::raw_syscall(libc::SYS_rt_sigaction, arguments) }.map_err(io::Error::from_raw_os_error)?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::from(Signal::SIGCHLD)), None)?;
     Ok(())

@@ -1,0 +1,135 @@
+//! What the tests share: containers with the small init, scripts, and a count of what a process has.
+#![allow(dead_code, missing_docs, reason = "each test file uses its own part")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command as HostCommand;
+use std::time::{Duration, Instant};
+
+use cellblock::{Builder, Command, Container, Output};
+
+/// A builder whose init is `cellblock-init`.
+pub fn builder() -> Builder {
+    Container::builder().init_exe(init_exe())
+}
+
+pub fn init_exe() -> PathBuf {
+    env!("CARGO_BIN_EXE_cellblock-init").into()
+}
+
+pub async fn container() -> Container {
+    builder().build().await.unwrap()
+}
+
+/// A shell script, with a PATH.
+pub fn sh(script: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).env("PATH", "/usr/bin:/bin");
+    command
+}
+
+/// A Python program, under a name that every Debian has it by.
+pub fn python(source: &str) -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-Sc", source]).env("PATH", "/usr/bin:/bin");
+    command
+}
+
+/// What a script prints, which must succeed and say nothing on stderr.
+pub async fn says(container: &Container, command: &Command) -> String {
+    let Output { report, stdout, stderr, .. } = container.output(command).await.unwrap();
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert!(report.status.success() && stderr.is_empty(), "{command:?}: {}: {stderr}", report.status);
+    String::from_utf8(stdout).unwrap().trim_end().to_owned()
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Waits until something is so; fails after ten seconds.
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < end, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// What this process has: it must be the same before and after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Census {
+    pub fds: BTreeSet<String>,
+    /// Zombies included.
+    pub children: BTreeSet<u32>,
+    pub mounts: Vec<String>,
+    /// What stands in the directories where a library might leave something.
+    pub directories: BTreeSet<PathBuf>,
+}
+
+impl Census {
+    pub fn take() -> Self {
+        let fds = fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
+            let path = entry.unwrap().path();
+            // The listing's own fd is gone by now.
+            let target = fs::read_link(&path).ok()?;
+            Some(format!("{} {}", path.display(), target.display()))
+        });
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let entries = |dir| fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        Self {
+            // The sealed executables are kept on purpose, one for each path.
+            fds: fds.filter(|fd| !fd.contains("memfd:cellblock-init")).collect(),
+            children: children(),
+            mounts: mounts.lines().map(str::to_owned).collect(),
+            directories: ["/", "/run", "/var/run", "/dev/shm"].into_iter().flat_map(entries).collect(),
+        }
+    }
+
+    /// Waits until this process has what it had at the time of this census.
+    pub async fn is_back(&self) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while Self::take() != *self {
+            if Instant::now() > end {
+                assert_eq!(Self::take(), *self);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// The children of this process, as the kernel lists them.
+pub fn children() -> BTreeSet<u32> {
+    let lists = fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
+        // A thread may have ended since.
+        fs::read_to_string(task.ok()?.path().join("children")).ok()
+    });
+    lists.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
+}
+
+/// All processes whose command line holds this text, by their pids on the host.
+pub fn processes_with(text: &str) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).replace('\0', " ").contains(text)
+    })
+    .collect()
+}
+
+/// A directory that every user may enter.
+pub fn open_dir() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+/// Builds a C program.
+pub fn cc(source: &str, output: &std::path::Path) {
+    let file = output.with_extension("c");
+    fs::write(&file, source).unwrap();
+    let status = HostCommand::new("gcc").args(["-O1", "-o"]).arg(output).arg(file).status().unwrap();
+    assert!(status.success());
+}
