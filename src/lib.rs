@@ -20,7 +20,7 @@
 //! ```
 //!
 //! A program's failure is a [`Report`]; an [`Error`] means that the machine, or the call, was at fault.
-#![warn(clippy::unwrap_used)]
+#![warn(clippy::unwrap_used, unreachable_pub)]
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("cellblock runs on Linux, on x86_64 and aarch64");

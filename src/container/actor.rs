@@ -5,6 +5,7 @@
 //! one looks it up there.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -23,7 +24,7 @@ use crate::wire::{self, Datagram, Decoder, Execve, Message as Frame, OpenFile, R
 
 use super::Shared;
 use super::builder::Builder;
-use super::launch::{Init, Launched, launch, receive};
+use super::launch::{Init, Launched, last_words, launch, receive};
 
 type Answer<T> = oneshot::Sender<Result<T>>;
 
@@ -94,7 +95,7 @@ impl Actor {
         ready: oneshot::Sender<Result<()>>,
     ) {
         let record = RecordDeath(Arc::clone(&shared));
-        let Launched { socket, decoder, init } = match launch(&builder).await {
+        let Launched { socket, decoder, init, stderr } = match launch(&builder).await {
             Ok(launched) => launched,
             Err(error) => return drop(ready.send(Err(error))),
         };
@@ -117,7 +118,7 @@ impl Actor {
             Ok(()) => actor.serve().await,
             Err(_) => destroyed(),
         };
-        record.set(bury(init, reason).await);
+        record.set(bury(init, stderr, reason).await);
         // Only now the promises that are left: their owners look for the reason.
         drop(actor);
     }
@@ -355,14 +356,13 @@ fn destroyed() -> Error {
 }
 
 /// Sees the init to its end, and adds what it had said to a reason that is not the caller's own.
-async fn bury(init: Init, reason: Error) -> Error {
-    match init.end().await {
-        Ok(Some(words)) if reason.kind() == ErrorKind::Lost => {
-            let detail = reason.to_string();
-            Error::lost(format!("{detail}; it had said: {words}"))
-        }
-        Ok(_) => reason,
-        Err(error) => Error::io(ErrorKind::Lost, Step::Wait, error),
+async fn bury(init: Init, mut stderr: File, reason: Error) -> Error {
+    if let Err(error) = init.end().await {
+        return Error::io(ErrorKind::Lost, Step::Wait, error);
+    }
+    match last_words(&mut stderr) {
+        Some(words) if reason.kind() == ErrorKind::Lost => Error::lost(format!("{reason}; it had said: {words}")),
+        _ => reason,
     }
 }
 

@@ -31,32 +31,25 @@ pub(super) struct Launched {
     pub(super) socket: Async,
     pub(super) decoder: Decoder,
     pub(super) init: Init,
-}
-
-/// Pid 1 of a container, as its parent sees it.
-#[derive(Debug)]
-pub(super) struct Init {
-    pidfd: Option<Pidfd>,
-    stderr: File,
+    /// What the init says on standard error.
+    pub(super) stderr: File,
 }
 
 /// Starts an init and has it make its root file system.
 pub(super) async fn launch(builder: &Builder) -> Result<Launched> {
     let mut starting = Starting::new(builder)?;
-    let launched = tokio::time::timeout(builder.start_timeout, starting.configure(builder)).await;
-    match launched.unwrap_or_else(|_| Err(starting.silent(builder))) {
-        Ok(pid_1) => starting.finish(pid_1).await,
-        Err(error) => Err(error),
+    match tokio::time::timeout(builder.start_timeout, starting.configure(builder)).await {
+        Ok(init) => starting.finish(init?).await,
+        Err(_) => Err(starting.silent(builder)),
     }
 }
 
 /// A container between its first stage's start and its first answer.
 struct Starting {
-    stage_one: clone::Spawned,
-    stderr: File,
+    stage_one: StageOne,
+    socket: Async,
     decoder: Decoder,
-    /// Always there, but for the drop.
-    socket: Option<Async>,
+    stderr: File,
     /// What was reached so far, for the message where nothing more comes.
     hello: bool,
 }
@@ -67,24 +60,24 @@ impl Starting {
             .map_err(|error| Error::io(ErrorKind::Build, Step::ReadInitExecutable, error).at(&builder.init_exe))?;
         let start = || -> io::Result<_> {
             let (host, init) = socket::pair()?;
+            let for_stage_one = host.try_clone()?;
             let socket = Async::new(host, Interest::READABLE | Interest::WRITABLE)?;
             let (stderr, init_stderr) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
             let null = File::open("/dev/null")?;
             let name = CString::new(INIT_ARGUMENT)?;
-            let stage_one = clone::spawn(
+            let clone::Spawned { pid, pidfd } = clone::spawn(
                 image.as_fd(),
                 &[c"cellblock-init", &name],
                 [init.as_fd(), null.as_fd(), init_stderr.as_fd()],
             )?;
-            Ok((stage_one, socket, stderr))
+            let stage_one = StageOne { pid, alive: Some((pidfd, for_stage_one)) };
+            Ok(Self { stage_one, socket, decoder: Decoder::new(Peer::Init), stderr: stderr.into(), hello: false })
         };
-        let (stage_one, socket, stderr) = start().map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
-        let decoder = Decoder::new(Peer::Init);
-        Ok(Self { stage_one, stderr: stderr.into(), decoder, socket: Some(socket), hello: false })
+        start().map_err(|error| Error::io(kind(&error), Step::StartInit, error))
     }
 
     /// Leads the init through its states, up to its answer to the configuration.
-    async fn configure(&mut self, builder: &Builder) -> Result<Pidfd> {
+    async fn configure(&mut self, builder: &Builder) -> Result<Init> {
         // While stage one is busy with its namespaces.
         let mapping = Mapping::choose(builder.id_range.as_ref())
             .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
@@ -109,46 +102,31 @@ impl Starting {
         let (Reply::Started, Some(pidfd)) = (&started.body, started.fds.pop()) else {
             return Err(unexpected(&started.body));
         };
-        let pid_1 = Pidfd::new(pidfd);
-        let answer = self.expect(Step::Serve).await;
-        match answer.map(|message| message.body) {
-            Ok(Reply::Done) => Ok(pid_1),
-            other => {
-                pid_1.end_in_background();
-                Err(match other {
-                    Ok(reply) => unexpected(&reply),
-                    Err(error) => error,
-                })
-            }
+        let init = Init { alive: Some(Pidfd::new(pidfd)) };
+        match self.expect(Step::Serve).await?.body {
+            Reply::Done => Ok(init),
+            other => Err(unexpected(&other)),
         }
     }
 
     /// Reaps stage one, which ends by itself once it has made pid 1.
-    async fn finish(mut self, pid_1: Pidfd) -> Result<Launched> {
-        let stderr = self.stderr.try_clone();
-        let init = Init {
-            pidfd: Some(pid_1),
-            stderr: stderr.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?,
-        };
-        ended(&self.stage_one.pidfd).await.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
-        let socket = self.socket.take().expect("taken here and by the drop only");
-        let decoder = std::mem::replace(&mut self.decoder, Decoder::new(Peer::Init));
-        Ok(Launched { socket, decoder, init })
+    async fn finish(self, init: Init) -> Result<Launched> {
+        let Self { stage_one, socket, decoder, stderr, .. } = self;
+        stage_one.ended().await.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
+        Ok(Launched { socket, decoder, init, stderr })
     }
 
     async fn send(&mut self, request: &Request, fds: Vec<Arc<OwnedFd>>) -> Result<()> {
-        let socket = self.socket.as_ref().expect("taken at the end only");
         let failure = |error: io::Error| Error::io(kind(&error), Step::Send, error);
         for datagram in wire::encode(0, request, fds).map_err(failure)? {
-            socket.io(Interest::WRITABLE, |fd| datagram.send(fd, false)).await.map_err(failure)?;
+            self.socket.io(Interest::WRITABLE, |fd| datagram.send(fd, false)).await.map_err(failure)?;
         }
         Ok(())
     }
 
     /// The next reply, unless it is a failure.
     async fn expect(&mut self, step: Step) -> Result<Message<Reply>> {
-        let socket = self.socket.as_ref().expect("taken at the end only");
-        match receive(socket, &mut self.decoder, true).await {
+        match receive(&self.socket, &mut self.decoder, true).await {
             Ok(Some(Message { body: Reply::Failed(failure), .. })) => {
                 let hint = failure_hint(&failure);
                 Err(Error::failure(ErrorKind::Build, failure).hinted(hint))
@@ -174,60 +152,67 @@ impl Starting {
     }
 }
 
-impl Drop for Starting {
+/// The init's first stage. Its drop ends it, and a pid 1 that it has made and nobody knows of yet.
+struct StageOne {
+    pid: u32,
+    /// The process, and the host's end of its socket.
+    alive: Option<(Pidfd, OwnedFd)>,
+}
+
+impl StageOne {
+    /// Waits until it has ended by itself.
+    async fn ended(mut self) -> io::Result<()> {
+        if let Some((process, _)) = &self.alive {
+            ended(process).await?;
+        }
+        self.alive = None;
+        Ok(())
+    }
+}
+
+impl Drop for StageOne {
     fn drop(&mut self) {
-        let Some(socket) = self.socket.take() else {
-            return;
-        };
-        let Ok(socket) = socket.as_fd().try_clone_to_owned() else {
-            return;
-        };
-        let stage_one = self.stage_one.pidfd.as_fd().try_clone_to_owned();
+        let Some((process, socket)) = self.alive.take() else { return };
         in_background(move || {
-            let stage_one = Pidfd::new(stage_one?);
-            stage_one.kill()?;
-            stage_one.reap()?;
-            // Stage one may have made pid 1 and nobody knows it yet: what it says first has its pidfd. Where there is no
-            // pid 1, its end of the socket is closed everywhere.
+            process.kill()?;
+            process.reap()?;
+            // What a pid 1 says first has its pidfd. Where there is none, or where the pidfd was received and so has an
+            // owner who ends it, the other end of the socket is soon closed.
             let mut decoder = Decoder::new(Peer::Init);
             while let Ok(Some(Message { mut fds, .. })) = decoder.receive::<Reply>(&socket, true) {
-                if let Some(pidfd) = fds.pop() {
-                    let pid_1 = Pidfd::new(pidfd);
-                    pid_1.kill()?;
-                    pid_1.reap()?;
-                }
+                drop(fds.pop().map(|pidfd| Init { alive: Some(Pidfd::new(pidfd)) }));
             }
             Ok(())
         });
     }
 }
 
+/// Pid 1 of a container, as its parent sees it. Its drop ends it.
+#[derive(Debug)]
+pub(super) struct Init {
+    alive: Option<Pidfd>,
+}
+
 impl Init {
-    /// Kills the init, and with it everything in its pid namespace, and waits until it is reaped. Gives what it had said.
-    pub(super) async fn end(mut self) -> io::Result<Option<String>> {
-        if let Some(pidfd) = &self.pidfd {
-            pidfd.kill()?;
-            ended(pidfd).await?;
-            self.pidfd = None;
+    /// Kills the init, and with it everything in its pid namespace, and waits until it is reaped.
+    pub(super) async fn end(mut self) -> io::Result<()> {
+        if let Some(process) = &self.alive {
+            process.kill()?;
+            ended(process).await?;
         }
-        Ok(last_words(&mut self.stderr))
+        self.alive = None;
+        Ok(())
     }
 }
 
 impl Drop for Init {
     fn drop(&mut self) {
-        if let Some(pidfd) = self.pidfd.take() {
-            pidfd.end_in_background();
+        if let Some(process) = self.alive.take() {
+            in_background(move || {
+                process.kill()?;
+                process.reap()
+            });
         }
-    }
-}
-
-impl Pidfd {
-    fn end_in_background(self) {
-        in_background(move || {
-            self.kill()?;
-            self.reap()
-        });
     }
 }
 
@@ -273,7 +258,7 @@ pub(super) async fn receive(
 }
 
 /// The end of what an init has said on stderr. Whatever it says is shown without control characters.
-fn last_words(stderr: &mut File) -> Option<String> {
+pub(super) fn last_words(stderr: &mut File) -> Option<String> {
     const KEPT: usize = 2000;
     let mut said = Vec::new();
     // The pipe does not block, and holds 64 KiB at most.

@@ -72,15 +72,17 @@ impl Census {
     pub fn take() -> Self {
         let fds = fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
             let path = entry.unwrap().path();
-            // The listing's own fd is gone by now.
             let target = fs::read_link(&path).ok()?;
             Some(format!("{} {}", path.display(), target.display()))
         });
+        let is_lasting = |fd: &String| {
+            // The sealed executables are kept on purpose, one for each path; the other is this listing's own.
+            !fd.contains("memfd:cellblock-init") && !fd.ends_with(&format!("/proc/{}/fd", std::process::id()))
+        };
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let entries = |dir| fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
         Self {
-            // The sealed executables are kept on purpose, one for each path.
-            fds: fds.filter(|fd| !fd.contains("memfd:cellblock-init")).collect(),
+            fds: fds.filter(is_lasting).collect(),
             children: children(),
             mounts: mounts.lines().map(str::to_owned).collect(),
             directories: ["/", "/run", "/var/run", "/dev/shm"].into_iter().flat_map(entries).collect(),

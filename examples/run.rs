@@ -1,0 +1,120 @@
+//! Runs one program in a fresh container, with the terminal's streams, and exits as the program did.
+//!
+//! ```text
+//! run [--stdin FILE] [--env K=V]... [--bind SRC[:DST[:rw]]]... [--json] -- program args…
+//! ```
+//!
+//! The exit code is the program's own, or 128+n where signal n ended it; 127 where the program is missing, 126 where it
+//! cannot be executed, 125 where the container failed, and 2 for wrong arguments. Ctrl-C and SIGTERM kill the program,
+//! destroy the container and exit with 128+n.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cellblock::{Command, Container, ErrorKind, Mount, Stdio, Step};
+use clap::Parser;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Runs one program in a fresh container, and exits as the program did.
+#[derive(Parser)]
+struct Options {
+    /// The program's standard input. Default: the terminal's.
+    #[arg(long, value_name = "FILE")]
+    stdin: Option<PathBuf>,
+    /// A variable of the program's environment, which otherwise has a PATH and nothing else.
+    #[arg(long, value_name = "K=V", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// A file or directory of the host to show inside: at the same path, unless DST names another, and read-only,
+    /// unless it ends in `:rw`.
+    #[arg(long, value_name = "SRC[:DST[:rw]]", value_parser = bind)]
+    bind: Vec<Mount>,
+    /// Prints the report as a line of JSON on standard output once the program has ended.
+    #[arg(long)]
+    json: bool,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+fn variable(argument: &str) -> Result<(String, String), &'static str> {
+    match argument.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a variable is K=V"),
+    }
+}
+
+fn bind(argument: &str) -> Result<Mount, &'static str> {
+    match *argument.split(':').collect::<Vec<_>>() {
+        [path] => Ok(Mount::bind(path, path)),
+        [source, target] => Ok(Mount::bind(source, target)),
+        [source, target, "rw"] => Ok(Mount::bind_writable(source, target)),
+        _ => Err("a bind mount is SRC, SRC:DST or SRC:DST:rw"),
+    }
+}
+
+fn main() -> ExitCode {
+    cellblock::init(); // in a container's init this never returns
+    let options = Options::parse();
+    match Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(run(options))) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("run: {error}");
+            ExitCode::from(failure_code(error.as_ref()))
+        }
+    }
+}
+
+/// The code that a shell gives where it could not run a program, or 125 where it was not the program's fault.
+fn failure_code(error: &(dyn Error + 'static)) -> u8 {
+    match error.downcast_ref::<cellblock::Error>() {
+        Some(error) if error.kind() == ErrorKind::Exec && error.step() == Some(Step::Exec) => {
+            let is_missing = error.raw_os_error() == Some(nix::errno::Errno::ENOENT as i32);
+            if is_missing { 127 } else { 126 }
+        }
+        _ => 125,
+    }
+}
+
+async fn run(options: Options) -> Result<u8, Box<dyn Error>> {
+    let command = command(&options)?;
+    // Caught before there is anything to leave behind.
+    let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let builder = options.bind.into_iter().fold(Container::builder(), |builder, mount| builder.mount(mount));
+    let container = builder.build().await?;
+    let report = tokio::select! {
+        report = container.run(&command) => Ok(report),
+        code = caught(&mut interrupted, SignalKind::interrupt()) => Err(code),
+        code = caught(&mut terminated, SignalKind::terminate()) => Err(code),
+    };
+    container.destroy().await;
+    let report = match report {
+        Ok(report) => report?,
+        Err(code) => return Ok(code),
+    };
+    if options.json {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&report)?)?;
+    }
+    Ok(u8::try_from(report.status.shell_code())?)
+}
+
+fn command(options: &Options) -> Result<Command, Box<dyn Error>> {
+    let [program, args @ ..] = options.command.as_slice() else { return Err("no program is given".into()) };
+    let stdin = match &options.stdin {
+        Some(path) => File::open(path).map_err(|error| format!("{}: {error}", path.display()))?.into(),
+        None => Stdio::inherit(),
+    };
+    let mut command = Command::new(program);
+    command.args(args).stdin(stdin).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    command.env("PATH", "/usr/local/bin:/usr/bin:/bin").envs(options.env.iter().cloned());
+    Ok(command)
+}
+
+async fn caught(signal: &mut Signal, kind: SignalKind) -> u8 {
+    signal.recv().await;
+    128 + kind.as_raw_value() as u8
+}

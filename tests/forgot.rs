@@ -1,0 +1,26 @@
+//! A service that forgot to call `init()`: its own executable is started as the init, and tries to build a container.
+#![allow(missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use cellblock::{Container, ErrorKind};
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let start = Instant::now();
+    let error = runtime.block_on(Container::builder().build()).unwrap_err();
+    if std::env::args().nth(1).is_some_and(|argument| argument == "cellblock:init") {
+        // This is the process that was meant to be an init.
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(start.elapsed() < Duration::from_millis(100), "it fails at once");
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+        assert_eq!(children, "", "and starts nothing");
+        eprintln!("{error}");
+        std::process::exit(3);
+    }
+    assert_eq!(error.kind(), ErrorKind::Build);
+    let message = error.to_string();
+    assert!(message.contains("its main has not called cellblock::init(): call it before anything else"), "{message}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    println!("test a_service_that_forgot_init_is_told_so ... ok");
+}

@@ -1,0 +1,415 @@
+//! How containers are born and how they die, and that nothing is left of them.
+//!
+//! These tests count what the process has, so they run one at a time.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::io::BufRead;
+use std::path::Path;
+use std::process::Stdio as HostStdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cellblock::{Builder, Command, Container, Error, ErrorKind, OpenFile, Status, Stdio, Step};
+use common::{
+    Census, builder, cc, children, container, eventually, init_exe, is_root, open_dir, processes_with, says, sh,
+};
+use futures::future::join_all;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Runs a test when no other one runs, with the census to come back to.
+fn alone(test: impl AsyncFnOnce(Census)) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // A test that failed has nothing to say about the next.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        // What the library keeps for ever is there from the first container on.
+        container().await.destroy().await;
+        test(Census::take()).await;
+    });
+}
+
+/// A container and its init's pid.
+async fn with_init(builder: Builder) -> (Container, Pid) {
+    let before = children();
+    let container = builder.build().await.unwrap();
+    let new: Vec<_> = children().difference(&before).copied().collect();
+    assert_eq!(new.len(), 1, "a container is one child, and stage one is reaped");
+    (container, Pid::from_raw(new[0] as i32))
+}
+
+fn is_lost(error: &Error) -> bool {
+    error.kind() == ErrorKind::Lost && error.is_retryable()
+}
+
+#[test]
+fn destroy_returns_when_the_init_is_reaped() {
+    alone(async |census| {
+        let (container, _) = with_init(builder()).await;
+        container.destroy().await;
+        assert_eq!(Census::take(), census, "at once");
+        container.destroy().await;
+        for error in [
+            container.ping(SECOND).await.unwrap_err(),
+            container.run(&Command::new("true")).await.unwrap_err(),
+            container.spawn(&Command::new("true")).await.unwrap_err(),
+            container.open([OpenFile::read("f")]).await.unwrap_err(),
+            container.reset().await.unwrap_err(),
+            container.delete("f").await.unwrap_err(),
+            container.death().await,
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Destroyed);
+            assert!(!error.is_retryable());
+        }
+    });
+}
+
+#[test]
+fn destroy_overtakes_what_runs_and_what_waits() {
+    alone(async |census| {
+        let container = container().await;
+        let mut process = container.spawn(&sh("sleep 60")).await.unwrap();
+        let (forever, then) = (sh("sleep 60"), sh(":"));
+        let waiting = join_all([container.run(&forever), container.run(&then)]);
+        let start = Instant::now();
+        let (results, (), reset) = tokio::join!(waiting, container.destroy(), container.reset());
+        assert!(start.elapsed() < 5 * SECOND);
+        assert!(results.into_iter().all(|result| result.unwrap_err().kind() == ErrorKind::Destroyed));
+        assert_eq!(reset.unwrap_err().kind(), ErrorKind::Destroyed);
+        assert_eq!(process.wait().await.unwrap_err().kind(), ErrorKind::Destroyed);
+        drop(process);
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_dropped_handle_destroys_its_container() {
+    alone(async |census| {
+        let container = container().await;
+        let process = container.clone().spawn(&sh("sleep 60")).await.unwrap();
+        drop(container);
+        assert_ne!(Census::take(), census, "a process keeps its container");
+        drop(process);
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_dropped_build_leaves_nothing() {
+    alone(async |census| {
+        for micros in (0..4000).step_by(100) {
+            drop(tokio::time::timeout(Duration::from_micros(micros), builder().build()).await);
+        }
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_runtime_dropped_at_any_time_leaves_nothing() {
+    alone(async |census| {
+        for micros in (0..6000).step_by(200) {
+            let host = move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let work = async {
+                    let container = container().await;
+                    container.run(&sh("sleep 60")).await
+                };
+                let _entered = runtime.enter();
+                drop(runtime.block_on(async { tokio::time::timeout(Duration::from_micros(micros), work).await }));
+            };
+            std::thread::spawn(host).join().unwrap();
+        }
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_handle_outlives_its_runtime_and_says_so() {
+    alone(async |census| {
+        let build = || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(container())
+        };
+        let container = std::thread::spawn(build).join().unwrap();
+        let error = container.ping(SECOND).await.unwrap_err();
+        assert!(is_lost(&error), "{error}");
+        drop(container);
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_container_outlives_the_thread_that_built_it() {
+    alone(async |census| {
+        let runtime = tokio::runtime::Handle::current();
+        let (sender, built) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let _entered = runtime.enter();
+            // Polled here first, and so started by this thread.
+            let mut building = Box::pin(async { container().await });
+            let _pending = futures::executor::block_on(async { futures::poll!(building.as_mut()) });
+            drop(sender.send(building));
+        });
+        let building = built.await.unwrap();
+        thread.join().unwrap();
+        let container = building.await;
+        assert_eq!(says(&container, &sh("echo here")).await, "here");
+        container.destroy().await;
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_killed_init_is_noticed_and_everybody_is_told_the_same() {
+    alone(async |census| {
+        let (container, init) = with_init(builder()).await;
+        let mut process = container.spawn(&sh("sleep 60")).await.unwrap();
+        kill(init, Signal::SIGKILL).unwrap();
+        let error = process.wait().await.unwrap_err();
+        assert!(is_lost(&error), "{error}");
+        let told =
+            [container.death().await, container.ping(SECOND).await.unwrap_err(), process.wait().await.unwrap_err()];
+        assert!(told.iter().all(|it| it.to_string() == error.to_string()));
+        container.destroy().await;
+        drop((container, process));
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_stopped_init_is_given_up_after_its_time() {
+    alone(async |census| {
+        let (container, init) = with_init(builder().reply_timeout(Duration::from_millis(300))).await;
+        kill(init, Signal::SIGSTOP).unwrap();
+        let start = Instant::now();
+        let error = container.ping(Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Timeout, Some(Step::Ping)));
+        assert!(error.is_retryable());
+        let error = container.delete("f").await.unwrap_err();
+        assert!(is_lost(&error), "{error}");
+        assert!((300..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+        drop(container);
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_run_that_cannot_be_killed_in_time_takes_its_container_along() {
+    alone(async |census| {
+        let (container, init) = with_init(builder().reply_timeout(Duration::from_millis(200))).await;
+        let mut process = container.spawn(&sh("sleep 60")).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        container.ping(SECOND).await.expect("a run owes nothing while it may go on");
+        kill(init, Signal::SIGSTOP).unwrap();
+        assert!(is_lost(&process.kill().await.unwrap_err()));
+        drop((container, process));
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_hundred_containers_at_once() {
+    alone(async |census| {
+        let containers: Vec<_> = join_all((0..100).map(|_| container())).await;
+        let uid = sh("cat /proc/self/uid_map | tr -s ' '");
+        let mut maps = join_all(containers.iter().map(|container| says(container, &uid))).await;
+        maps.sort();
+        maps.dedup();
+        assert_eq!(maps.len(), if is_root() { 100 } else { 1 }, "ids are never shared");
+        let half = containers.into_iter().enumerate().filter_map(|(number, it)| (number % 2 == 0).then_some(it));
+        let half: Vec<_> = half.collect();
+        let results = join_all(half.iter().map(|container| container.ping(10 * SECOND))).await;
+        assert!(results.iter().all(Result::is_ok));
+        join_all(half.iter().map(Container::destroy)).await;
+        drop(half);
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn errors_of_a_full_descriptor_table_are_the_hosts_and_leak_nothing() {
+    alone(async |census| {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let lowest_free = (0..).find(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).exists()).unwrap();
+        let mut refused = 0;
+        for room in 1..40 {
+            setrlimit(Resource::RLIMIT_NOFILE, lowest_free + room, hard).unwrap();
+            let built = builder().build().await;
+            let outcome = match &built {
+                Ok(container) => container.run(&sh("exit 3")).await.map(|report| report.status),
+                Err(error) => Err(error.clone()),
+            };
+            // A container that was built has the limit of its host.
+            let pipes = match &built {
+                Ok(container) => container.output(&sh("echo x")).await.map(|_| ()),
+                Err(_) => Ok(()),
+            };
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+            for error in [outcome.as_ref().err(), pipes.as_ref().err()].into_iter().flatten() {
+                assert!(error.is_retryable(), "with room for {room}: {error}");
+                refused += 1;
+            }
+            if let Ok(status) = outcome {
+                assert_eq!(status, Status::Exited(3));
+            }
+            if let Ok(container) = built {
+                container.destroy().await;
+            }
+            census.is_back().await;
+        }
+        assert!(refused > 5, "{refused}");
+    });
+}
+
+#[test]
+fn an_init_that_is_none_is_a_clear_error() {
+    alone(async |census| {
+        let dir = open_dir();
+        let refused = async |path: &Path| builder().init_exe(path).start_timeout(SECOND).build().await.unwrap_err();
+        for (path, errno) in [("/no/such/init", libc::ENOENT), ("/usr/bin", libc::EACCES)] {
+            let error = refused(Path::new(path)).await;
+            assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::ReadInitExecutable)));
+            assert_eq!((error.raw_os_error(), error.path()), (Some(errno), Some(Path::new(path))));
+        }
+        let script = dir.path().join("script");
+        std::fs::write(&script, "no executable").unwrap();
+        let error = refused(&script).await;
+        assert_eq!((error.step(), error.raw_os_error()), (Some(Step::StartInit), Some(libc::ENOEXEC)), "{error}");
+
+        let error = refused(Path::new("/bin/true")).await;
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::Hello)));
+        assert!(error.hint().unwrap().contains("cellblock::init()"), "{error}");
+
+        let silent = dir.path().join("silent");
+        cc("#include <unistd.h>\nint main(void) { for (;;) pause(); }", &silent);
+        let error = refused(&silent).await;
+        assert!(error.to_string().contains("nothing within 1s"), "{error}");
+        assert!(error.hint().unwrap().contains("cellblock::init()"));
+
+        let babbling = dir.path().join("babbling");
+        cc(
+            r#"#include <unistd.h>
+        int main(void) { write(2, "I am no init\033[2J\n", 18); write(0, "\x00\xc1garbage", 9); return 0; }"#,
+            &babbling,
+        );
+        let error = refused(&babbling).await;
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::Receive)), "{error}");
+
+        let other = dir.path().join("other");
+        // [0, {"Hello": 99}], and then it waits.
+        let hello = r#"#include <unistd.h>
+        int main(void) { write(0, "\x00\x92\x00\x81\xa5Hello\x63", 11); for (;;) pause(); }"#;
+        cc(hello, &other);
+        let error = refused(&other).await;
+        assert!(error.to_string().contains("version 99"), "{error}");
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_test_harness_is_no_init_and_no_fork_bomb() {
+    alone(async |census| {
+        let start = Instant::now();
+        // By default the init is this executable, whose main belongs to the test harness and never calls init().
+        let error = Container::builder().build().await.unwrap_err();
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::Hello)), "{error}");
+        assert!(error.hint().unwrap().contains("cellblock::init()"), "{error}");
+        assert!(start.elapsed() < 5 * SECOND);
+        census.is_back().await;
+    });
+}
+
+/// Runs this test executable as another host, which plays `role` below.
+fn play(role: &str, through: &[&str]) -> std::process::Child {
+    let own = std::env::current_exe().unwrap();
+    let command = [through, &[own.to_str().unwrap(), "--exact", "another_host", "--nocapture"]].concat();
+    std::process::Command::new(command[0])
+        .args(&command[1..])
+        .env("CELLBLOCK_TEST_ROLE", role)
+        .stdout(HostStdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// No test of its own: what [`play`] runs in another process.
+#[tokio::test]
+async fn another_host() {
+    let Ok(role) = std::env::var("CELLBLOCK_TEST_ROLE") else { return };
+    let container = container().await;
+    match role.as_str() {
+        "ignoring SIGCHLD" => {
+            assert!(container.run(&sh(":")).await.unwrap().status.success());
+            container.destroy().await;
+            assert!(children().is_empty());
+            println!("fine");
+        }
+        mark => {
+            let mut process =
+                container.spawn(sh(&format!("echo ready; sleep 60; : {mark}")).stdout(Stdio::inherit())).await.unwrap();
+            process.wait().await.unwrap();
+        }
+    }
+}
+
+/// Reads what the other host says up to this line. The rest stays unread, but can be written.
+fn read_up_to(wanted: &str, host: &mut std::process::Child) {
+    let mut said = std::io::BufReader::new(host.stdout.as_mut().unwrap()).lines().map_while(Result::ok);
+    assert!(said.any(|line| line.ends_with(wanted)), "the other host never said {wanted}");
+}
+
+#[test]
+fn a_host_killed_mid_run_leaves_nothing() {
+    alone(async |census| {
+        let mark = format!("orphaned{}", std::process::id());
+        let mut host = play(&mark, &[]);
+        read_up_to("ready", &mut host);
+        let lists = std::fs::read_dir(format!("/proc/{}/task", host.id())).unwrap();
+        let inits: String =
+            lists.map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap()).collect();
+        let inits: Vec<_> = inits.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(inits.len(), 1);
+        host.kill().unwrap();
+        host.wait().unwrap();
+        drop(host);
+        let start = Instant::now();
+        // The init is a stranger's child now, who may leave it a zombie.
+        let is_gone = |pid: &String| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        };
+        eventually("all are dead", || processes_with(&mark).is_empty() && inits.iter().all(is_gone)).await;
+        assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_host_that_ignores_sigchld_is_served() {
+    alone(async |census| {
+        let mut host = play("ignoring SIGCHLD", &["/bin/sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"]);
+        read_up_to("fine", &mut host);
+        assert!(host.wait().unwrap().success());
+        drop(host);
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn the_inits_executable_may_go_away() {
+    alone(async |census| {
+        let dir = open_dir();
+        let copy = dir.path().join("init");
+        std::fs::copy(init_exe(), &copy).unwrap();
+        let builder = Container::builder().init_exe(&copy);
+        builder.build().await.unwrap().destroy().await;
+        std::fs::remove_file(&copy).unwrap();
+        builder.build().await.unwrap().destroy().await;
+        census.is_back().await;
+    });
+}

@@ -1,0 +1,277 @@
+//! The root file system, the namespaces and the ids of a container.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
+
+use cellblock::{Error, ErrorKind, Mount, Step, Tmpfs};
+use common::{builder, container, is_root, open_dir, processes_with, python, says, sh};
+
+async fn refused(builder: cellblock::Builder) -> Error {
+    builder.build().await.unwrap_err()
+}
+
+#[tokio::test]
+async fn the_root_is_a_small_world_and_read_only() {
+    let container = container().await;
+    let entries = says(&container, &sh("ls -A /")).await;
+    let entries: BTreeSet<_> = entries.lines().collect();
+    for expected in ["bin", "dev", "etc", "lib", "proc", "tmp", "usr", "w"] {
+        assert!(entries.contains(expected), "{entries:?}");
+    }
+    for host_only in ["root", "home", "var", "sys", "run", "old_root", "work"] {
+        assert!(!entries.contains(host_only), "{entries:?}");
+    }
+    for path in ["/f", "/etc/f", "/dev/f", "/usr/f", "/bin/f", "/etc/ld.so.cache", "/proc/f"] {
+        assert!(!container.run(&sh(&format!("echo x > {path}"))).await.unwrap().status.success(), "{path}");
+    }
+    assert_eq!(
+        says(&container, &sh("ls -A /dev; ls -A /w /tmp")).await,
+        "full\nnull\nrandom\nurandom\nzero\n/tmp:\n\n/w:"
+    );
+    assert_eq!(
+        says(&container, &sh("echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 9 /dev/urandom | wc -c")).await,
+        "3\n9"
+    );
+}
+
+#[tokio::test]
+async fn every_mount_is_as_strict_as_it_can_be() {
+    let container = container().await;
+    let mounts = says(&container, &sh("cat /proc/self/mountinfo")).await;
+    for line in mounts.lines() {
+        let fields: Vec<_> = line.split(' ').collect();
+        let (target, options): (_, BTreeSet<_>) = (fields[4], fields[5].split(',').collect());
+        assert!(options.contains("nosuid"), "{line}");
+        assert_eq!(options.contains("nodev"), !target.starts_with("/dev/"), "{line}");
+        assert_eq!(options.contains("ro"), !["/w", "/tmp"].contains(&target), "{line}");
+        assert!(fields[6] == "-", "nothing propagates: {line}");
+        if target == "/" {
+            assert!(options.contains("noatime"), "{line}");
+        }
+    }
+    assert!(mounts.lines().count() > 10);
+}
+
+#[tokio::test]
+async fn proc_shows_little() {
+    let container = container().await;
+    let seen = says(&container, &python("import os; print(sorted(os.listdir('/proc')), os.getpid())")).await;
+    let (entries, own) = seen.rsplit_once(' ').unwrap();
+    assert_eq!(entries, format!("['{own}', 'self', 'thread-self']"));
+}
+
+#[tokio::test]
+async fn names_are_the_builders() {
+    let container = builder().host_name("judge").domain_name("cells").build().await.unwrap();
+    assert_eq!(says(&container, &python("import os; u = os.uname(); print(u.nodename)")).await, "judge");
+    let domain =
+        "import ctypes; b = ctypes.create_string_buffer(65); ctypes.CDLL(None).getdomainname(b, 65); print(b.value)";
+    assert_eq!(says(&container, &python(domain)).await, "b'cells'");
+    let error = refused(builder().host_name("x".repeat(65))).await;
+    assert_eq!(
+        (error.kind(), error.step(), error.raw_os_error()),
+        (ErrorKind::Build, Some(Step::SetHostName), Some(22))
+    );
+}
+
+#[tokio::test]
+async fn the_network_is_empty() {
+    let container = container().await;
+    let attack = "import socket
+print(socket.if_nameindex())
+s = socket.socket()
+for address in ['127.0.0.1', '169.254.169.254', '8.8.8.8']:
+    print(s.connect_ex((address, 80)))";
+    let enetunreach = libc::ENETUNREACH;
+    let said = says(&container, &python(attack)).await;
+    assert_eq!(said, format!("[(1, 'lo')]\n{enetunreach}\n{enetunreach}\n{enetunreach}"));
+}
+
+#[tokio::test]
+async fn namespaces_are_the_containers_own() {
+    let container = container().await;
+    for namespace in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        let inside = says(&container, &sh(&format!("readlink /proc/self/ns/{namespace}"))).await;
+        let outside = fs::read_link(format!("/proc/self/ns/{namespace}")).unwrap();
+        assert_ne!(inside, outside.to_str().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn binds_are_read_only_or_writable_as_asked() {
+    let host = open_dir();
+    fs::set_permissions(host.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(host.path().join("f"), "content").unwrap();
+    let container = builder()
+        .mount(Mount::bind(host.path(), "/ro"))
+        .mount(Mount::bind_writable(host.path(), "/rw"))
+        .mount(Mount::bind(host.path().join("f"), "/deep/er/file"))
+        .mount(Mount::bind("/no/such/thing", "/skipped").skip_missing())
+        .build()
+        .await
+        .unwrap();
+    assert_eq!(
+        says(&container, &sh("cat /ro/f /rw/f /deep/er/file; ls -d /skipped 2>/dev/null || :")).await,
+        "contentcontentcontent"
+    );
+    assert!(!container.run(&sh("echo x > /ro/new")).await.unwrap().status.success());
+    says(&container, &sh("echo x > /rw/new")).await;
+    container.write("/rw/written", "by the host", 0o644).await.unwrap();
+    let program = fs::metadata(host.path().join("new")).unwrap();
+    let library = fs::metadata(host.path().join("written")).unwrap();
+    assert_eq!((program.uid(), program.gid()), (library.uid(), library.gid()));
+}
+
+#[tokio::test]
+async fn read_only_is_read_only_all_the_way_down() {
+    // /dev/shm is a mount of its own below /dev, which everybody may write to.
+    let container = builder()
+        .mount(Mount::bind("/dev", "/hostdev"))
+        .mount(Mount::bind_writable("/dev", "/control"))
+        .build()
+        .await
+        .unwrap();
+    let name = format!("cellblock-test-{}", std::process::id());
+    let write = async |dir: &str| container.run(&sh(&format!("echo x > {dir}/shm/{name}"))).await.unwrap().status;
+    assert!(!write("/hostdev").await.success());
+    assert!(write("/control").await.success(), "the control");
+    fs::remove_file(format!("/dev/shm/{name}")).unwrap();
+}
+
+#[tokio::test]
+async fn a_mount_that_cannot_be_made_names_step_path_and_errno() {
+    let dir = open_dir();
+    let path = dir.path().join("missing");
+    let error = refused(builder().mount(Mount::bind(&path, "/x"))).await;
+    assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::OpenBindSource)));
+    assert_eq!((error.path(), error.raw_os_error()), (Some(path.as_path()), Some(libc::ENOENT)));
+    assert!(!error.is_retryable());
+
+    let error = refused(builder().mount(Mount::file_system("nonesuch", "/x", [("a", "b")]))).await;
+    assert_eq!((error.step(), error.raw_os_error()), (Some(Step::Mount), Some(libc::ENODEV)));
+    assert_eq!(error.path().unwrap().to_str(), Some("/x"));
+
+    let error = refused(builder().mount(Mount::tmpfs("/usr/new/dir", Tmpfs::new()))).await;
+    assert_eq!((error.step(), error.raw_os_error()), (Some(Step::MakeDirectory), Some(libc::EROFS)));
+
+    for relative in [builder().work_dir("w"), builder().mount(Mount::proc("proc"))] {
+        assert_eq!(refused(relative).await.kind(), ErrorKind::InvalidInput);
+    }
+    let error = refused(builder().mount(Mount::proc("/a/../../b"))).await;
+    assert_eq!((error.step(), error.raw_os_error()), (Some(Step::MakeDirectory), Some(libc::EINVAL)));
+    assert!(!dir.path().join("x").exists());
+}
+
+#[tokio::test]
+async fn a_link_of_the_hosts_leads_no_mount_out_of_the_root() {
+    let host = open_dir();
+    std::os::unix::fs::symlink("/", host.path().join("link")).unwrap();
+    let outside = format!("/tmp/cellblock-test-{}", std::process::id());
+    let target = format!("/bound/link{outside}");
+    let error =
+        refused(builder().mount(Mount::bind_writable(host.path(), "/bound")).mount(Mount::tmpfs(target, Tmpfs::new())))
+            .await;
+    assert_eq!(error.step(), Some(Step::MakeDirectory));
+    assert!(!fs::exists(outside).unwrap());
+}
+
+#[tokio::test]
+async fn any_file_system_can_be_mounted_by_name() {
+    let container =
+        builder().mount(Mount::file_system("tmpfs", "/more", [("size", "1m"), ("mode", "1777")])).build().await;
+    let container = container.unwrap();
+    assert_eq!(
+        says(&container, &sh("echo x > /more/f; stat -c %a /more; df --output=size /more | tail -1 | tr -d ' '")).await,
+        "1777\n1024"
+    );
+}
+
+#[tokio::test]
+async fn tmpfs_limits_hold() {
+    let small = Tmpfs::new().bytes(1 << 20).inodes(10);
+    let container = builder().mount(Mount::tmpfs("/small", small)).build().await.unwrap();
+    let fill = "head -c 2000000 /dev/zero > /small/f 2>/dev/null; stat -c %s /small/f; rm /small/f
+        for i in 1 2 3 4 5 6 7 8 9 10 11 12; do touch /small/$i || break; done 2>/dev/null; ls /small | wc -l";
+    let output = container.output(&sh(fill)).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1048576\n9\n");
+}
+
+#[tokio::test]
+async fn a_container_without_proc_and_a_work_dir_elsewhere() {
+    let mounts = Mount::defaults(Tmpfs::new()).into_iter().filter(|mount| mount.target() != "/proc");
+    let container = builder().mounts(mounts).work_dir("/home/program").build().await.unwrap();
+    assert_eq!(says(&container, &sh("pwd; ls /proc 2>/dev/null || echo none")).await, "/home/program\nnone");
+}
+
+#[tokio::test]
+async fn bind_sources_are_found_with_the_hosts_rights() {
+    let private = tempfile::tempdir().unwrap();
+    fs::set_permissions(private.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let inside = private.path().join("inside");
+    fs::create_dir(&inside).unwrap();
+    fs::set_permissions(&inside, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(inside.join("f"), "found").unwrap();
+    let container = builder().mount(Mount::bind(&inside, "/inside")).build().await.unwrap();
+    assert_eq!(says(&container, &sh("cat /inside/f")).await, "found");
+}
+
+#[tokio::test]
+async fn ids_are_the_containers_own_as_root_and_the_users_otherwise() {
+    let mark = format!("ids{}", std::process::id());
+    let containers = [container().await, container().await];
+    let mut seen = BTreeSet::new();
+    for (number, container) in containers.iter().enumerate() {
+        let mark = format!("{mark}-{number}");
+        let mut process = container.spawn(&sh(&format!("sleep 60; : {mark}"))).await.unwrap();
+        common::eventually("the program runs", || !processes_with(&mark).is_empty()).await;
+        let program = fs::metadata(format!("/proc/{}", processes_with(&mark)[0])).unwrap();
+        seen.insert((program.uid(), program.gid()));
+        process.kill().await.unwrap();
+    }
+    let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    if is_root() {
+        assert!(seen.len() == 2 && seen.iter().all(|ids| (1_900_000_000..1_900_131_072).contains(&ids.0)), "{seen:?}");
+    } else {
+        assert_eq!(seen, BTreeSet::from([own]));
+    }
+}
+
+#[tokio::test]
+async fn a_range_of_ids_is_used_and_can_run_out() {
+    let start = 1_700_000_000;
+    let within = |count| builder().id_range(start..start + count);
+    if !is_root() {
+        let error = refused(within(10)).await;
+        assert_eq!((error.step(), error.raw_os_error()), (Some(Step::MapIds), Some(libc::EPERM)));
+        assert!(error.hint().is_some());
+        return;
+    }
+    let container = within(2).build().await.unwrap();
+    let error = refused(within(3)).await;
+    assert_eq!((error.kind(), error.step()), (ErrorKind::Host, Some(Step::ReserveIds)));
+    assert!(error.is_retryable());
+    assert!(within(4).build().await.is_ok(), "the next two are free");
+    container.destroy().await;
+    within(2).build().await.expect("they are free again as soon as the init is reaped");
+}
+
+#[tokio::test]
+async fn two_mounts_of_the_same_kind_do_not_meet() {
+    // What is mounted in the container's copy of a tree never shows on the host.
+    let host = open_dir();
+    fs::create_dir(host.path().join("place")).unwrap();
+    let container = builder()
+        .mount(Mount::bind_writable(host.path(), "/bound"))
+        .mount(Mount::tmpfs("/bound/place", Tmpfs::new()))
+        .build()
+        .await
+        .unwrap();
+    says(&container, &sh("echo x > /bound/place/f")).await;
+    assert_eq!(fs::read_dir(host.path().join("place")).unwrap().count(), 0);
+    container.ping(Duration::from_secs(1)).await.unwrap();
+}
