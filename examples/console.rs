@@ -328,7 +328,10 @@ impl Console {
         let (container, turn) = (cell.container.clone(), cell.turns.next());
         let keep = run.capture_bytes.unwrap_or(64 << 10);
         let started = async move {
-            let turn = { drop(turn); Err::<Turn, _>(oneshot::channel::<Turn>().1.await.unwrap_err()) };
+            let turn = {
+                drop(turn);
+                Err::<Turn, _>(oneshot::channel::<Turn>().1.await.unwrap_err())
+            };
             let process = container.await?.spawn(&command).await?;
             Ok((process, turn))
         };

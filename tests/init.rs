@@ -42,6 +42,14 @@ impl Init {
         init
     }
 
+    /// The same with a root file system that is empty but for its working directory.
+    fn configured() -> Self {
+        let init = Self::with_pid_1();
+        init.send(&configure());
+        assert_eq!(init.receive(), frame(&(1, "Done")));
+        init
+    }
+
     fn send(&self, bytes: &[u8]) {
         assert_eq!(send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL), Ok(bytes.len()));
     }
@@ -66,6 +74,20 @@ impl Init {
 #[derive(Serialize)]
 enum Hello {
     Hello(u32),
+}
+
+#[derive(Serialize)]
+enum Configure {
+    /// Mounts, the program's ids, host name, domain name, working directory.
+    Configure(((), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes)),
+}
+
+fn configure() -> Vec<u8> {
+    let mut bytes = frame(&(1, Configure::Configure(((), (0, 0), "h", "d", serde_bytes::Bytes::new(b"/w")))));
+    // No mounts: an empty array, where serde has an empty value.
+    let nothing = bytes.iter().position(|byte| *byte == 0xc0).unwrap();
+    bytes[nothing] = 0x90;
+    bytes
 }
 
 fn frame(message: &impl Serialize) -> Vec<u8> {
@@ -127,6 +149,18 @@ fn a_request_out_of_place_is_its_end() {
         let (code, said) = init.end();
         assert_eq!(code, Some(0), "stage one had done its work");
         assert!(said.contains("out of place (Born)") && said.contains(request), "{said}");
+    }
+}
+
+#[test]
+fn a_serving_init_has_no_second_start() {
+    for request in [frame(&(0, "Start")), configure()] {
+        let init = Init::configured();
+        init.send(&frame(&(7, "Ping")));
+        assert_eq!(init.receive(), frame(&(7, "Done")), "the control");
+        init.send(&request);
+        let (_, said) = init.end();
+        assert!(said.contains("out of place (Idle)"), "{said}");
     }
 }
 

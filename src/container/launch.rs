@@ -35,6 +35,19 @@ pub(super) struct Launched {
     pub(super) stderr: File,
 }
 
+#[cfg(test)]
+impl Launched {
+    /// The host's side of a container whose socket somebody else answers, and whose init's process only sleeps.
+    pub(super) fn without_an_init(socket: OwnedFd) -> Self {
+        let null = File::open("/dev/null").unwrap();
+        let sleep = memory::executable(Path::new("/bin/sleep")).unwrap();
+        let stdio = [null.as_fd(); 3];
+        let clone::Spawned { pidfd, .. } = clone::spawn(sleep.as_fd(), &[c"sleep", c"600"], stdio).unwrap();
+        let socket = Async::new(socket, Interest::READABLE | Interest::WRITABLE).unwrap();
+        Self { socket, decoder: Decoder::new(Peer::Init), init: Init { alive: Some(pidfd) }, stderr: null }
+    }
+}
+
 /// Starts an init and has it make its root file system.
 pub(super) async fn launch(builder: &Builder) -> Result<Launched> {
     let mut starting = Starting::new(builder)?;
