@@ -62,3 +62,8 @@ pub fn init() {
 fn init_is_asked_for() -> bool {
     init::is_asked_for()
 }
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

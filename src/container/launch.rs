@@ -243,17 +243,29 @@ async fn ended(process: &Pidfd) -> io::Result<()> {
 
 /// Does what must be done after its owner has gone, where there may be no runtime any more.
 fn in_background(work: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    let work = move || {
+        if let Err(error) = work() {
+            // Nobody is left to be told. The socket is closed, so the init ends; what may remain is a zombie.
+            eprintln!("cellblock: a container could not be reaped: {error}");
+        }
+    };
+    // A thread that cannot be had does not give back what it was to do.
     let work = Arc::new(Mutex::new(Some(work)));
     let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
     let theirs = Arc::clone(&work);
     let thread = std::thread::Builder::new().name("cellblock-reaper".into()).stack_size(256 << 10);
-    let spawned = thread.spawn(move || take(&theirs).map(|work| work()));
-    if spawned.is_err()
-        && let Some(work) = take(&work)
-        && let Err(error) = work()
+    if thread
+        .spawn(move || {
+            if let Some(work) = take(&theirs) {
+                work()
+            }
+        })
+        .is_ok()
     {
-        // Nobody is left to be told. The socket is closed, so the init ends; what may remain is a zombie.
-        eprintln!("cellblock: a container could not be reaped: {error}");
+        return;
+    }
+    if let Some(work) = take(&work) {
+        work();
     }
 }
 

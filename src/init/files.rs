@@ -45,9 +45,7 @@ pub(super) fn delete(path: &Path) -> Result<(), Failure> {
 fn open(file: &OpenFile, program: Ids) -> Result<OwnedFd, Failure> {
     let failure = |step| move |error| Failure::new(step, error);
     let start = start_of(&file.path).map_err(failure(Step::Open))?;
-    if file.parents
-        && let Some(parent) = file.path.parent()
-    {
+    if let Some(parent) = file.path.parent().filter(|_| file.parents) {
         make_dirs(&start, parent, program)?;
     }
     let (path, flags) = (beneath(&file.path), OFlag::from_bits_retain(file.flags));

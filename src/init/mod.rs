@@ -125,6 +125,8 @@ fn duplicate_from(fd: impl AsFd, lowest: i32) -> io::Result<OwnedFd> {
 /// Stage one: unshares, waits for the id maps, and makes pid 1. `None` in stage one itself, once that is done.
 fn become_pid_1() -> Result<Option<Host>, End> {
     let mut host = Host::from_stdin()?;
+    let named = process::set_name(c"cellblock-init");
+    told(&host, named.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
     let unshared = nix::sched::unshare(
         CloneFlags::CLONE_NEWUSER
             | CloneFlags::CLONE_NEWNS
@@ -219,7 +221,8 @@ impl Init {
         loop {
             if self.runner.is_running() {
                 let (has_request, has_ended) = self.wait()?;
-                if has_ended && let Some((id, reply)) = self.runner.reap()? {
+                let ended = if has_ended { self.runner.reap()? } else { None };
+                if let Some((id, reply)) = ended {
                     self.host.send(id, &reply, Vec::new())?;
                 }
                 if !has_request {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a process of ours is named by its pidfd, which never comes to mean another one.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -103,9 +104,15 @@ pub(crate) fn new_session_keyring() -> io::Result<()> {
 }
 
 fn prctl(operation: libc::c_int, argument: usize) -> io::Result<()> {
-    // SAFETY: every operation that this module passes takes numbers.
+    // SAFETY: every operation that this module passes takes numbers, or a string that ends with a NUL.
     let done = unsafe { super::raw_syscall(libc::SYS_prctl, [operation as usize, argument, 0, 0, 0]) };
     done.map(drop).map_err(io::Error::from_raw_os_error)
+}
+
+/// Sets the name that tools show for this process, of at most 15 bytes.
+pub(crate) fn set_name(name: &CStr) -> io::Result<()> {
+    // The kernel reads up to the NUL, which is there.
+    prctl(libc::PR_SET_NAME, name.as_ptr() as usize)
 }
 
 /// Makes this process untraceable, and its `/proc` files root's.
