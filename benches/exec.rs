@@ -22,8 +22,8 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use tokio::runtime::{self, Runtime};
 
-/// How many of one are run before the other has its turn.
-const TURN: u64 = 10;
+/// For how long one is run before the other has its turn, about.
+const TURN: Duration = Duration::from_millis(3);
 
 fn main() {
     cellblock::init();
@@ -129,13 +129,17 @@ impl Bench {
 
     fn measure(&mut self, name: &str, mut turn: impl FnMut(u64) -> (Option<Duration>, Duration)) {
         let mut samples = Vec::new();
+        let mut in_a_turn = 1;
         self.criterion.bench_function(name, |bencher| {
             bencher.iter_custom(|iterations| {
                 let (mut floor, mut subject) = (None::<Duration>, Duration::ZERO);
                 let mut left = iterations;
                 while left > 0 {
-                    let count = left.min(TURN);
+                    let count = left.min(in_a_turn);
                     let (base, own) = turn(count);
+                    if own < TURN {
+                        in_a_turn = (in_a_turn * 2).min(128);
+                    }
                     floor = base.map(|base| floor.unwrap_or_default() + base);
                     subject += own;
                     left -= count;

@@ -13,6 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::stat::{SFlag, fstat};
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -221,7 +222,10 @@ impl Actor {
         let datagrams = match wire::encode(id, request, fds) {
             Ok(datagrams) => datagrams,
             Err(error) => {
-                pending.refuse(Error::io(ErrorKind::Host, Step::Send, error));
+                // Too large is the caller's doing; anything else is the host's lack.
+                let is_too_large = error.raw_os_error() == Some(libc::EMSGSIZE);
+                let kind = if is_too_large { ErrorKind::InvalidInput } else { ErrorKind::Host };
+                pending.refuse(Error::io(kind, Step::Send, error));
                 return Ok(None);
             }
         };
@@ -278,8 +282,8 @@ impl Actor {
             (Pending::Done(_, answer) | Pending::Reset(answer), Reply::Done) => drop(answer.send(Ok(()))),
             (Pending::Run(answer), Reply::Ended(report)) => drop(answer.send(Ok(report))),
             (Pending::Opened(count, answer), Reply::Opened(results)) => {
-                let missing = results.iter().filter(|result| result.is_none()).count();
-                if results.len() != count || missing != fds.len() {
+                let opened = results.iter().filter(|result| result.is_none()).count();
+                if results.len() != count || opened != fds.len() || !fds.iter().all(is_regular_file) {
                     return Err(Error::lost("the init's results do not fit its descriptors"));
                 }
                 drop(answer.send(Ok(with_fds(results, fds))));
@@ -326,6 +330,11 @@ impl Pending {
             Self::Run(answer) => drop(answer.send(Err(error))),
         }
     }
+}
+
+/// What else could make the caller wait, or be more than was asked for.
+fn is_regular_file(fd: &OwnedFd) -> bool {
+    fstat(fd).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
 }
 
 /// Each result with its descriptor.
@@ -445,6 +454,8 @@ mod tests {
             (frame(1, &Reply::Opened(vec![None, None])), 1),
             (frame(1, &Reply::Opened(vec![None, None])), 3),
             (frame(1, &Reply::Opened(vec![None, failure(Step::Open), None])), 2),
+            // Of the right number, but pipes.
+            (frame(1, &Reply::Opened(vec![None, None])), 2),
         ];
         for (number, (bytes, fds)) in answers.into_iter().enumerate() {
             let (reader, writer) = nix::unistd::pipe().unwrap();
@@ -463,10 +474,10 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_fits_is_delivered() {
         let (container, init) = served_by(|socket| {
-            let null: Arc<OwnedFd> = Arc::new(std::fs::File::open("/dev/null").unwrap().into());
+            let file: Arc<OwnedFd> = Arc::new(std::fs::File::open("/bin/true").unwrap().into());
             let request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
             let failure = Some(Failure::new(Step::Open, nix::Error::ENOENT));
-            for datagram in wire::encode(request.id, &Reply::Opened(vec![failure, None]), vec![null]).unwrap() {
+            for datagram in wire::encode(request.id, &Reply::Opened(vec![failure, None]), vec![file]).unwrap() {
                 datagram.send(&socket, true).unwrap();
             }
             // And then its end, which the container must notice by itself.
