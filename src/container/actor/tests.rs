@@ -1,0 +1,116 @@
+//! The real actor, and in the init's place a thread that answers as no init may.
+
+use super::*;
+use crate::container::Container;
+use crate::report::{Status, Usage};
+use crate::sys::socket;
+use crate::wire::Peer;
+use std::os::fd::AsFd;
+use std::thread;
+
+/// A container whose init is played by `play`, which gets the other end of its socket.
+fn served_by(play: impl FnOnce(OwnedFd) + Send + 'static) -> (Container, thread::JoinHandle<()>) {
+    let (host, init) = socket::pair().unwrap();
+    let (mailbox, messages) = mpsc::channel(4);
+    let shared = Arc::new(Shared::default());
+    let record = RecordDeath(Arc::clone(&shared));
+    let launched = Launched::without_an_init(host);
+    tokio::spawn(Actor::serve_to_the_end(launched, messages, record, Duration::from_secs(5)));
+    (Container { mailbox, shared }, thread::spawn(move || play(init)))
+}
+
+fn frame(id: u64, reply: &Reply) -> Vec<u8> {
+    let datagrams = wire::encode(id, reply, Vec::new()).unwrap();
+    datagrams.into_iter().next().unwrap().bytes
+}
+
+fn report() -> Report {
+    Report::new(Status::Exited(0), Usage::default())
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_ends_the_container() {
+    let failure = |step| Some(Failure::new(step, nix::Error::ENOENT));
+    let mut trailing = frame(1, &Reply::Done);
+    trailing.push(0);
+    // Each with the number of descriptors that come along.
+    let answers = [
+        (b"\0garbage".to_vec(), 0),
+        (vec![0xff], 0),
+        ([vec![0], vec![0x91; 100_000]].concat(), 0),
+        (vec![2], 1),
+        (trailing, 0),
+        (frame(2, &Reply::Opened(vec![None, None])), 2),
+        (frame(0, &Reply::Done), 0),
+        (frame(1, &Reply::Done), 0),
+        (frame(1, &Reply::Hello(1)), 0),
+        (frame(1, &Reply::Started), 1),
+        (frame(1, &Reply::Ended(report())), 0),
+        (frame(1, &Reply::Failed(failure(Step::Open).unwrap())), 0),
+        (frame(1, &Reply::Opened(vec![None])), 1),
+        (frame(1, &Reply::Opened(vec![None, None])), 0),
+        (frame(1, &Reply::Opened(vec![None, None])), 1),
+        (frame(1, &Reply::Opened(vec![None, None])), 3),
+        (frame(1, &Reply::Opened(vec![None, failure(Step::Open), None])), 2),
+        // Of the right number, but pipes.
+        (frame(1, &Reply::Opened(vec![None, None])), 2),
+    ];
+    for (number, (bytes, fds)) in answers.into_iter().enumerate() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let (container, init) = served_by(move |socket| {
+            let _request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
+            socket::send(&socket, &bytes, &vec![writer.as_fd(); fds], true).unwrap();
+        });
+        let error = container.open([OpenFile::read("a"), OpenFile::read("b")]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Lost, "answer {number}: {error}");
+        assert_eq!(container.death().await.to_string(), error.to_string());
+        init.join().unwrap();
+        assert_eq!(nix::unistd::read(&reader, &mut [0]), Ok(0), "answer {number}: its descriptors are closed");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_fits_is_delivered() {
+    let (container, init) = served_by(|socket| {
+        let file: Arc<OwnedFd> = Arc::new(std::fs::File::open("/bin/true").unwrap().into());
+        let request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
+        let failure = Some(Failure::new(Step::Open, nix::Error::ENOENT));
+        for datagram in wire::encode(request.id, &Reply::Opened(vec![failure, None]), vec![file]).unwrap() {
+            datagram.send(&socket, true).unwrap();
+        }
+        // And then its end, which the container must notice by itself.
+    });
+    let results = container.open([OpenFile::read("a"), OpenFile::read("b")]).await.unwrap();
+    assert_eq!(results[0].as_ref().unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    assert!(results[1].is_ok());
+    assert_eq!(container.death().await.kind(), ErrorKind::Lost);
+    init.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_surplus_answer_ends_an_idle_container() {
+    let (container, init) = served_by(|socket| {
+        let request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
+        for _ in 0..2 {
+            socket::send(&socket, &frame(request.id, &Reply::Done), &[], true).unwrap();
+        }
+        // Alive until the container gives it up.
+        let _nothing = Decoder::new(Peer::Host).receive::<Request>(&socket, true);
+    });
+    container.ping(Duration::from_secs(5)).await.unwrap();
+    // The second answer is seen at the next occasion at the latest.
+    drop(container.ping(Duration::from_millis(100)).await);
+    assert_eq!(container.death().await.kind(), ErrorKind::Lost);
+    init.join().unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_when_the_mailbox_is_full_is_told_too() {
+    let (container, init) = served_by(|socket| {
+        let _request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
+    });
+    let pings = (0..300).map(|_| container.ping(Duration::from_secs(5)));
+    let results = futures::future::join_all(pings).await;
+    assert!(results.into_iter().all(|result| result.unwrap_err().kind() == ErrorKind::Lost));
+    init.join().unwrap();
+}
