@@ -94,6 +94,8 @@ steps! {
     PivotRoot: "pivot_root",
     DetachOldRoot: "detach the old root",
     RemoveOldRoot: "remove the old root",
+    MakeSymlink: "make symbolic link",
+    Mask: "mask",
     MakeRootReadOnly: "make the root read-only",
     SetDomainName: "set the domain name",
     SetHostName: "set the host name",
@@ -307,6 +309,19 @@ pub(crate) mod bytes_path {
         pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
             let bytes = Option::<ByteBuf>::deserialize(from)?;
             Ok(bytes.map(|bytes| OsString::from_vec(bytes.into_vec()).into()))
+        }
+    }
+
+    pub(crate) mod list {
+        use super::*;
+
+        pub(crate) fn serialize<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+            to.collect_seq(paths.iter().map(|path| Bytes::new(path.as_os_str().as_bytes())))
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+            let paths = Vec::<ByteBuf>::deserialize(from)?;
+            Ok(paths.into_iter().map(|path| OsString::from_vec(path.into_vec()).into()).collect())
         }
     }
 }

@@ -49,6 +49,7 @@ pub(crate) enum Request {
     Configure(Configure),
     Ping,
     Open(Vec<OpenFile>),
+    Symlink(Vec<Symlink>),
     Delete(#[serde(with = "bytes_path")] PathBuf),
     Reset,
     Execve(Execve),
@@ -67,6 +68,8 @@ pub(crate) enum Reply {
     Done,
     /// One result for each file asked for; an fd is attached for each that is `None`.
     Opened(Vec<Option<Failure>>),
+    /// One result for each link asked for.
+    Linked(Vec<Option<Failure>>),
     /// The run has ended and nothing of it is alive.
     Ended(Report),
     Failed(Failure),
@@ -89,7 +92,7 @@ impl State {
             Request::Start => self == Self::Unshared,
             Request::Configure(_) => self == Self::Born,
             Request::Execve(_) | Request::Reset => self == Self::Idle,
-            Request::Ping | Request::Open(_) | Request::Delete(_) | Request::Kill(_) => {
+            Request::Ping | Request::Open(_) | Request::Symlink(_) | Request::Delete(_) | Request::Kill(_) => {
                 matches!(self, Self::Idle | Self::Running)
             }
         }
@@ -99,6 +102,9 @@ impl State {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Configure {
     pub(crate) mounts: Vec<Attach>,
+    pub(crate) symlinks: Vec<Symlink>,
+    #[serde(with = "bytes_path::list")]
+    pub(crate) masked: Vec<PathBuf>,
     pub(crate) program: Ids,
     pub(crate) host_name: String,
     pub(crate) domain_name: String,
@@ -118,6 +124,15 @@ pub(crate) struct Attach {
 pub(crate) struct Ids {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+}
+
+/// A symbolic link at `path` that says `target`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Symlink {
+    #[serde(with = "bytes_path")]
+    pub(crate) target: PathBuf,
+    #[serde(with = "bytes_path")]
+    pub(crate) path: PathBuf,
 }
 
 /// A regular file to open inside a container: [`Container::open`](crate::Container::open).

@@ -196,6 +196,23 @@ async fn delete_takes_files_links_and_empty_directories() {
 }
 
 #[tokio::test]
+async fn symlinks_are_made_with_a_result_each() {
+    let container = container().await;
+    container.write("file", "content", 0o644).await.unwrap();
+    let links = [("file", "link"), ("/no/such/thing", "/w/dangling"), ("x", "file"), ("x", "no/dir"), ("x", "/usr/l")];
+    let results = container.symlink(links).await.unwrap();
+    let errnos: Vec<_> = results.iter().map(|it| it.as_ref().err().and_then(|error| error.raw_os_error())).collect();
+    assert_eq!(errnos, [None, None, Some(libc::EEXIST), Some(libc::ENOENT), Some(libc::EROFS)]);
+    let error = results[3].as_ref().unwrap_err();
+    assert_eq!((error.step(), error.path().unwrap().to_str()), (Some(Step::MakeSymlink), Some("no/dir")));
+    let script = "cat link; echo; readlink dangling; stat -c %u link | grep -qx $(id -u) && rm link && echo mine";
+    assert_eq!(says(&container, &sh(script)).await, "content\n/no/such/thing\nmine");
+    assert_eq!(errno(container.read("dangling", 9).await), libc::ELOOP);
+    let many = (0..5000).map(|number| ("x", format!("l{number}")));
+    assert_eq!(container.symlink(many).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
 async fn a_reset_makes_every_tmpfs_as_good_as_new() {
     let container = container().await;
     let look = sh("cd /; stat -c '%n %a %u %g %h' /w /tmp; ls -A /w /tmp; df --output=iused,used /w /tmp; pwd");

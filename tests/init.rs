@@ -78,15 +78,14 @@ enum Hello {
 
 #[derive(Serialize)]
 enum Configure {
-    /// Mounts, the program's ids, host name, domain name, working directory.
-    Configure(((), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes)),
+    /// Mounts, links, masks, the program's ids, host name, domain name, working directory.
+    Configure(((), (), (), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes)),
 }
 
 fn configure() -> Vec<u8> {
-    let mut bytes = frame(&(1, Configure::Configure(((), (0, 0), "h", "d", serde_bytes::Bytes::new(b"/w")))));
-    // No mounts: an empty array, where serde has an empty value.
-    let nothing = bytes.iter().position(|byte| *byte == 0xc0).unwrap();
-    bytes[nothing] = 0x90;
+    let mut bytes = frame(&(1, Configure::Configure(((), (), (), (0, 0), "h", "d", serde_bytes::Bytes::new(b"/w")))));
+    // Empty arrays, where serde has empty values.
+    bytes.iter_mut().filter(|byte| **byte == 0xc0).for_each(|byte| *byte = 0x90);
     bytes
 }
 

@@ -31,7 +31,7 @@ async fn the_root_is_a_small_world_and_read_only() {
     }
     assert_eq!(
         says(&container, &sh("ls -A /dev; ls -A /w /tmp")).await,
-        "full\nnull\nrandom\nurandom\nzero\n/tmp:\n\n/w:"
+        "fd\nfull\nnull\nrandom\nstderr\nstdin\nstdout\nurandom\nzero\n/tmp:\n\n/w:"
     );
     assert_eq!(
         says(&container, &sh("echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 9 /dev/urandom | wc -c")).await,
@@ -189,6 +189,35 @@ async fn any_file_system_can_be_mounted_by_name() {
         says(&container, &sh("echo x > /more/f; stat -c %a /more; df --output=size /more | tail -1 | tr -d ' '")).await,
         "1777\n1024"
     );
+}
+
+#[tokio::test]
+async fn symlinks_are_there_from_the_start() {
+    let container = builder().symlink("/usr/bin", "/opt/tools").symlink("/w", "/also").build().await.unwrap();
+    let script = "readlink /dev/stdout /dev/stderr; cat /dev/fd/0 /dev/stdin; readlink /opt/tools; cd /also && pwd -P";
+    assert_eq!(
+        says(&container, sh(script).stdin(cellblock::Stdio::bytes("in\n"))).await,
+        "/proc/self/fd/1\n/proc/self/fd/2\nin\nin\n/usr/bin\n/w"
+    );
+    let error = refused(builder().symlink("x", "/usr/new")).await;
+    assert_eq!((error.step(), error.raw_os_error()), (Some(Step::MakeSymlink), Some(libc::EROFS)));
+    assert_eq!(refused(builder().symlink("x", "relative")).await.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn masked_paths_are_empty() {
+    let host = open_dir();
+    fs::create_dir(host.path().join("dir")).unwrap();
+    for file in ["secret", "dir/secret"] {
+        fs::write(host.path().join(file), "secret").unwrap();
+    }
+    let bound = || builder().mount(Mount::bind(host.path(), "/bound"));
+    let look = sh("cat /bound/secret; ls -A /bound/dir; echo x > /bound/dir/f; echo x > /bound/secret && echo nothing");
+    let masked = bound().masked_paths(["/bound/secret", "/bound/dir", "/bound/none", "/none"]).build().await.unwrap();
+    let output = masked.output(&look).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing\n");
+    let control = bound().build().await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&control.output(&look).await.unwrap().stdout), "secretsecret\n", "the control");
 }
 
 #[tokio::test]

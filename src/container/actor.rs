@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
 use crate::report::Report;
 use crate::sys::reactor::Async;
-use crate::wire::{self, Datagram, Decoder, Execve, Message as Frame, OpenFile, Reply, Request};
+use crate::wire::{self, Datagram, Decoder, Execve, Message as Frame, OpenFile, Reply, Request, Symlink};
 
 use super::Shared;
 use super::builder::Builder;
@@ -35,6 +35,7 @@ pub(super) enum Message {
     /// A request whose answer is done, or a failure of this kind.
     Call(ErrorKind, Request, Answer<()>),
     Open(Vec<OpenFile>, Answer<Vec<Result<OwnedFd>>>),
+    Symlink(Vec<Symlink>, Answer<Vec<Result<()>>>),
     Reset(Answer<()>),
     Run(QueuedRun),
 }
@@ -60,6 +61,7 @@ enum Turn {
 enum Pending {
     Done(ErrorKind, Answer<()>),
     Opened(usize, Answer<Vec<Result<OwnedFd>>>),
+    Linked(usize, Answer<Vec<Result<()>>>),
     Reset(Answer<()>),
     Run(Answer<Report>),
 }
@@ -182,6 +184,10 @@ impl Actor {
                 let count = files.len();
                 self.request(&Request::Open(files), Vec::new(), Pending::Opened(count, answer)).map(drop)
             }
+            Message::Symlink(links, answer) => {
+                let count = links.len();
+                self.request(&Request::Symlink(links), Vec::new(), Pending::Linked(count, answer)).map(drop)
+            }
             Message::Reset(answer) => {
                 self.queue.push_back(Turn::Reset(answer));
                 Ok(())
@@ -288,6 +294,10 @@ impl Actor {
                 }
                 drop(answer.send(Ok(with_fds(results, fds))));
             }
+            (Pending::Linked(count, answer), Reply::Linked(results)) if results.len() == count => {
+                let result = |failure| Err(Error::failure(ErrorKind::File, failure));
+                drop(answer.send(Ok(results.into_iter().map(|failure| failure.map_or(Ok(()), result)).collect())));
+            }
             (Pending::Run(answer), Reply::Failed(failure)) => {
                 drop(answer.send(Err(Error::failure(ErrorKind::Exec, failure))));
             }
@@ -327,6 +337,7 @@ impl Pending {
         match self {
             Self::Done(_, answer) | Self::Reset(answer) => drop(answer.send(Err(error))),
             Self::Opened(_, answer) => drop(answer.send(Err(error))),
+            Self::Linked(_, answer) => drop(answer.send(Err(error))),
             Self::Run(answer) => drop(answer.send(Err(error))),
         }
     }

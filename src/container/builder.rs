@@ -4,7 +4,7 @@
 //! each time.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::mount::{Mount, Tmpfs};
+use crate::wire::Symlink;
 
 use super::actor::Actor;
 use super::{Container, Shared};
@@ -33,6 +34,8 @@ use super::{Container, Shared};
 pub struct Builder {
     pub(super) init_exe: PathBuf,
     pub(super) mounts: Vec<Mount>,
+    pub(super) symlinks: Vec<Symlink>,
+    pub(super) masked: Vec<PathBuf>,
     pub(super) id_range: Option<Range<u32>>,
     pub(super) host_name: String,
     pub(super) domain_name: String,
@@ -46,6 +49,8 @@ impl Default for Builder {
         Self {
             init_exe: "/proc/self/exe".into(),
             mounts: Mount::defaults(Tmpfs::default()),
+            symlinks: DEFAULT_SYMLINKS.map(|(target, path)| symlink(target, path)).into(),
+            masked: DEFAULT_MASKED.map(PathBuf::from).into(),
             id_range: None,
             host_name: "cellblock".into(),
             domain_name: "cellblock".into(),
@@ -77,6 +82,29 @@ impl Builder {
     /// Sets all the mounts, in the order in which they are made.
     pub fn mounts(mut self, mounts: impl IntoIterator<Item = Mount>) -> Self {
         self.mounts = mounts.into_iter().collect();
+        self
+    }
+
+    /// Adds a symbolic link at `path`, made when the container is built, with the directories it needs. By default there
+    /// are `/dev/fd`, `/dev/stdin`, `/dev/stdout` and `/dev/stderr`.
+    ///
+    /// One in a tmpfs is there until the first reset.
+    pub fn symlink(mut self, target: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
+        self.symlinks.push(symlink(target, path));
+        self
+    }
+
+    /// Sets all the symbolic links that are made when the container is built, as targets and paths.
+    pub fn symlinks<T: Into<PathBuf>, P: Into<PathBuf>>(mut self, links: impl IntoIterator<Item = (T, P)>) -> Self {
+        self.symlinks = links.into_iter().map(|(target, path)| symlink(target, path)).collect();
+        self
+    }
+
+    /// Sets what is hidden inside: a file under `/dev/null`, a directory under an empty, read-only tmpfs. What is not there
+    /// is left out, and so is what only a link leads to. By default what container engines hide of `/proc` and `/sys`
+    /// (the list of the OCI runtimes), for those who mount a whole one.
+    pub fn masked_paths<P: Into<PathBuf>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
+        self.masked = paths.into_iter().map(Into::into).collect();
         self
     }
 
@@ -140,8 +168,12 @@ impl Builder {
                  call it before anything else",
             ));
         }
-        if !self.work_dir.is_absolute() || self.mounts.iter().any(|mount| !mount.target().is_absolute()) {
-            return Err(Error::invalid("the working directory and the targets of mounts must be absolute"));
+        let mut paths = self.mounts.iter().map(Mount::target).chain(self.symlinks.iter().map(|link| &*link.path));
+        if !self.work_dir.is_absolute()
+            || !paths.all(Path::is_absolute)
+            || !self.masked.iter().all(|it| it.is_absolute())
+        {
+            return Err(Error::invalid("a path inside the container must be absolute"));
         }
         let shared = Arc::new(Shared::default());
         // Room for a burst; beyond it callers wait.
@@ -153,4 +185,29 @@ impl Builder {
             Err(_) => Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")),
         }
     }
+}
+
+const DEFAULT_SYMLINKS: [(&str, &str); 4] = [
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+];
+
+const DEFAULT_MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+];
+
+fn symlink(target: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Symlink {
+    Symlink { target: target.into(), path: path.into() }
 }

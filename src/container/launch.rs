@@ -322,6 +322,8 @@ fn configuration(builder: &Builder, program: Ids) -> Result<(Configure, Vec<Arc<
     }
     let configure = Configure {
         mounts,
+        symlinks: builder.symlinks.clone(),
+        masked: builder.masked.clone(),
         program,
         host_name: builder.host_name.clone(),
         domain_name: builder.domain_name.clone(),

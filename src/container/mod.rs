@@ -11,7 +11,7 @@ mod launch;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::command::{Command, Stream};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::process::{Output, Process, ProgramFds, Run, open_streams};
 use crate::report::Report;
-use crate::wire::{MAX_FDS, MAX_INLINE, OpenFile, Request};
+use crate::wire::{MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
 
 use actor::{Message, QueuedRun};
 pub use builder::Builder;
@@ -84,9 +84,7 @@ impl Container {
     /// Dropping the future closes the files that were opened; those that were made stay.
     pub async fn open(&self, files: impl IntoIterator<Item = OpenFile>) -> Result<Vec<Result<File>>> {
         let files: Vec<_> = files.into_iter().collect();
-        if files.len() > MAX_FDS {
-            return Err(Error::invalid(format!("{} files in one call; {MAX_FDS} are the most", files.len())));
-        }
+        check_count(files.len())?;
         if let Some(file) = files.iter().find(|file| !file.flags_are_known()) {
             return Err(Error::invalid(format!("unknown flags: {:#o}", file.flags)).at(&file.path));
         }
@@ -136,6 +134,28 @@ impl Container {
             if data.len() as u64 > limit { Err(too_large()) } else { Ok(data) }
         };
         off_the_runtime(size as usize, read).await.map_err(failure)
+    }
+
+    /// Makes many symbolic links in one round trip, from pairs of what the link says and where it is. The results are in the
+    /// order of the links. What a link says is not looked at; its directory must be there, and the path to it hold no link.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for more than 4096 links.
+    ///
+    /// # Cancel safety
+    /// A request that was sent is carried out, whether or not the future is dropped.
+    pub async fn symlink<T: Into<PathBuf>, P: Into<PathBuf>>(
+        &self,
+        links: impl IntoIterator<Item = (T, P)>,
+    ) -> Result<Vec<Result<()>>> {
+        let symlink = |(target, path): (T, P)| Symlink { target: target.into(), path: path.into() };
+        let links: Vec<_> = links.into_iter().map(symlink).collect();
+        check_count(links.len())?;
+        let paths: Vec<_> = links.iter().map(|link| link.path.clone()).collect();
+        let (answer, linked) = oneshot::channel();
+        self.tell(Message::Symlink(links, answer)).await?;
+        let results = self.answer(linked).await?;
+        Ok(results.into_iter().zip(paths).map(|(result, path)| result.map_err(|error| error.at(path))).collect())
     }
 
     /// Deletes a file, or an empty directory. A symbolic link is deleted itself, and none is followed on the way.
@@ -263,6 +283,13 @@ impl Container {
             Err(_) => Err(self.death().await),
         }
     }
+}
+
+fn check_count(count: usize) -> Result<()> {
+    if count > MAX_FDS {
+        return Err(Error::invalid(format!("{count} files in one call; {MAX_FDS} are the most")));
+    }
+    Ok(())
 }
 
 /// Reads and writes of this size or less are done where they are asked for: a thread's wake-up costs more.

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
 
 use crate::error::{Failure, Step};
-use crate::wire::{Ids, OpenFile, Reply};
+use crate::wire::{Ids, OpenFile, Reply, Symlink};
 
 /// Opens each file on its own: a result for each, and the fds of those that succeeded.
 pub(super) fn open_all(files: &[OpenFile], program: Ids) -> (Reply, Vec<Arc<OwnedFd>>) {
@@ -28,6 +28,24 @@ pub(super) fn open_all(files: &[OpenFile], program: Ids) -> (Reply, Vec<Arc<Owne
         Err(failure) => Some(Failure { path: None, ..failure }),
     });
     (Reply::Opened(results.collect()), fds)
+}
+
+/// Makes each link on its own: a result for each.
+pub(super) fn link_all(links: &[Symlink], program: Ids) -> Reply {
+    // The host knows the paths here too.
+    let link = |it: &Symlink| symlink(it, program).err().map(|failure| Failure { path: None, ..failure });
+    Reply::Linked(links.iter().map(link).collect())
+}
+
+/// Makes a symbolic link that belongs to `owner`. What it says is not looked at.
+pub(super) fn symlink(Symlink { target, path }: &Symlink, owner: Ids) -> Result<(), Failure> {
+    let link = || {
+        let (dir, name) = dir_and_name(path)?;
+        symlinkat(target, &dir, name)?;
+        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        fchownat(&dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
+    };
+    link().map_err(|error| Failure::at(Step::MakeSymlink, path, error))
 }
 
 /// Deletes a file or an empty directory. A link is deleted itself.

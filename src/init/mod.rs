@@ -257,6 +257,7 @@ impl Init {
                 let (reply, fds) = files::open_all(&files, self.program);
                 return self.host.send(id, &reply, fds);
             }
+            Request::Symlink(links) => files::link_all(&links, self.program),
             Request::Delete(path) => done(files::delete(&path)),
             Request::Reset => match self.rootfs.reset() {
                 Ok(discarded) => {

@@ -19,7 +19,7 @@ use crate::sys::mount::{attach, copy_tree, forbid, make_read_only, new_file_syst
 use crate::sys::process::set_domain_name;
 use crate::wire::{Attach, Configure, Ids};
 
-use super::files::{ROOT, make_dirs, resolve};
+use super::files::{ROOT, make_dirs, resolve, symlink};
 
 /// Where the new root is mounted before it becomes the root: the one directory that a host always has, since it is
 /// where it finds its own executable.
@@ -43,7 +43,7 @@ pub(super) struct Discarded {
 impl Rootfs {
     /// Makes the root file system and moves into it. The fds are the mount trees that the host attached, in order.
     pub(super) fn make(configure: Configure, trees: Vec<OwnedFd>) -> Result<Self, Failure> {
-        let Configure { mounts, program, host_name, domain_name, work_dir } = configure;
+        let Configure { mounts, symlinks, masked, program, host_name, domain_name, work_dir } = configure;
         // All sources first: the new root covers some of the host's paths.
         let mut trees = trees.into_iter();
         let mut next_tree = || trees.next().ok_or(nix::Error::EBADMSG);
@@ -65,6 +65,8 @@ impl Rootfs {
             place(&root, mount, tree)?;
         }
 
+        masked.iter().try_for_each(|path| mask(&root, path))?;
+
         let step = |step, path| move |error| Failure::at(step, path, error);
         nix::unistd::mkdir(OLD_ROOT, Mode::S_IRWXU).map_err(step(Step::MakeDirectory, OLD_ROOT))?;
         pivot_root(".", OLD_ROOT).map_err(step(Step::PivotRoot, CONTAINER_ROOT))?;
@@ -72,6 +74,12 @@ impl Rootfs {
         umount2(OLD_ROOT, MntFlags::MNT_DETACH).map_err(step(Step::DetachOldRoot, OLD_ROOT))?;
         std::fs::remove_dir(OLD_ROOT).map_err(|error| Failure::at(Step::RemoveOldRoot, OLD_ROOT, error))?;
 
+        for link in &symlinks {
+            if let Some(dir) = link.path.parent() {
+                make_dirs(&root, dir, ROOT)?;
+            }
+            symlink(link, ROOT)?;
+        }
         let mounts = mounts.into_iter().map(|attach| attach.mount).collect();
         let mut rootfs = Self { program, root, work_dir, mounts, fresh: Vec::new() };
         rootfs.make_work_dir()?;
@@ -232,6 +240,29 @@ fn place(root: &OwnedFd, mount: &Mount, tree: &OwnedFd) -> Result<(), Failure> {
         make_file(&parent, mount.target.file_name().unwrap_or_default()).map_err(|error| failure(error.into()))?
     };
     attach(tree, target).map_err(failure)
+}
+
+/// Hides what is at a path beneath the root, if anything is: a file under the host's /dev/null, a directory under an empty
+/// one.
+fn mask(root: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    let mask = || -> std::io::Result<()> {
+        let place = match resolve(root, relative, OFlag::O_PATH, 0) {
+            // Nothing to hide; a link leads to what has a path of its own.
+            Err(nix::Error::ENOENT | nix::Error::ENOTDIR | nix::Error::ELOOP) => return Ok(()),
+            place => place?,
+        };
+        let cover = if fstat(&place)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
+            let empty = options([("size", "4k"), ("nr_inodes", "1"), ("mode", "0555")]);
+            new_file_system("tmpfs", &empty, forbid::WRITES | forbid::DEVICES)?
+        } else {
+            let null = copy_tree(Path::new("/dev/null"))?;
+            restrict_tree(&null, forbid::WRITES | forbid::EXEC)?;
+            null
+        };
+        attach(cover, place)
+    };
+    mask().map_err(|error| Failure::at(Step::Mask, path, error))
 }
 
 fn make_file(dir: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
