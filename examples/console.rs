@@ -268,7 +268,7 @@ impl Console {
             Op::Reset {} => {
                 let turn = self.cell(name).turns.next();
                 self.on(name, |container| async move {
-                    drop(turn);
+                    let _turn = turn.await;
                     container.reset().await
                 })
             }
@@ -328,10 +328,7 @@ impl Console {
         let (container, turn) = (cell.container.clone(), cell.turns.next());
         let keep = run.capture_bytes.unwrap_or(64 << 10);
         let started = async move {
-            let turn = {
-                drop(turn);
-                Err::<Turn, _>(oneshot::channel::<Turn>().1.await.unwrap_err())
-            };
+            let turn = turn.await;
             let process = container.await?.spawn(&command).await?;
             Ok((process, turn))
         };

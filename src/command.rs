@@ -64,7 +64,8 @@ impl Command {
         self
     }
 
-    /// Sets a variable of the environment. The last value of a key counts.
+    /// Sets a variable of the environment. A file `/.env` in the container, read when that is built, has more of them, a
+    /// `KEY=VALUE` a line, for the runs that do not set them. The last value of a key counts.
     pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
         let key = key.as_ref();
         self.env.retain(|(it, _)| it != key);

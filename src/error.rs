@@ -100,6 +100,8 @@ steps! {
     SetDomainName: "set the domain name",
     SetHostName: "set the host name",
     ChangeDirectory: "change directory to",
+    ReadEnvironment: "read the environment of",
+    SetUp: "run the set-up command",
     // Files.
     MakeDirectory: "make directory",
     Open: "open",

@@ -207,6 +207,17 @@ impl Strings {
         self.0.push(0);
     }
 
+    /// Appends those of `defaults`, as `KEY=VALUE`, whose key is not here.
+    pub(crate) fn add_missing(&mut self, defaults: &Self) {
+        let key = |string: &[u8]| string.iter().position(|&byte| byte == b'=').unwrap_or(string.len());
+        for variable in defaults.iter() {
+            let is_set = self.iter().any(|it| it[..key(it)] == variable[..key(variable)]);
+            if !is_set {
+                self.0.extend_from_slice(variable);
+            }
+        }
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0.into_vec()
     }

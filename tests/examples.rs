@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -21,11 +21,12 @@ use serde_json::{Value, json};
 /// Long enough for a machine that is busy with other tests.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// An example's program. Cargo builds the examples for its tests, and puts them beside the tests' directory.
+/// An example's program, which cargo puts beside the tests' directory.
 fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    Command::new(profile.join("examples").join(name))
+    let program = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
+    assert!(program.exists(), "`cargo test` builds the examples first; `cargo test --test examples` does not");
+    Command::new(program)
 }
 
 fn run(args: &[&str]) -> Output {
@@ -33,11 +34,11 @@ fn run(args: &[&str]) -> Output {
 }
 
 fn stdout(output: &Output) -> &str {
-    str::from_utf8(&output.stdout).unwrap()
+    std::str::from_utf8(&output.stdout).unwrap()
 }
 
 fn stderr(output: &Output) -> &str {
-    str::from_utf8(&output.stderr).unwrap()
+    std::str::from_utf8(&output.stderr).unwrap()
 }
 
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {

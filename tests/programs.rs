@@ -8,7 +8,7 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, ErrorKind, Resource, Status, Stdio, Step};
+use cellblock::{Command, Container, ErrorKind, Mount, Resource, Status, Stdio, Step};
 use common::{builder, container, is_root, open_dir, processes_with, python, says, sh};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -90,6 +90,39 @@ async fn a_command_that_makes_no_sense_is_refused() {
     for command in commands {
         assert_eq!(container.run(&command).await.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
+}
+
+#[tokio::test]
+async fn a_file_in_the_container_gives_default_variables() {
+    let host = open_dir();
+    let path = host.path().join("env");
+    let build = async |content: &str| {
+        std::fs::write(&path, content).unwrap();
+        builder().mount(Mount::bind(&path, "/.env")).build().await
+    };
+    let container = build("# defaults\n\nPATH=/w/bin\nA=from file = \"as it is\"\r\nAB=\nLAST=1").await.unwrap();
+    container.write("bin/tool", "#!/bin/sh\necho found $A", 0o755).await.unwrap();
+    assert_eq!(says(&container, Command::new("tool").env("A", "own")).await, "found own");
+    let all = says(&container, Command::new("/usr/bin/env").env("AB", "own")).await;
+    assert_eq!(all, "AB=own\nPATH=/w/bin\nA=from file = \"as it is\"\nLAST=1");
+    for (content, line) in [("A=1\nnothing\n", "/.env:2"), ("=x", "/.env:1"), ("\nA=\0", "/.env:2")] {
+        let error = build(content).await.unwrap_err();
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::ReadEnvironment)), "{error}");
+        assert_eq!(error.path().unwrap().to_str(), Some(line));
+    }
+    let error = build(&"A=1\n".repeat(20_000)).await.unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EFBIG));
+}
+
+#[tokio::test]
+async fn a_set_up_command_runs_once_or_the_build_fails_with_what_it_said() {
+    let container = builder().set_up(sh("echo once >> /w/f")).build().await.unwrap();
+    assert_eq!(says(&container, &sh("cat f")).await, "once");
+    let error = builder().set_up(sh("echo out; echo err >&2; exit 3")).build().await.unwrap_err();
+    assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::SetUp)));
+    assert!(error.to_string().ends_with("exited with 3: out\nerr"), "{error}");
+    let error = builder().set_up(Command::new("/no/such/thing")).build().await.unwrap_err();
+    assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Exec, Some(libc::ENOENT)));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::mount::{Mount, Tmpfs};
 use crate::wire::Symlink;
@@ -40,6 +41,7 @@ pub struct Builder {
     pub(super) host_name: String,
     pub(super) domain_name: String,
     pub(super) work_dir: PathBuf,
+    pub(super) set_up: Option<Command>,
     pub(super) start_timeout: Duration,
     pub(super) reply_timeout: Duration,
 }
@@ -55,6 +57,7 @@ impl Default for Builder {
             host_name: "cellblock".into(),
             domain_name: "cellblock".into(),
             work_dir: "/w".into(),
+            set_up: None,
             start_timeout: Duration::from_secs(10),
             reply_timeout: Duration::from_secs(10),
         }
@@ -136,6 +139,14 @@ impl Builder {
         self
     }
 
+    /// Sets a command that is run once when the container is built, as any other run is. A build whose command does not
+    /// exit with 0 fails, and the error has what the command printed. Its time does not count for
+    /// [`start_timeout`](Self::start_timeout). Default: none.
+    pub fn set_up(mut self, command: Command) -> Self {
+        self.set_up = Some(command);
+        self
+    }
+
     /// Sets how long a build may take. Default: 10 s.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
@@ -181,10 +192,29 @@ impl Builder {
         let (ready, built) = oneshot::channel();
         tokio::spawn(Actor::build_and_serve(self.clone(), messages, Arc::clone(&shared), ready));
         match built.await {
-            Ok(result) => result.map(|()| Container { mailbox, shared }),
-            Err(_) => Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")),
+            Ok(result) => result?,
+            Err(_) => return Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")),
+        }
+        let container = Container { mailbox, shared };
+        match &self.set_up {
+            Some(command) => set_up(container, command).await,
+            None => Ok(container),
         }
     }
+}
+
+async fn set_up(container: Container, command: &Command) -> Result<Container> {
+    let error = match container.output(command).await {
+        Ok(output) if output.report.status.success() => return Ok(container),
+        Ok(output) => {
+            let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
+            let said = [text(&output.stdout), text(&output.stderr)].join("\n");
+            Error::new(ErrorKind::Build, Step::SetUp).detail(format!("{}: {}", output.report.status, said.trim()))
+        }
+        Err(error) => error,
+    };
+    container.destroy().await;
+    Err(error)
 }
 
 const DEFAULT_SYMLINKS: [(&str, &str); 4] = [

@@ -16,14 +16,18 @@ use crate::sys::child::{Children, Op, Reaped, Rusage, Vector};
 use crate::sys::process;
 use crate::wire::{Execve, Ids, Reply, Strings};
 
-use super::End;
+use super::{End, files};
 
 /// Where programs are looked for when the run's environment names no PATH.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 
+/// Where a container keeps variables for the runs that do not set them.
+const ENVIRONMENT: &str = "/.env";
+
 pub(super) struct Runner {
     children: Children<Step>,
     program: Ids,
+    defaults: Strings,
     run: Option<Run>,
 }
 
@@ -46,8 +50,9 @@ struct Ended {
 }
 
 impl Runner {
-    pub(super) fn new(program: Ids) -> io::Result<Self> {
-        Ok(Self { children: Children::new()?, program, run: None })
+    pub(super) fn new(program: Ids) -> Result<Self, Failure> {
+        let children = Children::new().map_err(|error| Failure::new(Step::ResetInherited, error))?;
+        Ok(Self { children, program, defaults: default_environment()?, run: None })
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -110,7 +115,8 @@ impl Runner {
     }
 
     fn steps(&self, execve: Execve, fds: &[OwnedFd]) -> Result<Vec<(Step, Op)>, Failure> {
-        let Execve { program, args, env, work_dir, fds: targets, rlimits } = execve;
+        let Execve { program, args, mut env, work_dir, fds: targets, rlimits } = execve;
+        env.add_missing(&self.defaults);
         let mut steps = vec![(Step::StartSession, Op::StartSession)];
         // The init's own 0 and 1 are /dev/null, and are what its child starts with; 2 is the host's pipe.
         if !targets.contains(&2) {
@@ -189,6 +195,28 @@ fn candidates(program: &Path, env: &Strings) -> Result<Vec<CString>, Failure> {
     // An empty directory is the working directory.
     let in_dir = |dir: &[u8]| Path::new(std::ffi::OsStr::from_bytes(dir)).join(program);
     dirs.map(|dir| c_path(Step::Exec, &in_dir(dir))).collect()
+}
+
+/// The variables of [`ENVIRONMENT`], if the container has one: a `KEY=VALUE` a line, the value as it stands. Empty lines
+/// and those that begin with `#` are left out; any other is an error that names its number.
+fn default_environment() -> Result<Strings, Failure> {
+    let mut variables = Strings::default();
+    let content = match files::read(Path::new(ENVIRONMENT)) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(variables),
+        content => content.map_err(|error| Failure::at(Step::ReadEnvironment, ENVIRONMENT, error))?,
+    };
+    for (number, line) in content.split(|&byte| byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        if line.contains(&0) || !line.contains(&b'=') || line.starts_with(b"=") {
+            let place = format!("{ENVIRONMENT}:{}", number + 1);
+            return Err(Failure::at(Step::ReadEnvironment, place, nix::Error::EINVAL));
+        }
+        variables.push(&[line]);
+    }
+    Ok(variables)
 }
 
 fn c_path(step: Step, path: &Path) -> Result<CString, Failure> {

@@ -4,6 +4,8 @@
 //! magic links, without blocking, and what comes out is a regular file or an error.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 use std::sync::Arc;
@@ -28,6 +30,17 @@ pub(super) fn open_all(files: &[OpenFile], program: Ids) -> (Reply, Vec<Arc<Owne
         Err(failure) => Some(Failure { path: None, ..failure }),
     });
     (Reply::Opened(results.collect()), fds)
+}
+
+/// The content of a regular file, of at most 64 KiB.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    const LIMIT: u64 = 64 << 10;
+    let file = OpenFile::read(path);
+    // Nothing is made, so nobody comes to own it.
+    let fd = open(&file, ROOT).map_err(|failure| io::Error::from_raw_os_error(failure.errno))?;
+    let mut content = Vec::new();
+    File::from(fd).take(LIMIT + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > LIMIT { Err(Errno::EFBIG.into()) } else { Ok(content) }
 }
 
 /// Makes each link on its own: a result for each.

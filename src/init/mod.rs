@@ -208,11 +208,9 @@ impl Init {
         let kept = trees.split_off(count.min(trees.len()));
         let made = Rootfs::make(configure, trees);
         let rootfs = told(&host, made)?;
-        let prepare = || -> io::Result<_> {
-            let sigchld = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC)?;
-            Ok((sigchld, Runner::new(program)?))
-        };
-        let (sigchld, runner) = told(&host, prepare().map_err(|error| Failure::new(Step::ResetInherited, error)))?;
+        let sigchld = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC);
+        let sigchld = told(&host, sigchld.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
+        let runner = told(&host, Runner::new(program))?;
         host.send(id, &Reply::Done, Vec::new())?;
         Ok(Self { host, sigchld, runner, rootfs, program, _kept: kept })
     }
