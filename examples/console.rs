@@ -13,6 +13,7 @@
 //! | `reset`   |                                                                | `{}`                                     |
 //! | `write`   | `path`, `data` or `data_base64`, `mode` (420)                  | `{}`                                     |
 //! | `read`    | `path`, `limit_bytes` (1 MiB)                                  | `{"data":…}` or `{"data_base64":…}`      |
+//! | `symlink` | `target`, `path`                                               | `{}`                                     |
 //! | `delete`  | `path`                                                         | `{}`                                     |
 //! | `ping`    |                                                                | `{}`                                     |
 //! | `destroy` |                                                                | `{}`                                     |
@@ -146,6 +147,10 @@ enum Op {
     Read {
         path: PathBuf,
         limit_bytes: Option<u64>,
+    },
+    Symlink {
+        target: PathBuf,
+        path: PathBuf,
     },
     Delete {
         path: PathBuf,
@@ -281,6 +286,9 @@ impl Console {
                 let read = async move { container.await?.read(path, limit_bytes.unwrap_or(1 << 20)).await };
                 read.map(|data| Ok(with_text(json!({}), "data", data?))).boxed()
             }
+            Op::Symlink { target, path } => {
+                self.on(name, |it| async move { it.symlink([(target, path)]).await?.into_iter().collect() })
+            }
             Op::Delete { path } => self.on(name, |it| async move { it.delete(path).await }),
             Op::Ping {} => self.on(name, |it| async move { it.ping(PING_DEADLINE).await }),
             Op::Destroy {} => match self.cells.remove(name) {
@@ -310,10 +318,13 @@ impl Console {
         if self.cells.get(name).is_some_and(|cell| !cell.has_failed()) {
             return Err(Failure::invalid(format!("there is a container {name:?} already: destroy it first")));
         }
+        if tmpfs_bytes == Some(0) {
+            return Err(Failure::invalid("tmpfs_bytes is a size; 0 would be no limit at all"));
+        }
         let tmpfs = tmpfs_bytes.map_or_else(Tmpfs::new, |bytes| Tmpfs::new().bytes(bytes));
         let mut builder = Container::builder().mounts(Mount::defaults(tmpfs));
         for argument in binds {
-            builder = builder.mount(bind(argument)?);
+            builder = builder.mount(argument.parse()?);
         }
         self.cells.insert(name.to_owned(), Cell::new(builder));
         Ok(self.on(name, |_| ready(Ok(()))))
@@ -483,14 +494,5 @@ fn content(data: Option<String>, data_base64: Option<String>) -> Result<Vec<u8>,
             BASE64_STANDARD.decode(data).map_err(|error| Failure::invalid(format!("data_base64: {error}")))
         }
         _ => Err(Failure::invalid("give either data or data_base64")),
-    }
-}
-
-fn bind(argument: &str) -> Result<Mount, Failure> {
-    match *argument.split(':').collect::<Vec<_>>() {
-        [path] => Ok(Mount::bind(path, path)),
-        [source, target] => Ok(Mount::bind(source, target)),
-        [source, target, "rw"] => Ok(Mount::bind_writable(source, target)),
-        _ => Err(Failure::invalid(format!("a bind mount is SRC, SRC:DST or SRC:DST:rw, and not {argument:?}"))),
     }
 }

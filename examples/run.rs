@@ -31,7 +31,7 @@ struct Options {
     env: Vec<(String, String)>,
     /// A file or directory of the host to show inside: at the same path, unless DST names another, and read-only,
     /// unless it ends in `:rw`.
-    #[arg(long, value_name = "SRC[:DST[:rw]]", value_parser = bind)]
+    #[arg(long, value_name = "SRC[:DST[:rw]]")]
     bind: Vec<Mount>,
     /// Prints the report as a line of JSON on standard output once the program has ended.
     #[arg(long)]
@@ -45,15 +45,6 @@ fn variable(argument: &str) -> Result<(String, String), &'static str> {
     match argument.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a variable is K=V"),
-    }
-}
-
-fn bind(argument: &str) -> Result<Mount, &'static str> {
-    match *argument.split(':').collect::<Vec<_>>() {
-        [path] => Ok(Mount::bind(path, path)),
-        [source, target] => Ok(Mount::bind(source, target)),
-        [source, target, "rw"] => Ok(Mount::bind_writable(source, target)),
-        _ => Err("a bind mount is SRC, SRC:DST or SRC:DST:rw"),
     }
 }
 

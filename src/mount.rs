@@ -3,10 +3,11 @@
 //! Invariant: a [`Mount`] is complete before it is sent. The init adds nothing to it but the program's ids.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::bytes_path;
+use crate::error::{Error, Result, bytes_path};
 
 /// One mount of a container's root file system. The target is made where it is missing, inside the container only.
 ///
@@ -158,5 +159,20 @@ impl Mount {
 
     fn new(target: PathBuf, kind: Kind) -> Self {
         Self { target, kind, skip_missing: false }
+    }
+}
+
+/// A bind mount as command lines have it: `SRC` at the same path, `SRC:DST`, or `SRC:DST:rw` for a writable one. A path
+/// with a colon cannot be said so.
+impl FromStr for Mount {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match *text.split(':').collect::<Vec<_>>() {
+            [path] => Ok(Self::bind(path, path)),
+            [source, target] => Ok(Self::bind(source, target)),
+            [source, target, "rw"] => Ok(Self::bind_writable(source, target)),
+            _ => Err(Error::invalid(format!("a bind mount is SRC, SRC:DST or SRC:DST:rw, and not {text:?}"))),
+        }
     }
 }

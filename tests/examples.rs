@@ -514,6 +514,10 @@ fn console_serves_at_once_what_does_not_wait_for_a_run() {
     assert_eq!(console.ok(json!({"id": 1, "op": "ping"})), json!({}));
     console.ok(json!({"id": 2, "op": "write", "path": "file", "data": "x"}));
     assert_eq!(console.ok(json!({"id": 3, "op": "read", "path": "file", "limit_bytes": 1})), json!({"data": "x"}));
+    console.ok(json!({"id": 6, "op": "symlink", "target": "nowhere", "path": "link"}));
+    let again = json!({"id": 6, "op": "symlink", "target": "x", "path": "link"});
+    console.fails(again, "file", Some("make_symlink"), Some(nix::errno::Errno::EEXIST as i32));
+    console.ok(json!({"id": 6, "op": "delete", "path": "link"}));
     console.ok(json!({"id": 4, "op": "delete", "path": "file"}));
     let third = with(sh(5, "echo third"), json!({"container": "third"}));
     assert_eq!(console.ok(third)["stdout"], "third\n");
@@ -613,7 +617,7 @@ fn console_builds_what_was_asked_for() {
 
     console.fails(build(json!({})), "invalid_input", None, None);
     assert_eq!(console.ok(build(json!({"container": "other"}))), json!({}));
-    console.fails(build(json!({"container": "x", "binds": ["a:b:c"]})), "invalid_input", None, None);
+    console.fails(build(json!({"container": "x", "binds": ["a:b:c"]})), "invalid_input", Some("check_arguments"), None);
     console.end();
 }
 
