@@ -1,6 +1,6 @@
 //! User and group ids for containers.
 //!
-//! Invariant: two containers that live at once never share an id. Whoever holds a [`Reservation`]'s socket has its ids;
+//! Invariant: two containers that live at once never share an id. Whoever holds a reservation's socket has its ids;
 //! the init keeps it, so they are free again exactly when it is dead, and nothing is written anywhere.
 
 use std::fs;
