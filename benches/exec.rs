@@ -4,6 +4,7 @@
 //! other, so that a machine whose speed drifts slows both. The table at the end has the medians and their ratio.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -23,7 +24,7 @@ use nix::unistd::Pid;
 use tokio::runtime::{self, Runtime};
 
 /// For how long one is run before the other has its turn, about.
-const TURN: Duration = Duration::from_millis(3);
+const TURN: Duration = Duration::from_millis(10);
 
 fn main() {
     cellblock::init();
@@ -96,11 +97,11 @@ fn main() {
             runtime.block_on(container.destroy());
         }
     }
+    bench.finish();
     println!("\nmemory of an idle init, with two alive (Private_Clean + Private_Dirty):");
     for (name, builder) in [("cellblock-init", builder()), ("the host's own executable", Container::builder())] {
         println!("  {name}: {} KiB", idle_memory(&runtimes[0].1, &builder));
     }
-    bench.finish();
 }
 
 fn builder() -> Builder {
@@ -234,8 +235,9 @@ fn reset_after(runtime: &Runtime, container: &Container, files: usize) -> Durati
 
 /// Another process, which sends back what it is sent.
 struct Echo {
-    socket: OwnedFd,
-    _process: std::process::Child,
+    /// Dropped first, which is the other's end.
+    socket: Option<OwnedFd>,
+    process: std::process::Child,
 }
 
 impl Echo {
@@ -247,18 +249,25 @@ impl Echo {
             .stdin(Stdio::from(theirs))
             .spawn()
             .unwrap();
-        Self { socket, _process: process }
+        Self { socket: Some(socket), process }
     }
 
     fn round_trips(&mut self, count: u64) -> Duration {
         use std::os::fd::AsRawFd;
-        let (socket, mut buffer) = (self.socket.as_raw_fd(), [0; 64]);
+        let (socket, mut buffer) = (self.socket.as_ref().unwrap().as_raw_fd(), [0; 64]);
         let start = Instant::now();
         for _ in 0..count {
             send(socket, b"0123456789", MsgFlags::empty()).unwrap();
             assert_eq!(recv(socket, &mut buffer, MsgFlags::empty()), Ok(10));
         }
         start.elapsed()
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.socket = None;
+        self.process.wait().unwrap();
     }
 }
 
@@ -294,21 +303,23 @@ fn make_static_true(dir: &Path) {
 
 /// KiB that one init has for itself while another one lives.
 fn idle_memory(runtime: &Runtime, builder: &Builder) -> u64 {
-    let _containers = [(); 2].map(|()| runtime.block_on(builder.build()).unwrap());
-    let init = children().pop().unwrap();
+    let before = children();
+    let containers = [(); 2].map(|()| runtime.block_on(builder.build()).unwrap());
+    let init = *children().difference(&before).next().unwrap();
     let mut smaps = String::new();
     File::open(format!("/proc/{init}/smaps_rollup")).unwrap().read_to_string(&mut smaps).unwrap();
+    for container in containers {
+        runtime.block_on(container.destroy());
+    }
     let figure = |line: &str| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
     smaps.lines().filter(|line| line.starts_with("Private_")).map(figure).sum()
 }
 
-fn children() -> Vec<u32> {
+fn children() -> BTreeSet<u32> {
     let mut children = String::new();
     for task in std::fs::read_dir("/proc/self/task").unwrap() {
         let path = task.unwrap().path().join("children");
         children += &std::fs::read_to_string(path).unwrap();
     }
-    let mut children: Vec<_> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
-    children.sort();
-    children
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }

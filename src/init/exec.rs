@@ -47,6 +47,8 @@ struct Run {
 struct Ended {
     status: Status,
     failure: Option<(Step, i32)>,
+    /// Whether what the program left has been killed.
+    is_swept: bool,
 }
 
 impl Runner {
@@ -98,14 +100,20 @@ impl Runner {
                 return Ok(None);
             };
             match reaped {
-                Reaped::Alive => return Ok(None),
-                Reaped::Orphan(usage) => run.add(usage),
                 Reaped::Program { status, usage, failure } => {
                     run.add(usage);
-                    run.ended = Some(Ended { status: Status::from_wait(status), failure });
-                    // Kill first, wait after: a traced zombie is released only by its tracer's death.
-                    process::kill_all_others().map_err(|error| Failure::new(Step::Wait, error))?;
+                    run.ended = Some(Ended { status: Status::from_wait(status), failure, is_swept: false });
                 }
+                Reaped::Orphan(usage) => run.add(usage),
+                Reaped::Alive => match &mut run.ended {
+                    // Kill first, wait after: a traced zombie is released only by its tracer's death.
+                    Some(ended) if !ended.is_swept => {
+                        process::kill_all_others().map_err(|error| Failure::new(Step::Wait, error))?;
+                        ended.is_swept = true;
+                    }
+                    _ => return Ok(None),
+                },
+                // Every process of the namespace has an ancestor that is a child of pid 1, so none is left.
                 Reaped::Nobody => {
                     let run = self.run.take().ok_or_else(|| End::Fatal("a run ended twice".into()))?;
                     return Ok(Some((run.id, run.reply()?)));
@@ -152,7 +160,7 @@ impl Run {
     }
 
     fn reply(self) -> Result<Reply, End> {
-        let Some(Ended { status, failure }) = self.ended else {
+        let Some(Ended { status, failure, .. }) = self.ended else {
             return Err(End::Fatal("the program was reaped by somebody else".into()));
         };
         let Some((step, errno)) = failure else {
