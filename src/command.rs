@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::limits::{Resource, Rlimit};
-use crate::wire::{Execve, Strings};
+use crate::wire::{Execve, Program, Strings};
 
 /// A program to run in a container, in the manner of `tokio::process::Command`.
 ///
@@ -27,11 +27,12 @@ use crate::wire::{Execve, Strings};
 #[derive(Clone, Debug)]
 pub struct Command {
     program: PathBuf,
+    executable: Option<Arc<OwnedFd>>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     work_dir: Option<PathBuf>,
     rlimits: Vec<Rlimit>,
-    capture_bytes: usize,
+    pub(crate) capture: Capture,
     pub(crate) streams: [Option<Stdio>; 3],
     pub(crate) fds: Vec<(i32, Arc<OwnedFd>)>,
 }
@@ -42,14 +43,24 @@ impl Command {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             program: program.as_ref().into(),
+            executable: None,
             args: Vec::new(),
             env: Vec::new(),
             work_dir: None,
             rlimits: Vec::new(),
-            capture_bytes: 1 << 20,
+            capture: Capture { bytes: 1 << 20, overflow: Overflow::Discard },
             streams: [const { None }; 3],
             fds: Vec::new(),
         }
+    }
+
+    /// The program that a descriptor is open on, a memfd for example, sealed or not; `name` is its first argument, and stands
+    /// in errors.
+    ///
+    /// It need not be in the container, but the interpreter and the libraries that it asks for must be. A script cannot be
+    /// executed this way: `ENOEXEC`.
+    pub fn from_fd(name: impl AsRef<OsStr>, fd: impl Into<OwnedFd>) -> Self {
+        Self { executable: Some(Arc::new(fd.into())), ..Self::new(name) }
     }
 
     /// Adds an argument. The first, the program's name, is there already.
@@ -125,15 +136,19 @@ impl Command {
     }
 
     /// Sets how much of each output [`Container::output`](crate::Container::output) keeps, in bytes. Default: 1 MiB.
-    ///
-    /// What comes after is read and thrown away, so the program never waits for it.
     pub fn capture_bytes(&mut self, bytes: usize) -> &mut Self {
-        self.capture_bytes = bytes;
+        self.capture.bytes = bytes;
         self
     }
 
-    pub(crate) fn kept_bytes(&self) -> usize {
-        self.capture_bytes
+    /// Sets what happens when a program writes more than is kept. Default: [`Overflow::Discard`].
+    pub fn overflow(&mut self, overflow: Overflow) -> &mut Self {
+        self.capture.overflow = overflow;
+        self
+    }
+
+    pub(crate) fn executable(&self) -> Option<&Arc<OwnedFd>> {
+        self.executable.as_ref()
     }
 
     /// The request for this command, whose attached fds will go to these numbers.
@@ -156,7 +171,10 @@ impl Command {
             return Err(Error::invalid(format!("descriptor {number} is a standard stream's or none")));
         }
         Ok(Execve {
-            program: self.program.clone(),
+            program: match self.executable {
+                None => Program::Named(self.program.clone()),
+                Some(_) => Program::Attached(self.program.clone()),
+            },
             args,
             env,
             work_dir: self.work_dir.clone(),
@@ -174,6 +192,23 @@ fn without_nul(string: &OsStr) -> Result<&[u8]> {
     Ok(bytes)
 }
 
+/// What [`Container::output`](crate::Container::output) does with a program that writes more than is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// Reads the rest and throws it away, so the program never waits for it.
+    Discard,
+    /// Kills the run.
+    Kill,
+}
+
+/// How much of each output is kept, and what becomes of the rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capture {
+    pub(crate) bytes: usize,
+    pub(crate) overflow: Overflow,
+}
+
 /// Where a standard stream of a program comes from or goes to.
 #[derive(Clone)]
 pub struct Stdio(pub(crate) Stream);
@@ -183,6 +218,7 @@ pub(crate) enum Stream {
     Null,
     Piped,
     Inherit,
+    AsStdout,
     Fd(Arc<OwnedFd>),
     Bytes(Arc<[u8]>),
 }
@@ -201,6 +237,11 @@ impl Stdio {
     /// A copy of the host's own stream.
     pub fn inherit() -> Self {
         Self(Stream::Inherit)
+    }
+
+    /// For a standard error: where the standard output goes.
+    pub fn as_stdout() -> Self {
+        Self(Stream::AsStdout)
     }
 
     /// These bytes, for a standard input: in a sealed file in memory, so that no task has to write them.
@@ -222,6 +263,7 @@ impl fmt::Debug for Stdio {
             Stream::Null => f.write_str("Null"),
             Stream::Piped => f.write_str("Piped"),
             Stream::Inherit => f.write_str("Inherit"),
+            Stream::AsStdout => f.write_str("AsStdout"),
             Stream::Fd(fd) => write!(f, "Fd({fd:?})"),
             Stream::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
         }

@@ -36,7 +36,7 @@ mod report;
 mod sys;
 mod wire;
 
-pub use command::{Command, Stdio};
+pub use command::{Command, Overflow, Stdio};
 pub use container::{Builder, Container};
 pub use error::{Error, ErrorKind, Result, Step};
 pub use limits::Resource;

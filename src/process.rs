@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use crate::command::{Command, Stream};
+use crate::command::{Capture, Command, Overflow, Stream};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::report::Report;
@@ -132,10 +132,17 @@ pub struct Output {
 
 impl Output {
     /// Reads both outputs to their ends while the run goes on.
-    pub(crate) async fn collect(streams: Streams, mut run: Run, keep: usize) -> Result<Self> {
+    pub(crate) async fn collect(streams: Streams, mut run: Run, keep: Capture) -> Result<Self> {
         let Streams { stdin, stdout, stderr } = streams;
         drop(stdin);
-        let (stdout, stderr, report) = tokio::join!(capture(stdout, keep), capture(stderr, keep), run.wait());
+        let kill = Mutex::new(run.kill.take());
+        let overflow = || match keep.overflow {
+            Overflow::Discard => {}
+            // Dropping the sender is the message.
+            Overflow::Kill => drop(kill.lock().unwrap_or_else(PoisonError::into_inner).take()),
+        };
+        let (stdout, stderr) = (capture(stdout, keep.bytes, overflow), capture(stderr, keep.bytes, overflow));
+        let (stdout, stderr, report) = tokio::join!(stdout, stderr, run.wait());
         let report = report?;
         let failure = |error| Error::io(ErrorKind::Host, Step::Read, error);
         let (stdout, stdout_truncated) = stdout.map_err(failure)?;
@@ -144,8 +151,12 @@ impl Output {
     }
 }
 
-/// The first `keep` bytes, and whether there were more. Reads to the end in any case.
-async fn capture(stream: Option<impl AsyncRead + Unpin>, keep: usize) -> io::Result<(Vec<u8>, bool)> {
+/// The first `keep` bytes, and whether there were more, which is told as soon as it is known. Reads to the end in any case.
+async fn capture(
+    stream: Option<impl AsyncRead + Unpin>,
+    keep: usize,
+    overflow: impl FnOnce(),
+) -> io::Result<(Vec<u8>, bool)> {
     let mut kept = Vec::new();
     let Some(mut stream) = stream else {
         return Ok((kept, false));
@@ -154,8 +165,12 @@ async fn capture(stream: Option<impl AsyncRead + Unpin>, keep: usize) -> io::Res
     if kept.len() < keep {
         return Ok((kept, false));
     }
-    let dropped = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
-    Ok((kept, dropped > 0))
+    if stream.read(&mut [0]).await? == 0 {
+        return Ok((kept, false));
+    }
+    overflow();
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    Ok((kept, true))
 }
 
 /// The host's ends of a run's streams.
@@ -179,6 +194,11 @@ pub(crate) fn open_streams(command: &Command, unset: Stream) -> Result<(Streams,
         let fd = match stream.as_ref().map_or(default, |stdio| &stdio.0) {
             Stream::Null => continue,
             Stream::Fd(fd) => Arc::clone(fd),
+            Stream::AsStdout if number == 2 => match fds.iter().find(|(number, _)| *number == 1) {
+                Some((_, stdout)) => Arc::clone(stdout),
+                None => continue,
+            },
+            Stream::AsStdout => return Err(Error::invalid("only a standard error can go where the output goes")),
             Stream::Inherit => inherited(number).map_err(failure)?.into(),
             Stream::Bytes(bytes) if number == 0 => memory::sealed("cellblock-stdin", bytes).map_err(failure)?.into(),
             Stream::Bytes(_) => return Err(Error::invalid("bytes can only be an input")),

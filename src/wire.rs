@@ -183,8 +183,7 @@ impl OpenFile {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Execve {
-    #[serde(with = "bytes_path")]
-    pub(crate) program: PathBuf,
+    pub(crate) program: Program,
     pub(crate) args: Strings,
     pub(crate) env: Strings,
     #[serde(with = "bytes_path::option")]
@@ -192,6 +191,15 @@ pub(crate) struct Execve {
     /// Where each attached fd goes in the program. 0, 1 and 2 are /dev/null where they are not named.
     pub(crate) fds: Vec<i32>,
     pub(crate) rlimits: Vec<Rlimit>,
+}
+
+/// What is executed, by a name that messages have too.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Program {
+    /// At this path or, where the name has no slash, found in the run's PATH.
+    Named(#[serde(with = "bytes_path")] PathBuf),
+    /// The last of the attached fds.
+    Attached(#[serde(with = "bytes_path")] PathBuf),
 }
 
 /// Strings as execve(2) takes them, each ended by a NUL: one copy, whatever their number.

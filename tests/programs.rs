@@ -8,7 +8,7 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, ErrorKind, Mount, Resource, Status, Stdio, Step};
+use cellblock::{Command, Container, ErrorKind, Mount, Overflow, Resource, Status, Stdio, Step};
 use common::{builder, container, is_root, open_dir, processes_with, python, says, sh};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -76,6 +76,35 @@ async fn the_executable_is_looked_up_in_the_runs_path() {
     container.write("text", "no magic", 0o755).await.unwrap();
     let error = run("./text", None).await.unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOEXEC), "a text is never taken for a script");
+}
+
+#[tokio::test]
+async fn a_program_can_be_a_descriptor() {
+    let container = container().await;
+    let memfd = |content: &[u8], flags| {
+        let mut file = File::from(nix::sys::memfd::memfd_create("program", flags).unwrap());
+        file.write_all(content).unwrap();
+        file
+    };
+    let echo = std::fs::read("/bin/echo").unwrap();
+    let sealable = nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING;
+    let sealed = memfd(&echo, sealable);
+    let seals = nix::fcntl::SealFlag::F_SEAL_WRITE | nix::fcntl::SealFlag::F_SEAL_SEAL;
+    nix::fcntl::fcntl(&sealed, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).unwrap();
+    for file in [sealed, memfd(&echo, sealable), File::open("/bin/echo").unwrap()] {
+        let mut command = Command::from_fd("echo", file);
+        // Numbers that the descriptor itself may have in the init.
+        command.args(["by", "fd"]).fd(5, tempfile::tempfile().unwrap()).fd(6, tempfile::tempfile().unwrap());
+        assert_eq!(says(&container, &command).await, "by fd");
+        assert_eq!(says(&container, &command).await, "by fd", "and again");
+    }
+    for content in [&b"#!/bin/sh\necho script"[..], b"no magic", b""] {
+        let error = container.run(&Command::from_fd("script", memfd(content, sealable))).await.unwrap_err();
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some(Step::Exec)));
+        assert_eq!((error.raw_os_error(), error.path().unwrap().to_str()), (Some(libc::ENOEXEC), Some("script")));
+    }
+    let directory = container.run(&Command::from_fd("dir", File::open("/").unwrap())).await.unwrap_err();
+    assert_eq!(directory.raw_os_error(), Some(libc::EACCES));
 }
 
 #[tokio::test]
@@ -218,6 +247,31 @@ async fn what_is_captured_has_a_limit_and_the_program_does_not_wait_for_it() {
     assert_eq!((output.stderr.len(), output.stderr_truncated), (10, false));
     let output = container.output(command.capture_bytes(0)).await.unwrap();
     assert_eq!((output.stdout.len(), output.stdout_truncated, output.stderr_truncated), (0, true, true));
+}
+
+#[tokio::test]
+async fn a_run_may_end_when_it_writes_too_much() {
+    let container = container().await;
+    let mut command = sh("echo before >&2; yes; echo never");
+    command.capture_bytes(1000).overflow(Overflow::Kill);
+    let output = container.output(&command).await.unwrap();
+    assert_eq!((output.report.status, output.stdout.len(), output.stdout_truncated), (KILLED, 1000, true));
+    assert_eq!((output.stderr.as_slice(), output.stderr_truncated), (&b"before\n"[..], false));
+    let mut command = sh("printf 1234");
+    let output = container.output(command.capture_bytes(4).overflow(Overflow::Kill)).await.unwrap();
+    assert!(output.report.status.success() && !output.stdout_truncated, "just enough is not too much");
+}
+
+#[tokio::test]
+async fn both_outputs_can_go_into_one() {
+    let container = container().await;
+    let mut command = sh("echo 1; echo 2 >&2; echo 3");
+    let output = container.output(command.stderr(Stdio::as_stdout())).await.unwrap();
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"1\n2\n3\n"[..], &b""[..]));
+    let to_null = container.run(command.stdout(Stdio::null())).await.unwrap();
+    assert!(to_null.status.success());
+    let error = container.run(sh(":").stdout(Stdio::as_stdout())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
 #[tokio::test]

@@ -219,7 +219,7 @@ impl Container {
 
     /// Runs a program to its end, and collects the outputs that the command says nothing about, or says are piped.
     ///
-    /// Keeps [`Command::capture_bytes`] of each, and reads the rest without keeping it.
+    /// Keeps [`Command::capture_bytes`] of each; [`Command::overflow`] tells what becomes of the rest.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -229,7 +229,7 @@ impl Container {
     pub async fn output(&self, command: &Command) -> Result<Output> {
         let (streams, fds) = open_streams(command, Stream::Piped)?;
         let run = self.enqueue(command, fds, None).await?;
-        Output::collect(streams, run, command.kept_bytes()).await
+        Output::collect(streams, run, command.capture).await
     }
 
     /// Destroys the container, ahead of everything that waits: kills what runs, and returns when the init is reaped.
@@ -262,7 +262,8 @@ impl Container {
     }
 
     async fn enqueue(&self, command: &Command, fds: ProgramFds, turn: Option<oneshot::Sender<()>>) -> Result<Run> {
-        let (numbers, fds): (_, Vec<_>) = fds.into_iter().unzip();
+        let (numbers, mut fds): (_, Vec<_>) = fds.into_iter().unzip();
+        fds.extend(command.executable().map(Arc::clone));
         let execve = command.to_execve(numbers)?;
         let (outcome, report) = oneshot::channel();
         let (kill, killed) = oneshot::channel();

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Step};
 use crate::report::{Report, Status, Usage};
-use crate::sys::child::{Children, Op, Reaped, Rusage, Vector};
+use crate::sys::child::{Children, Image, Op, Reaped, Rusage, Vector};
 use crate::sys::process;
-use crate::wire::{Execve, Ids, Reply, Strings};
+use crate::wire::{Execve, Ids, Program, Reply, Strings};
 
 use super::{End, files};
 
@@ -35,7 +35,7 @@ struct Run {
     id: u64,
     start: Instant,
     /// What a failure to start is about.
-    program: PathBuf,
+    program: Program,
     work_dir: Option<PathBuf>,
     ended: Option<Ended>,
     user: Duration,
@@ -63,7 +63,8 @@ impl Runner {
 
     /// Starts a program. The fds are closed here once the child has its own copies.
     pub(super) fn start(&mut self, id: u64, execve: Execve, fds: Vec<OwnedFd>) -> Result<(), Failure> {
-        if fds.len() != execve.fds.len() {
+        let executable = usize::from(matches!(execve.program, Program::Attached(_)));
+        if fds.len() != execve.fds.len() + executable {
             return Err(Failure::new(Step::PlaceFd, nix::Error::EBADMSG));
         }
         let fds = above(execve.fds.iter().copied().max().unwrap_or(0).max(2), fds)?;
@@ -145,9 +146,13 @@ impl Runner {
             steps.push((Step::ChangeDirectory, Op::ChangeDirectory(c_path(Step::ChangeDirectory, dir)?)));
         }
         steps.push((Step::ClearSignalMask, Op::ClearSignalMask));
-        let candidates = candidates(&program, &env)?;
+        let image = match (&program, fds.last()) {
+            (Program::Named(name), _) => Image::FirstOf(candidates(name, &env)?),
+            (Program::Attached(_), Some(fd)) => Image::Descriptor(fd.as_raw_fd()),
+            (Program::Attached(name), None) => return Err(Failure::at(Step::Exec, name, nix::Error::EBADF)),
+        };
         let (args, env) = (Vector::new(args.into_bytes()), Vector::new(env.into_bytes()));
-        steps.push((Step::Exec, Op::Exec { candidates, args, env }));
+        steps.push((Step::Exec, Op::Exec { image, args, env }));
         Ok(steps)
     }
 }
@@ -173,7 +178,9 @@ impl Run {
             return Ok(Reply::Ended(Report::new(status, usage)));
         };
         let path = match step {
-            Step::Exec => Some(self.program),
+            Step::Exec => match self.program {
+                Program::Named(name) | Program::Attached(name) => Some(name),
+            },
             Step::ChangeDirectory => self.work_dir,
             _ => None,
         };

@@ -37,12 +37,21 @@ pub(crate) enum Op {
     },
     DropCapabilities,
     ClearSignalMask,
-    /// Executes the first candidate that is there, as execvp(3) does, but never as a shell script.
     Exec {
-        candidates: Vec<CString>,
+        image: Image,
         args: Vector,
         env: Vector,
     },
+}
+
+/// What an [`Op::Exec`] executes.
+#[derive(Debug)]
+pub(crate) enum Image {
+    /// The first of these that is there, as execvp(3) does, but never as a shell script.
+    FirstOf(Vec<CString>),
+    /// What this descriptor is open on. It closes in doing so, and a script then has no name that its interpreter could
+    /// open: that is ENOEXEC.
+    Descriptor(i32),
 }
 
 /// Strings as execve(2) takes them.
@@ -208,36 +217,48 @@ impl Op {
                 // SAFETY: the kernel's signal set is 64 bits; the old one is not asked for.
                 unsafe { raw_syscall(libc::SYS_rt_sigprocmask, arguments) }?
             }
-            Self::Exec { candidates, args, env } => return Err(execute(candidates, args, env)),
+            Self::Exec { image, args, env } => return Err(execute(image, args, env)),
         };
         Ok(())
     }
 }
 
-/// Returns why none could be executed. A permission denied on the way counts more than a later absence.
-fn execute(candidates: &[CString], args: &Vector, env: &Vector) -> i32 {
+/// Returns why nothing could be executed. A permission denied on the way counts more than a later absence.
+fn execute(image: &Image, args: &Vector, env: &Vector) -> i32 {
     let (args, env) = (args.pointers.as_ptr() as usize, env.pointers.as_ptr() as usize);
+    let candidates = match image {
+        Image::FirstOf(candidates) => candidates,
+        Image::Descriptor(fd) => {
+            let arguments = [*fd as usize, c"".as_ptr() as usize, args, env, libc::AT_EMPTY_PATH as usize];
+            let errno = unless_busy(libc::SYS_execveat, arguments);
+            return if errno == libc::ENOENT { libc::ENOEXEC } else { errno };
+        }
+    };
     let mut result = libc::ENOENT;
     for candidate in candidates {
-        let mut attempts = 0;
-        let errno = loop {
-            // SAFETY: a string that ends with a NUL, and two vectors of such strings that end with a null.
-            let errno = unsafe { raw_syscall(libc::SYS_execve, [candidate.as_ptr() as usize, args, env, 0, 0]) };
-            let errno = errno.err().unwrap_or(0);
-            attempts += 1;
-            // A host that was starting another process when it wrote this file may hold it open for a moment more.
-            if errno != libc::ETXTBSY || attempts == 100 {
-                break errno;
-            }
-            let pause = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-            // SAFETY: the struct outlives the call; what is left is not asked for. An early end only means another try.
-            let _interrupted = unsafe { raw_syscall(libc::SYS_nanosleep, [(&raw const pause) as usize, 0, 0, 0, 0]) };
-        };
-        match errno {
-            libc::EACCES => result = errno,
+        match unless_busy(libc::SYS_execve, [candidate.as_ptr() as usize, args, env, 0, 0]) {
+            libc::EACCES => result = libc::EACCES,
             libc::ENOENT | libc::ENOTDIR => {}
-            _ => return errno,
+            errno => return errno,
         }
     }
     result
+}
+
+/// Executes, or returns why not. A host that was starting another process when it wrote the file may hold it open for a
+/// moment more: that is waited for, up to a tenth of a second.
+fn unless_busy(number: libc::c_long, arguments: [usize; 5]) -> i32 {
+    let mut attempts = 0;
+    loop {
+        // SAFETY: `execute` passes a path that ends with a NUL, or a descriptor, and two vectors of such strings that end
+        // with a null.
+        let errno = unsafe { raw_syscall(number, arguments) }.err().unwrap_or(0);
+        attempts += 1;
+        if errno != libc::ETXTBSY || attempts == 100 {
+            return errno;
+        }
+        let pause = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        // SAFETY: the struct outlives the call; what is left is not asked for. An early end only means another try.
+        let _interrupted = unsafe { raw_syscall(libc::SYS_nanosleep, [(&raw const pause) as usize, 0, 0, 0, 0]) };
+    }
 }

@@ -35,7 +35,7 @@ fn a_payload_over_the_datagram_arrives_in_a_memfd() {
     let mut args = Strings::default();
     args.push(&[&[b'x'; 3 << 20]]);
     let execve = Execve {
-        program: "x".into(),
+        program: Program::Named("x".into()),
         args: args.clone(),
         env: Strings::default(),
         work_dir: None,
