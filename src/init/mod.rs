@@ -127,18 +127,16 @@ fn become_pid_1() -> Result<Option<Host>, End> {
     let mut host = Host::from_stdin()?;
     let named = process::set_name(c"cellblock-init");
     told(&host, named.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
-    let unshared = nix::sched::unshare(
-        CloneFlags::CLONE_NEWUSER
-            | CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWCGROUP,
-    )
-    .map_err(|error| Failure::new(Step::Unshare, error));
-    told(&host, unshared)?;
+    // The user namespace first: while the host writes its maps, the others are made, of which the network's takes longest.
+    told(&host, unshare(CloneFlags::CLONE_NEWUSER))?;
     host.send(0, &Reply::Hello(wire::VERSION), Vec::new())?;
+    let others = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    told(&host, unshare(others))?;
 
     host.receive(State::Unshared)?;
     told(&host, take_ids())?;
@@ -150,6 +148,10 @@ fn become_pid_1() -> Result<Option<Host>, End> {
     let pidfd = told(&host, born.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
     host.send(0, &Reply::Started, vec![pidfd.into()])?;
     Ok(Some(host))
+}
+
+fn unshare(namespaces: CloneFlags) -> Result<(), Failure> {
+    nix::sched::unshare(namespaces).map_err(|error| Failure::new(Step::Unshare, error))
 }
 
 /// Tells the host of a failure that the init does not survive.
