@@ -298,6 +298,9 @@ impl Actor {
                 let result = |failure| Err(Error::failure(ErrorKind::File, failure));
                 drop(answer.send(Ok(results.into_iter().map(|failure| failure.map_or(Ok(()), result)).collect())));
             }
+            (Pending::Opened(_, answer), Reply::Failed(failure)) => {
+                drop(answer.send(Err(Error::failure(ErrorKind::Host, failure))));
+            }
             (Pending::Run(answer), Reply::Failed(failure)) => {
                 drop(answer.send(Err(Error::failure(ErrorKind::Exec, failure))));
             }

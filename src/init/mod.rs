@@ -100,11 +100,20 @@ impl Host {
     }
 
     fn send(&self, id: u64, reply: &Reply, fds: Vec<Arc<OwnedFd>>) -> Result<(), End> {
-        let send = || wire::encode(id, reply, fds)?.iter().try_for_each(|datagram| datagram.send(&self.socket, true));
-        send().map_err(|error| match error.kind() {
+        let failure = |error: io::Error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => End::Closed,
             _ => End::Fatal(format!("{}: {error}", Step::Send)),
-        })
+        };
+        for datagram in wire::encode(id, reply, fds).map_err(failure)? {
+            match datagram.send(&self.socket, true) {
+                // Too many of the user's descriptors are on their way somewhere: that passes. Nothing of this reply has left.
+                Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) && datagram.begins.is_some() => {
+                    return self.send(id, &Reply::Failed(Failure::new(Step::Send, error)), Vec::new());
+                }
+                sent => sent.map_err(failure)?,
+            }
+        }
+        Ok(())
     }
 
     /// The next request, which must be one that this state admits.

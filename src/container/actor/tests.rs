@@ -46,7 +46,7 @@ async fn an_answer_that_does_not_fit_ends_the_container() {
         (frame(1, &Reply::Hello(1)), 0),
         (frame(1, &Reply::Started), 1),
         (frame(1, &Reply::Ended(report())), 0),
-        (frame(1, &Reply::Failed(failure(Step::Open).unwrap())), 0),
+        (frame(1, &Reply::Failed(failure(Step::Open).unwrap())), 1),
         (frame(1, &Reply::Opened(vec![None])), 1),
         (frame(1, &Reply::Opened(vec![None, None])), 0),
         (frame(1, &Reply::Opened(vec![None, None])), 1),
