@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use nix::unistd::{fchown, pipe2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::report::Report;
 use crate::sys::memory;
+use crate::wire::Ids;
 
 /// A program that runs in a container, from [`Container::spawn`].
 ///
@@ -184,13 +185,14 @@ pub(crate) struct Streams {
 /// The program's ends, with the numbers that they get.
 pub(crate) type ProgramFds = Vec<(i32, Arc<OwnedFd>)>;
 
-/// Opens what a command's streams need. `unset` is what an output is that the command says nothing about.
-pub(crate) fn open_streams(command: &Command, unset: Stream) -> Result<(Streams, ProgramFds)> {
+/// Opens what a command's streams need. `unset` is what an output is that the command says nothing about; pipes belong to
+/// `program`, or it could not open its own `/dev/stdout`.
+pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Ids>) -> Result<(Streams, ProgramFds)> {
     let failure = |error| Error::io(ErrorKind::Host, Step::MakeStream, error);
     let mut streams = Streams::default();
     let mut fds = command.fds.clone();
     for (number, stream) in command.streams.iter().enumerate() {
-        let default = if number == 0 { &Stream::Null } else { &unset };
+        let default = if number == 0 { &Stream::Null } else { unset };
         let fd = match stream.as_ref().map_or(default, |stdio| &stdio.0) {
             Stream::Null => continue,
             Stream::Fd(fd) => Arc::clone(fd),
@@ -202,7 +204,7 @@ pub(crate) fn open_streams(command: &Command, unset: Stream) -> Result<(Streams,
             Stream::Inherit => inherited(number).map_err(failure)?.into(),
             Stream::Bytes(bytes) if number == 0 => memory::sealed("cellblock-stdin", bytes).map_err(failure)?.into(),
             Stream::Bytes(_) => return Err(Error::invalid("bytes can only be an input")),
-            Stream::Piped => piped(number, &mut streams).map_err(failure)?.into(),
+            Stream::Piped => piped(number, program, &mut streams).map_err(failure)?.into(),
         };
         fds.push((number as i32, fd));
     }
@@ -218,9 +220,12 @@ fn inherited(number: usize) -> io::Result<OwnedFd> {
 }
 
 /// Makes a pipe, keeps the host's end in `streams` and returns the program's, which blocks as programs expect.
-fn piped(number: usize, streams: &mut Streams) -> io::Result<OwnedFd> {
+fn piped(number: usize, owner: Option<Ids>, streams: &mut Streams) -> io::Result<OwnedFd> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     let (program, host) = if number == 0 { (reader, writer) } else { (writer, reader) };
+    if let Some(Ids { uid, gid }) = owner {
+        fchown(&program, Some(uid.into()), Some(gid.into()))?;
+    }
     let host = File::from(host);
     match number {
         0 => streams.stdin = Some(pipe::Sender::from_file(host)?),

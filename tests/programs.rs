@@ -263,6 +263,21 @@ async fn a_run_may_end_when_it_writes_too_much() {
 }
 
 #[tokio::test]
+async fn streams_can_be_opened_by_their_names() {
+    let container = container().await;
+    let mut command = sh("cat /dev/stdin > /dev/stdout; echo err > /dev/stderr");
+    let output = container.output(command.stdin(Stdio::bytes("in"))).await.unwrap();
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"in"[..], &b"err\n"[..]));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = container.spawn(&command).await.unwrap();
+    process.stdin.as_mut().unwrap().write_all(b"piped").await.unwrap();
+    assert!(process.wait().await.unwrap().status.success());
+    let mut said = String::new();
+    process.stdout.take().unwrap().read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "piped");
+}
+
+#[tokio::test]
 async fn both_outputs_can_go_into_one() {
     let container = container().await;
     let mut command = sh("echo 1; echo 2 >&2; echo 3");

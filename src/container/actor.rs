@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
 use crate::report::Report;
 use crate::sys::reactor::Async;
-use crate::wire::{self, Datagram, Decoder, Execve, Message as Frame, OpenFile, Reply, Request, Symlink};
+use crate::wire::{self, Datagram, Decoder, Execve, Ids, Message as Frame, OpenFile, Reply, Request, Symlink};
 
 use super::Shared;
 use super::builder::Builder;
@@ -95,7 +95,7 @@ impl Actor {
         builder: Builder,
         messages: mpsc::Receiver<Message>,
         shared: Arc<Shared>,
-        ready: oneshot::Sender<Result<()>>,
+        ready: oneshot::Sender<Result<Option<Ids>>>,
     ) {
         let record = RecordDeath(shared);
         let launched = match launch(&builder).await {
@@ -103,7 +103,7 @@ impl Actor {
             Err(error) => return drop(ready.send(Err(error))),
         };
         // Where nobody waits for it any more there is no handle either, and it ends at once.
-        drop(ready.send(Ok(())));
+        drop(ready.send(Ok(launched.program)));
         Self::serve_to_the_end(launched, messages, record, builder.reply_timeout).await;
     }
 
@@ -113,7 +113,7 @@ impl Actor {
         record: RecordDeath,
         patience: Duration,
     ) {
-        let Launched { socket, decoder, init, stderr } = launched;
+        let Launched { socket, decoder, init, stderr, program: _ } = launched;
         let mut actor = Self {
             messages,
             shared: Arc::clone(&record.0),

@@ -191,11 +191,11 @@ impl Builder {
         let (mailbox, messages) = mpsc::channel(64);
         let (ready, built) = oneshot::channel();
         tokio::spawn(Actor::build_and_serve(self.clone(), messages, Arc::clone(&shared), ready));
-        match built.await {
+        let program = match built.await {
             Ok(result) => result?,
             Err(_) => return Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")),
-        }
-        let container = Container { mailbox, shared };
+        };
+        let container = Container { mailbox, shared, program };
         match &self.set_up {
             Some(command) => set_up(container, command).await,
             None => Ok(container),

@@ -51,6 +51,14 @@ impl Mapping {
         }
     }
 
+    /// The program's ids on the host, where they are not this process's own.
+    pub(super) fn program_on_host(&self) -> Option<Ids> {
+        match self {
+            Self::Own { first, .. } => Some(Ids { uid: first + 1, gid: first + 1 }),
+            Self::Shared => None,
+        }
+    }
+
     /// Writes the maps of a process that has unshared its user namespace.
     pub(super) fn write(&self, pid: u32) -> io::Result<()> {
         let write = |file, content: String| fs::write(format!("/proc/{pid}/{file}"), content);

@@ -33,6 +33,8 @@ pub(super) struct Launched {
     pub(super) init: Init,
     /// What the init says on standard error.
     pub(super) stderr: File,
+    /// Who a program is on the host, if not this process's user.
+    pub(super) program: Option<Ids>,
 }
 
 #[cfg(test)]
@@ -44,7 +46,13 @@ impl Launched {
         let stdio = [null.as_fd(); 3];
         let clone::Spawned { pidfd, .. } = clone::spawn(sleep.as_fd(), &[c"sleep", c"600"], stdio).unwrap();
         let socket = Async::new(socket, Interest::READABLE | Interest::WRITABLE).unwrap();
-        Self { socket, decoder: Decoder::new(Peer::Init), init: Init { alive: Some(pidfd) }, stderr: null }
+        Self {
+            socket,
+            decoder: Decoder::new(Peer::Init),
+            init: Init { alive: Some(pidfd) },
+            stderr: null,
+            program: None,
+        }
     }
 }
 
@@ -52,7 +60,10 @@ impl Launched {
 pub(super) async fn launch(builder: &Builder) -> Result<Launched> {
     let mut starting = Starting::new(builder)?;
     match tokio::time::timeout(builder.start_timeout, starting.configure(builder)).await {
-        Ok(init) => starting.finish(init?).await,
+        Ok(configured) => {
+            let (init, program) = configured?;
+            starting.finish(init, program).await
+        }
         Err(_) => Err(starting.silent(builder)),
     }
 }
@@ -90,7 +101,7 @@ impl Starting {
     }
 
     /// Leads the init through its states, up to its answer to the configuration.
-    async fn configure(&mut self, builder: &Builder) -> Result<Init> {
+    async fn configure(&mut self, builder: &Builder) -> Result<(Init, Option<Ids>)> {
         // While stage one is busy with its namespaces.
         let mapping = Mapping::choose(builder.id_range.as_ref())
             .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
@@ -106,6 +117,7 @@ impl Starting {
         mapping
             .write(self.stage_one.pid)
             .map_err(|error| Error::io(ErrorKind::Build, Step::MapIds, error).hinted(map_hint(&mapping)))?;
+        let program = mapping.program_on_host();
         self.send(&Request::Start, Vec::new()).await?;
         // Sent ahead: pid 1 reads it as soon as it is there.
         fds.extend(mapping.into_reservation().map(Arc::new));
@@ -117,16 +129,16 @@ impl Starting {
         };
         let init = Init { alive: Some(Pidfd::new(pidfd)) };
         match self.expect(Step::Serve).await?.body {
-            Reply::Done => Ok(init),
+            Reply::Done => Ok((init, program)),
             other => Err(unexpected(&other)),
         }
     }
 
     /// Reaps stage one, which ends by itself once it has made pid 1.
-    async fn finish(self, init: Init) -> Result<Launched> {
+    async fn finish(self, init: Init, program: Option<Ids>) -> Result<Launched> {
         let Self { stage_one, socket, decoder, stderr, .. } = self;
         stage_one.ended().await.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
-        Ok(Launched { socket, decoder, init, stderr })
+        Ok(Launched { socket, decoder, init, stderr, program })
     }
 
     async fn send(&mut self, request: &Request, fds: Vec<Arc<OwnedFd>>) -> Result<()> {

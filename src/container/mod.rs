@@ -22,7 +22,7 @@ use crate::command::{Command, Stream};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::process::{Output, Process, ProgramFds, Run, open_streams};
 use crate::report::Report;
-use crate::wire::{MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
+use crate::wire::{Ids, MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
 
 use actor::{Message, QueuedRun};
 pub use builder::Builder;
@@ -40,6 +40,8 @@ pub use builder::Builder;
 pub struct Container {
     mailbox: mpsc::Sender<Message>,
     shared: Arc<Shared>,
+    /// Who a program is on the host, if not this process's user.
+    program: Option<Ids>,
 }
 
 /// What the handles and the actor share.
@@ -194,7 +196,7 @@ impl Container {
     /// # Cancel safety
     /// Dropped before its turn the program never starts; dropped later it is killed.
     pub async fn spawn(&self, command: &Command) -> Result<Process> {
-        let (streams, fds) = open_streams(command, Stream::Null)?;
+        let (streams, fds) = open_streams(command, &Stream::Null, self.program)?;
         let (turn, started) = oneshot::channel();
         let mut run = self.enqueue(command, fds, Some(turn)).await?;
         if started.await.is_err() {
@@ -212,7 +214,7 @@ impl Container {
     /// # Cancel safety
     /// Dropped before its turn the program never starts; dropped later it is killed.
     pub async fn run(&self, command: &Command) -> Result<Report> {
-        let (streams, fds) = open_streams(command, Stream::Null)?;
+        let (streams, fds) = open_streams(command, &Stream::Null, self.program)?;
         drop(streams);
         self.enqueue(command, fds, None).await?.wait().await
     }
@@ -227,7 +229,7 @@ impl Container {
     /// # Cancel safety
     /// As [`run`](Self::run); what was collected is lost.
     pub async fn output(&self, command: &Command) -> Result<Output> {
-        let (streams, fds) = open_streams(command, Stream::Piped)?;
+        let (streams, fds) = open_streams(command, &Stream::Piped, self.program)?;
         let run = self.enqueue(command, fds, None).await?;
         Output::collect(streams, run, command.capture).await
     }

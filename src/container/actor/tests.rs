@@ -16,7 +16,7 @@ fn served_by(play: impl FnOnce(OwnedFd) + Send + 'static) -> (Container, thread:
     let record = RecordDeath(Arc::clone(&shared));
     let launched = Launched::without_an_init(host);
     tokio::spawn(Actor::serve_to_the_end(launched, messages, record, Duration::from_secs(5)));
-    (Container { mailbox, shared }, thread::spawn(move || play(init)))
+    (Container { mailbox, shared, program: None }, thread::spawn(move || play(init)))
 }
 
 fn frame(id: u64, reply: &Reply) -> Vec<u8> {
