@@ -429,53 +429,6 @@ async fn a_run_is_over_when_everything_that_it_started_is_dead() {
 }
 
 #[tokio::test]
-async fn a_fork_bomb_ends_when_it_is_killed() {
-    let container = container().await;
-    let mark = format!("bomb{}", std::process::id());
-    let bomb = format!("import os # {mark}\nwhile True:\n  try:\n    os.fork(); os.setsid()\n  except OSError: pass");
-    let mut command = python(&bomb);
-    if is_root() {
-        // The ids are the container's own, so nobody else is counted.
-        command.rlimit(Resource::Processes, 200, 200);
-    } else {
-        let own = processes_with("").len() as u64 + 400;
-        command.rlimit(Resource::Processes, own, own);
-    }
-    for _ in 0..3 {
-        let mut process = container.spawn(&command).await.unwrap();
-        common::eventually("the bomb has gone off", || processes_with(&mark).len() > 50).await;
-        assert_eq!(process.kill().await.unwrap().status, KILLED);
-        assert_eq!(processes_with(&mark), []);
-        assert_eq!(says(&container, &sh("echo well")).await, "well");
-    }
-}
-
-#[tokio::test]
-async fn stubborn_programs_end_when_they_are_killed() {
-    let container = container().await;
-    for stubborn in [
-        "import signal
-for s in range(1, 65):
-    try: signal.signal(s, signal.SIG_IGN)
-    except (OSError, ValueError): pass
-print('ready', flush=True)
-while True: pass",
-        "import os; print('ready', flush=True); os.kill(os.getpid(), 19)",
-        "import threading, ctypes
-print('ready', flush=True)
-def spin():
-    while True: pass
-threading.Thread(target=spin).start()
-ctypes.CDLL(None).syscall(60, 0)",
-    ] {
-        let mut process = container.spawn(python(stubborn).stdout(Stdio::piped())).await.unwrap();
-        process.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).await.unwrap();
-        assert_eq!(process.kill().await.unwrap().status, KILLED);
-    }
-    assert_eq!(says(&container, &sh("echo well")).await, "well");
-}
-
-#[tokio::test]
 async fn a_dropped_process_is_killed_and_the_next_run_goes_on() {
     let container = container().await;
     let mark = format!("dropped{}", std::process::id());
