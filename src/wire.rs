@@ -60,7 +60,7 @@ pub(crate) enum Request {
 /// What the init answers. A reply carries its request's id; what the init says unasked carries 0.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// Stage one speaks this version, has unshared its namespaces, and waits for its id maps.
+    /// Stage one speaks this version, has a user namespace, and waits for its id maps.
     Hello(u32),
     /// Pid 1 is there; its pidfd is attached.
     Started,
