@@ -128,7 +128,8 @@ impl Command {
 
     /// Sets a resource limit of the program's first process, inherited by those that it starts; `u64::MAX` is no limit.
     ///
-    /// A limit over the host's own hard one fails the run with `EPERM` unless the host has CAP_SYS_RESOURCE.
+    /// A limit over the host's own hard one fails the run with `EPERM`, whatever capabilities the host has: it is set from
+    /// within the container's user namespace.
     pub fn rlimit(&mut self, resource: Resource, soft: u64, hard: u64) -> &mut Self {
         self.rlimits.retain(|limit| limit.resource != resource);
         self.rlimits.push(Rlimit { resource, soft, hard });

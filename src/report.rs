@@ -91,7 +91,7 @@ pub struct Usage {
     #[serde(rename = "system_us", with = "micros")]
     pub system: Option<Duration>,
     /// The largest resident set of any one process, in bytes (`ru_maxrss`). The kernel counts from the moment of the
-    /// fork, so it is never less than what the init itself has resident (1 to 3 MB).
+    /// fork, so it is never less than what the init itself has resident.
     pub memory_peak_bytes: Option<u64>,
 }
 

@@ -190,8 +190,8 @@ impl Container {
     /// That the program could not be executed is told by [`Process::wait`].
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a NUL byte in a string or a bad number for a descriptor; [`ErrorKind::Host`] where
-    /// a stream cannot be opened.
+    /// [`ErrorKind::InvalidInput`] for a NUL byte in a string, a bad number for a descriptor, or arguments and environment
+    /// of more than 16 MiB; [`ErrorKind::Host`] where a stream cannot be opened.
     ///
     /// # Cancel safety
     /// Dropped before its turn the program never starts; dropped later it is killed.
