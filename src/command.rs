@@ -4,9 +4,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::future::Future;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -32,6 +35,7 @@ pub struct Command {
     env: Vec<(OsString, OsString)>,
     work_dir: Option<PathBuf>,
     rlimits: Vec<Rlimit>,
+    pub(crate) hook: Option<PidHook>,
     pub(crate) capture: Capture,
     pub(crate) streams: [Option<Stdio>; 3],
     pub(crate) fds: Vec<(i32, Arc<OwnedFd>)>,
@@ -48,6 +52,7 @@ impl Command {
             env: Vec::new(),
             work_dir: None,
             rlimits: Vec::new(),
+            hook: None,
             capture: Capture { bytes: 1 << 20, overflow: Overflow::Discard },
             streams: [const { None }; 3],
             fds: Vec::new(),
@@ -136,6 +141,32 @@ impl Command {
         self
     }
 
+    /// Sets what is done with the program's process before its first instruction, to attach it to something: a cgroup, a
+    /// tracer, a scheduling class.
+    ///
+    /// The hook gets the process's id, as this host sees it, and a pidfd; both mean that process for as long as the hook
+    /// goes on. An `Err` refuses: the program is never executed, and the call gives [`ErrorKind::Exec`] with
+    /// [`Step::PidHook`] and what the hook said. The hook is polled by the future that starts the program, and dropped with
+    /// it; meanwhile the container serves its other callers. The time that it takes counts as the run's.
+    ///
+    /// [`ErrorKind::Exec`]: crate::ErrorKind::Exec
+    /// [`Step::PidHook`]: crate::Step::PidHook
+    ///
+    /// ```
+    /// use cellblock::Command;
+    ///
+    /// let mut command = Command::new("/bin/true");
+    /// command.pid_hook(|pid, _pidfd| async move { std::fs::write("/sys/fs/cgroup/judge/cgroup.procs", pid.to_string()) });
+    /// ```
+    pub fn pid_hook<H, F>(&mut self, hook: H) -> &mut Self
+    where
+        H: Fn(u32, OwnedFd) -> F + Send + Sync + 'static,
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        self.hook = Some(PidHook(Arc::new(move |pid, pidfd| Box::pin(hook(pid, pidfd)))));
+        self
+    }
+
     /// Sets how much of each output [`Container::output`](crate::Container::output) keeps, in bytes. Default: 1 MiB.
     pub fn capture_bytes(&mut self, bytes: usize) -> &mut Self {
         self.capture.bytes = bytes;
@@ -180,6 +211,7 @@ impl Command {
             env,
             work_dir: self.work_dir.clone(),
             fds,
+            gate: self.hook.is_some(),
             rlimits: self.rlimits.clone(),
         })
     }
@@ -191,6 +223,24 @@ fn without_nul(string: &OsStr) -> Result<&[u8]> {
         return Err(Error::invalid(format!("{string:?} contains a NUL byte")));
     }
     Ok(bytes)
+}
+
+/// What a program's process is shown to before it executes anything.
+#[derive(Clone)]
+pub(crate) struct PidHook(Arc<dyn Fn(u32, OwnedFd) -> Decision + Send + Sync>);
+
+type Decision = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+impl PidHook {
+    pub(crate) fn decide(&self, pid: u32, pidfd: OwnedFd) -> Decision {
+        (self.0)(pid, pidfd)
+    }
+}
+
+impl fmt::Debug for PidHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PidHook")
+    }
 }
 
 /// What [`Container::output`](crate::Container::output) does with a program that writes more than is kept.

@@ -114,6 +114,7 @@ steps! {
     // A run.
     MakeStream: "make a stream",
     Clone: "clone",
+    PidHook: "pass the pid hook",
     StartSession: "start a session",
     PlaceFd: "place a file descriptor",
     SetLimit: "set a resource limit",

@@ -13,11 +13,11 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use crate::command::{Capture, Command, Overflow, Stream};
+use crate::command::{Capture, Command, Overflow, PidHook, Stream};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::report::Report;
-use crate::sys::memory;
+use crate::sys::{memory, socket};
 use crate::wire::Ids;
 
 /// A program that runs in a container, from [`Container::spawn`].
@@ -34,6 +34,9 @@ pub struct Process {
     pub stderr: Option<pipe::Receiver>,
     run: Run,
 }
+
+/// Resolves to the pid and a pidfd of a run's process.
+pub(crate) type Forked = oneshot::Receiver<Result<(u32, OwnedFd)>>;
 
 /// The caller's end of a run. Dropping it is the message to kill.
 #[derive(Debug)]
@@ -98,6 +101,32 @@ impl Run {
         kill: oneshot::Sender<()>,
     ) -> Self {
         Self { outcome: Outcome::Awaited(outcome), kill: Some(kill), container }
+    }
+
+    /// Shows the process to the hook, and opens its gate if the hook says so. Dropping the gate leaves it shut for good.
+    pub(crate) async fn pass(&mut self, hook: &PidHook, forked: Forked, gate: OwnedFd) -> Result<()> {
+        let (pid, pidfd) = match forked.await {
+            Ok(process) => process?,
+            // It was not started, or the container ended: the outcome has the reason.
+            Err(_) => return self.wait().await.map(drop),
+        };
+        let decision = tokio::select! {
+            biased;
+            decision = hook.decide(pid, pidfd) => decision,
+            outcome = self.wait() => return outcome.map(drop),
+        };
+        let refusal = match decision {
+            Ok(()) => match socket::send(&gate, &[1], &[], true) {
+                // A process that has ended in the meantime has an outcome.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                sent => return sent.map_err(|error| Error::io(ErrorKind::Host, Step::PidHook, error)),
+            },
+            Err(refusal) => Error::io(ErrorKind::Exec, Step::PidHook, refusal),
+        };
+        drop(gate);
+        // Only then is the container free for the next.
+        drop(self.wait().await);
+        Err(refusal)
     }
 
     pub(crate) async fn wait(&mut self) -> Result<Report> {

@@ -27,7 +27,7 @@ use crate::sys::memory;
 use crate::sys::socket::{self, MAX_FDS_PER_DATAGRAM};
 
 /// The protocol's version. Host and init are usually the same build; a separate init executable may not be.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The argument that makes a process an init.
 pub(crate) const INIT_ARGUMENT: &str = "cellblock:init";
@@ -70,6 +70,8 @@ pub(crate) enum Reply {
     Opened(Vec<Option<Failure>>),
     /// One result for each link asked for.
     Linked(Vec<Option<Failure>>),
+    /// A run whose gate is shut has its process; a pidfd of that is attached. The run's own reply is still to come.
+    Forked,
     /// The run has ended and nothing of it is alive.
     Ended(Report),
     Failed(Failure),
@@ -190,6 +192,9 @@ pub(crate) struct Execve {
     pub(crate) work_dir: Option<PathBuf>,
     /// Where each attached fd goes in the program. 0, 1 and 2 are /dev/null where they are not named.
     pub(crate) fds: Vec<i32>,
+    /// Whether the last attached fd is a gate: the child does nothing before it has read a byte there, and gives up where it
+    /// reads the end.
+    pub(crate) gate: bool,
     pub(crate) rlimits: Vec<Rlimit>,
 }
 
@@ -198,7 +203,7 @@ pub(crate) struct Execve {
 pub(crate) enum Program {
     /// At this path or, where the name has no slash, found in the run's PATH.
     Named(#[serde(with = "bytes_path")] PathBuf),
-    /// The last of the attached fds.
+    /// The attached fd after those that the program gets.
     Attached(#[serde(with = "bytes_path")] PathBuf),
 }
 

@@ -25,7 +25,7 @@ impl Init {
         let mut command = Command::new(init_exe());
         let process = command.arg("cellblock:init").stdin(Stdio::from(theirs)).stderr(Stdio::piped()).spawn().unwrap();
         let init = Self { process, socket };
-        assert_eq!(init.receive(), frame(&(0, Hello::Hello(1))));
+        assert_eq!(init.receive(), frame(&(0, Hello::Hello(2))));
         init
     }
 

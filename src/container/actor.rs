@@ -44,14 +44,24 @@ pub(super) enum Message {
 pub(super) struct QueuedRun {
     pub(super) execve: Execve,
     pub(super) fds: Vec<Arc<OwnedFd>>,
-    /// Told when the run's turn has come.
-    pub(super) turn: Option<oneshot::Sender<()>>,
+    pub(super) progress: Progress,
     pub(super) outcome: Answer<Report>,
     /// Resolves, in whichever way, when the run is to be killed.
     pub(super) killed: oneshot::Receiver<()>,
 }
 
+/// What a run's caller wants to be told before its outcome.
+#[derive(Debug)]
+pub(super) enum Progress {
+    Nothing,
+    /// That its turn has come.
+    Turn(oneshot::Sender<()>),
+    /// The pid and a pidfd of its process, which waits at its gate.
+    Forked(Answer<(u32, OwnedFd)>),
+}
+
 /// What takes its turn: runs and resets, one at a time.
+#[expect(clippy::large_enum_variant, reason = "nearly all are runs")]
 enum Turn {
     Reset(Answer<()>),
     Run(QueuedRun),
@@ -70,6 +80,7 @@ enum Pending {
 struct Current {
     id: u64,
     killed: oneshot::Receiver<()>,
+    forked: Option<Answer<(u32, OwnedFd)>>,
 }
 
 pub(super) struct Actor {
@@ -77,6 +88,7 @@ pub(super) struct Actor {
     shared: Arc<Shared>,
     socket: Async,
     decoder: Decoder,
+    init: Init,
     outbox: VecDeque<Datagram>,
     queue: VecDeque<Turn>,
     /// The id of the run or reset whose turn it is.
@@ -119,6 +131,7 @@ impl Actor {
             shared: Arc::clone(&record.0),
             socket,
             decoder,
+            init,
             outbox: VecDeque::new(),
             queue: VecDeque::new(),
             turn: None,
@@ -129,9 +142,10 @@ impl Actor {
             patience,
         };
         let reason = actor.serve().await;
+        let Self { init, pending, queue, current, messages, .. } = actor;
         record.set(bury(init, stderr, reason).await);
         // Only now the promises that are left: their owners look for the reason.
-        drop(actor);
+        drop((pending, queue, current, messages));
     }
 
     /// Serves until the container is to end, and says why.
@@ -207,12 +221,19 @@ impl Actor {
                 Some(Turn::Reset(answer)) if answer.is_closed() => None,
                 Some(Turn::Reset(answer)) => self.request(&Request::Reset, Vec::new(), Pending::Reset(answer))?,
                 Some(Turn::Run(run)) if run.outcome.is_closed() => None,
-                Some(Turn::Run(QueuedRun { execve, fds, turn, outcome, killed })) => {
+                Some(Turn::Run(QueuedRun { execve, fds, progress, outcome, killed })) => {
                     let id = self.request(&Request::Execve(execve), fds, Pending::Run(outcome))?;
                     if let Some(id) = id {
-                        self.current = Some(Current { id, killed });
-                        // Whoever asked may have gone; then `killed` knows.
-                        turn.map(|turn| turn.send(()));
+                        let forked = match progress {
+                            Progress::Nothing => None,
+                            // Whoever asked may have gone; then `killed` knows.
+                            Progress::Turn(turn) => {
+                                turn.send(()).ok();
+                                None
+                            }
+                            Progress::Forked(answer) => Some(answer),
+                        };
+                        self.current = Some(Current { id, killed, forked });
                     }
                     id
                 }
@@ -276,6 +297,9 @@ impl Actor {
 
     /// Gives a reply to whoever waits for it. One that nobody can be waiting for is the container's end.
     fn receive(&mut self, Frame { id, body, fds }: Frame<Reply>) -> Result<()> {
+        if matches!(body, Reply::Forked) {
+            return self.forked(id, fds);
+        }
         let Some(pending) = self.pending.remove(&id) else {
             return Err(Error::lost(format!("the init answered what nobody had asked: {body:?}")));
         };
@@ -321,9 +345,30 @@ impl Actor {
         Ok(())
     }
 
-    /// Whether the init should be saying something: a run owes its report only since its kill.
+    /// Shows a run's process to its caller, once it is known to be the init's child and not somebody else's.
+    fn forked(&mut self, id: u64, mut fds: Vec<OwnedFd>) -> Result<()> {
+        let (Some(pidfd), true, true) = (fds.pop(), fds.is_empty(), self.turn == Some(id)) else {
+            return Err(Error::lost("the init named a process that nobody had asked for"));
+        };
+        self.silent_since = Instant::now();
+        // Killed meanwhile: nobody waits for it.
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let answer = current.forked.take();
+        let answer = answer.ok_or_else(|| Error::lost("the init named a process that nobody had asked for"))?;
+        let result = match self.init.pid_of_child(&pidfd) {
+            Ok(Some(pid)) => Ok((pid, pidfd)),
+            Ok(None) => return Err(Error::lost("the init named a process that is not its own")),
+            Err(error) => Err(Error::io(ErrorKind::Host, Step::PidHook, error)),
+        };
+        drop(answer.send(result));
+        Ok(())
+    }
+
+    /// Whether the init should be saying something: a run owes its process at once where somebody waits to see it, and
+    /// its report only since its kill.
     fn owes(&self) -> bool {
-        self.pending.len() > usize::from(self.current.is_some())
+        let is_patient = self.current.as_ref().is_some_and(|current| current.forked.is_none());
+        self.pending.len() > usize::from(is_patient)
     }
 
     /// Before a new debt: the clock of an older one goes on.

@@ -17,7 +17,7 @@ use tokio::io::Interest;
 
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
 use crate::mount::{Kind, Mount};
-use crate::sys::process::Pidfd;
+use crate::sys::process::{self, Pidfd};
 use crate::sys::reactor::Async;
 use crate::sys::{clone, memory, mount, socket};
 use crate::wire::{self, Attach, Broken, Configure, Decoder, INIT_ARGUMENT, Ids, Message, Peer, Reply, Request};
@@ -219,6 +219,16 @@ pub(super) struct Init {
 }
 
 impl Init {
+    /// The pid of the process that a pidfd names, if that is a child of this init. The process may end at any time.
+    pub(super) fn pid_of_child(&self, pidfd: impl AsFd) -> io::Result<Option<u32>> {
+        let Some(init) = &self.alive else { return Err(io::Error::from_raw_os_error(libc::ESRCH)) };
+        let pid = Pidfd::pid_of(&pidfd)?;
+        let parent = process::parent_of(pid)?;
+        // The pid meant that process, if it still does.
+        let is_child = Pidfd::pid_of(&pidfd)? == pid && Pidfd::pid_of(init)? == parent;
+        Ok(is_child.then_some(pid))
+    }
+
     /// Kills the init, and with it everything in its pid namespace, and waits until it is reaped.
     pub(super) async fn end(mut self) -> io::Result<()> {
         if let Some(process) = &self.alive {

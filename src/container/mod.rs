@@ -22,9 +22,10 @@ use crate::command::{Command, Stream};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::process::{Output, Process, ProgramFds, Run, open_streams};
 use crate::report::Report;
+use crate::sys::socket;
 use crate::wire::{Ids, MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
 
-use actor::{Message, QueuedRun};
+use actor::{Message, Progress, QueuedRun};
 pub use builder::Builder;
 
 /// A pre-forked container: namespaces, a root file system and their init, which lives through many runs.
@@ -197,8 +198,11 @@ impl Container {
     /// Dropped before its turn the program never starts; dropped later it is killed.
     pub async fn spawn(&self, command: &Command) -> Result<Process> {
         let (streams, fds) = open_streams(command, &Stream::Null, self.program)?;
+        if command.hook.is_some() {
+            return Ok(Process::new(streams, self.start(command, fds).await?));
+        }
         let (turn, started) = oneshot::channel();
-        let mut run = self.enqueue(command, fds, Some(turn)).await?;
+        let mut run = self.enqueue(command, fds, None, Progress::Turn(turn)).await?;
         if started.await.is_err() {
             // Refused, or the container ended: the outcome has the reason.
             run.wait().await?;
@@ -216,7 +220,7 @@ impl Container {
     pub async fn run(&self, command: &Command) -> Result<Report> {
         let (streams, fds) = open_streams(command, &Stream::Null, self.program)?;
         drop(streams);
-        self.enqueue(command, fds, None).await?.wait().await
+        self.start(command, fds).await?.wait().await
     }
 
     /// Runs a program to its end, and collects the outputs that the command says nothing about, or says are piped.
@@ -230,7 +234,7 @@ impl Container {
     /// As [`run`](Self::run); what was collected is lost.
     pub async fn output(&self, command: &Command) -> Result<Output> {
         let (streams, fds) = open_streams(command, &Stream::Piped, self.program)?;
-        let run = self.enqueue(command, fds, None).await?;
+        let run = self.start(command, fds).await?;
         Output::collect(streams, run, command.capture).await
     }
 
@@ -263,13 +267,32 @@ impl Container {
         self.answer(done).await
     }
 
-    async fn enqueue(&self, command: &Command, fds: ProgramFds, turn: Option<oneshot::Sender<()>>) -> Result<Run> {
+    /// Hands a command over and, where it has a hook, sees its process past that.
+    async fn start(&self, command: &Command, fds: ProgramFds) -> Result<Run> {
+        let Some(hook) = &command.hook else {
+            return self.enqueue(command, fds, None, Progress::Nothing).await;
+        };
+        let (inside, gate) = socket::pair().map_err(|error| Error::io(ErrorKind::Host, Step::PidHook, error))?;
+        let (answer, forked) = oneshot::channel();
+        let mut run = self.enqueue(command, fds, Some(inside), Progress::Forked(answer)).await?;
+        run.pass(hook, forked, gate).await?;
+        Ok(run)
+    }
+
+    async fn enqueue(
+        &self,
+        command: &Command,
+        fds: ProgramFds,
+        gate: Option<OwnedFd>,
+        progress: Progress,
+    ) -> Result<Run> {
         let (numbers, mut fds): (_, Vec<_>) = fds.into_iter().unzip();
         fds.extend(command.executable().map(Arc::clone));
+        fds.extend(gate.map(Arc::new));
         let execve = command.to_execve(numbers)?;
         let (outcome, report) = oneshot::channel();
         let (kill, killed) = oneshot::channel();
-        self.tell(Message::Run(QueuedRun { execve, fds, turn, outcome, killed })).await?;
+        self.tell(Message::Run(QueuedRun { execve, fds, progress, outcome, killed })).await?;
         Ok(Run::new(self.clone(), report, kill))
     }
 

@@ -38,6 +38,7 @@ struct Run {
     program: Program,
     work_dir: Option<PathBuf>,
     ended: Option<Ended>,
+    given_up: Option<Failure>,
     user: Duration,
     system: Duration,
     peak_bytes: u64,
@@ -61,28 +62,30 @@ impl Runner {
         self.run.is_some()
     }
 
-    /// Starts a program. The fds are closed here once the child has its own copies.
-    pub(super) fn start(&mut self, id: u64, execve: Execve, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+    /// Starts a program. The fds are closed here once the child has its own copies. Gives the pidfd of one whose gate is
+    /// shut.
+    pub(super) fn start(&mut self, id: u64, execve: Execve, fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
         let executable = usize::from(matches!(execve.program, Program::Attached(_)));
-        if fds.len() != execve.fds.len() + executable {
+        if fds.len() != execve.fds.len() + executable + usize::from(execve.gate) {
             return Err(Failure::new(Step::PlaceFd, nix::Error::EBADMSG));
         }
         let fds = above(execve.fds.iter().copied().max().unwrap_or(0).max(2), fds)?;
         let (program, work_dir) = (execve.program.clone(), execve.work_dir.clone());
         let ops = self.steps(execve, &fds)?;
         let start = Instant::now();
-        self.children.start(ops).map_err(|error| Failure::new(Step::Clone, error))?;
+        let pidfd = self.children.start(ops).map_err(|error| Failure::new(Step::Clone, error))?;
         self.run = Some(Run {
             id,
             start,
             program,
             work_dir,
             ended: None,
+            given_up: None,
             user: Duration::ZERO,
             system: Duration::ZERO,
             peak_bytes: 0,
         });
-        Ok(())
+        Ok(pidfd)
     }
 
     /// Ends the run with this id, if it is the one that is running.
@@ -91,6 +94,14 @@ impl Runner {
             process::kill_all_others().map_err(|error| Failure::new(Step::Wait, error))?;
         }
         Ok(())
+    }
+
+    /// Ends the run that has just been started; this will be its reply.
+    pub(super) fn give_up(&mut self, failure: Failure) -> Result<(), End> {
+        let Some(run) = &mut self.run else { return Ok(()) };
+        run.given_up = Some(failure);
+        let id = run.id;
+        self.kill(id)
     }
 
     /// Reaps all that has ended. Gives the reply to the run once it is over.
@@ -124,13 +135,18 @@ impl Runner {
     }
 
     fn steps(&self, execve: Execve, fds: &[OwnedFd]) -> Result<Vec<(Step, Op)>, Failure> {
-        let Execve { program, args, mut env, work_dir, fds: targets, rlimits } = execve;
+        let Execve { program, args, mut env, work_dir, fds: targets, gate, rlimits } = execve;
         env.add_missing(&self.defaults);
-        let mut steps = vec![(Step::StartSession, Op::StartSession)];
+        let mut steps = Vec::new();
+        if let (true, Some(gate)) = (gate, fds.last()) {
+            steps.push((Step::PidHook, Op::PassGate(gate.as_raw_fd())));
+        }
+        steps.push((Step::StartSession, Op::StartSession));
         // The init's own 0 and 1 are /dev/null, and are what its child starts with; 2 is the host's pipe.
         if !targets.contains(&2) {
             steps.push((Step::PlaceFd, Op::Place { from: 0, to: 2 }));
         }
+        let executable = fds.get(targets.len());
         steps.extend(fds.iter().zip(targets).map(|(fd, to)| (Step::PlaceFd, Op::Place { from: fd.as_raw_fd(), to })));
         steps.extend(rlimits.iter().map(|limit| {
             let (resource, soft, hard) = (limit.resource.number(), limit.soft, limit.hard);
@@ -146,7 +162,7 @@ impl Runner {
             steps.push((Step::ChangeDirectory, Op::ChangeDirectory(c_path(Step::ChangeDirectory, dir)?)));
         }
         steps.push((Step::ClearSignalMask, Op::ClearSignalMask));
-        let image = match (&program, fds.last()) {
+        let image = match (&program, executable) {
             (Program::Named(name), _) => Image::FirstOf(candidates(name, &env)?),
             (Program::Attached(_), Some(fd)) => Image::Descriptor(fd.as_raw_fd()),
             (Program::Attached(name), None) => return Err(Failure::at(Step::Exec, name, nix::Error::EBADF)),
@@ -165,6 +181,9 @@ impl Run {
     }
 
     fn reply(self) -> Result<Reply, End> {
+        if let Some(failure) = self.given_up {
+            return Ok(Reply::Failed(failure));
+        }
         let Some(Ended { status, failure, .. }) = self.ended else {
             return Err(End::Fatal("the program was reaped by somebody else".into()));
         };

@@ -99,7 +99,15 @@ impl Host {
         Ok(Self { socket, decoder: Decoder::new(Peer::Host) })
     }
 
+    /// Sends a reply or, where its descriptors cannot be sent, that.
     fn send(&self, id: u64, reply: &Reply, fds: Vec<Arc<OwnedFd>>) -> Result<(), End> {
+        match self.try_send(id, reply, fds)? {
+            Ok(()) => Ok(()),
+            Err(failure) => self.send(id, &Reply::Failed(failure), Vec::new()),
+        }
+    }
+
+    fn try_send(&self, id: u64, reply: &Reply, fds: Vec<Arc<OwnedFd>>) -> Result<Result<(), Failure>, End> {
         let failure = |error: io::Error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => End::Closed,
             _ => End::Fatal(format!("{}: {error}", Step::Send)),
@@ -108,12 +116,12 @@ impl Host {
             match datagram.send(&self.socket, true) {
                 // Too many of the user's descriptors are on their way somewhere: that passes. Nothing of this reply has left.
                 Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) && datagram.begins.is_some() => {
-                    return self.send(id, &Reply::Failed(Failure::new(Step::Send, error)), Vec::new());
+                    return Ok(Err(Failure::new(Step::Send, error)));
                 }
                 sent => sent.map_err(failure)?,
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// The next request, which must be one that this state admits.
@@ -278,7 +286,13 @@ impl Init {
                 Err(failure) => Reply::Failed(failure),
             },
             Request::Execve(execve) => match self.runner.start(id, execve, fds) {
-                Ok(()) => return Ok(()),
+                Ok(None) => return Ok(()),
+                Ok(Some(pidfd)) => {
+                    return match self.host.try_send(id, &Reply::Forked, vec![pidfd.into()])? {
+                        Ok(()) => Ok(()),
+                        Err(failure) => self.runner.give_up(failure),
+                    };
+                }
                 Err(failure) => Reply::Failed(failure),
             },
             Request::Kill(run) => return self.runner.kill(run),

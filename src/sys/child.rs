@@ -10,6 +10,7 @@ use std::cell::UnsafeCell;
 use std::ffi::{CString, c_char, c_void};
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use super::raw_syscall;
 /// One step of the child's.
 #[derive(Debug)]
 pub(crate) enum Op {
+    /// Waits until a byte can be read here; the end is a refusal, ECANCELED.
+    PassGate(i32),
     StartSession,
     /// The child's descriptor `to` becomes a copy of `from`, and stays open across the exec.
     Place {
@@ -114,21 +117,25 @@ impl<T: Copy> Children<T> {
     }
 
     /// Starts a process that carries out these steps, each under the caller's name for it. The last should be
-    /// [`Op::Exec`]; a process that comes to the end exits.
-    pub(crate) fn start(&mut self, ops: Vec<(T, Op)>) -> io::Result<()> {
+    /// [`Op::Exec`]; a process that comes to the end exits. Gives the pidfd of one that has to pass a gate first.
+    pub(crate) fn start(&mut self, ops: Vec<(T, Op)>) -> io::Result<Option<OwnedFd>> {
         if self.program.is_some() {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
+        let is_held = matches!(ops.first(), Some((_, Op::PassGate(_))));
+        let mut pidfd = -1;
+        let flags = libc::CLONE_VM | libc::SIGCHLD | if is_held { libc::CLONE_PIDFD } else { 0 };
         let plan = Box::new(Plan { ops, failure: UnsafeCell::new(None) });
         let argument = (&raw const *plan).cast_mut().cast::<c_void>();
         // SAFETY: the stack is used by no other child (`program` is none: the last one was reaped), and the plan is kept
         // in `program` until this one has been reaped. `child` keeps this module's invariant.
-        let pid = unsafe { libc::clone(child::<T>, self.stack.top(), libc::CLONE_VM | libc::SIGCHLD, argument) };
+        let pid = unsafe { libc::clone(child::<T>, self.stack.top(), flags, argument, &raw mut pidfd) };
         if pid < 0 {
             return Err(io::Error::last_os_error());
         }
         self.program = Some((pid, plan));
-        Ok(())
+        // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new fd that nobody else owns.
+        Ok(is_held.then(|| unsafe { OwnedFd::from_raw_fd(pidfd) }))
     }
 
     /// Reaps one child that has ended, if there is one.
@@ -190,6 +197,14 @@ impl Op {
         // SAFETY: numbers only.
         let numbers = |number, arguments| unsafe { raw_syscall(number, arguments) };
         match self {
+            Self::PassGate(fd) => {
+                let mut byte = 0_u8;
+                // SAFETY: the byte outlives the call.
+                match unsafe { raw_syscall(libc::SYS_read, [*fd as usize, (&raw mut byte) as usize, 1, 0, 0]) }? {
+                    0 => return Err(libc::ECANCELED),
+                    _ => 0,
+                }
+            }
             Self::StartSession => numbers(libc::SYS_setsid, [0; 5])?,
             Self::Place { from, to } => numbers(libc::SYS_dup3, [*from as usize, *to as usize, 0, 0, 0])?,
             Self::ChangeDirectory(path) => numbers(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0])?,

@@ -28,6 +28,13 @@ impl Pidfd {
         Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
     }
 
+    /// The pid of the process that any pidfd names, as this process's own pid namespace has it. `ESRCH` where it is gone.
+    pub(crate) fn pid_of(pidfd: impl AsFd) -> io::Result<u32> {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+        pid.filter(|&pid| pid > 0).ok_or_else(|| Errno::ESRCH.into())
+    }
+
     /// Sends SIGKILL. A process that is already dead is no error.
     pub(crate) fn kill(&self) -> io::Result<()> {
         let arguments = [self.0.as_raw_fd() as usize, libc::SIGKILL as usize, 0, 0, 0];
@@ -66,6 +73,14 @@ impl AsFd for Pidfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// The pid of a process's parent.
+pub(crate) fn parent_of(pid: u32) -> io::Result<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name before it is in parentheses, and may hold anything.
+    let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+    parent.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Gives every signal its default action and blocks none but SIGCHLD, which is left to a signalfd.

@@ -40,6 +40,7 @@ fn a_payload_over_the_datagram_arrives_in_a_memfd() {
         env: Strings::default(),
         work_dir: None,
         fds: Vec::new(),
+        gate: false,
         rlimits: Vec::new(),
     };
     let message = exchange(Request::Execve(execve), 1);

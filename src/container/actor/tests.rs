@@ -1,6 +1,7 @@
 //! The real actor, and in the init's place a thread that answers as no init may.
 
 use super::*;
+use crate::command::Command;
 use crate::container::Container;
 use crate::report::{Status, Usage};
 use crate::sys::socket;
@@ -112,5 +113,35 @@ async fn what_waits_when_the_mailbox_is_full_is_told_too() {
     let pings = (0..300).map(|_| container.ping(Duration::from_secs(5)));
     let results = futures::future::join_all(pings).await;
     assert!(results.into_iter().all(|result| result.unwrap_err().kind() == ErrorKind::Lost));
+    init.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_is_not_the_inits_own_is_shown_to_no_hook() {
+    let (container, init) = served_by(|socket| {
+        let request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
+        let own = Arc::new(crate::sys::process::Pidfd::of_self().unwrap());
+        for datagram in wire::encode(request.id, &Reply::Forked, vec![own]).unwrap() {
+            datagram.send(&socket, true).unwrap();
+        }
+    });
+    let mut command = Command::new("/bin/true");
+    command.pid_hook(|pid, _| async move { panic!("{pid} is shown") });
+    let error = container.run(&command).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    assert!(error.to_string().contains("not its own"), "{error}");
+    init.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_nobody_waits_to_see_ends_the_container() {
+    let (container, init) = served_by(|socket| {
+        let request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
+        let own = Arc::new(crate::sys::process::Pidfd::of_self().unwrap());
+        for datagram in wire::encode(request.id, &Reply::Forked, vec![own]).unwrap() {
+            datagram.send(&socket, true).unwrap();
+        }
+    });
+    assert_eq!(container.run(&Command::new("/bin/true")).await.unwrap_err().kind(), ErrorKind::Lost);
     init.join().unwrap();
 }
