@@ -82,6 +82,7 @@ steps! {
     MapIds: "map user and group ids",
     Hello: "wait for the init's hello",
     OpenBindSource: "open bind source",
+    MapOwners: "map the owners of",
     // The init, becoming pid 1.
     Unshare: "unshare namespaces",
     TakeIds: "take uid and gid 0 inside",

@@ -28,6 +28,11 @@ pub(crate) enum Kind {
         access: Access,
     },
     Tmpfs(Tmpfs),
+    Overlay {
+        #[serde(with = "bytes_path::list")]
+        lowers: Vec<PathBuf>,
+        upper: Tmpfs,
+    },
     Proc,
     FileSystem {
         name: String,
@@ -107,6 +112,25 @@ impl Mount {
         Self::new(target.into(), Kind::Tmpfs(tmpfs))
     }
 
+    /// Directories of the host, the first on top, under a tmpfs that takes every change: a prepared tree that a program
+    /// may write to as if it were its own, and that each reset brings back. `upper` bounds the changes, of which a file
+    /// that is written to counts whole.
+    ///
+    /// Sources are resolved as those of [`bind`](Self::bind). What belongs to the owner of a source directory belongs to
+    /// the program; other files belong to nobody inside, and so does everything where the source's file system cannot show
+    /// other owners (mount_setattr(2), `MOUNT_ATTR_IDMAP`; needs Linux 5.19 under an overlay). What is mounted
+    /// within a source is left out, and must not be there at all for a host without CAP_SYS_ADMIN.
+    ///
+    /// At most 64 directories. The target must not lie within a tmpfs or another overlay.
+    pub fn overlay<P: Into<PathBuf>>(
+        lowers: impl IntoIterator<Item = P>,
+        target: impl Into<PathBuf>,
+        upper: Tmpfs,
+    ) -> Self {
+        let lowers = lowers.into_iter().map(Into::into).collect();
+        Self::new(target.into(), Kind::Overlay { lowers, upper })
+    }
+
     /// A read-only proc of the container's pid namespace that shows processes of the program's own and nothing else
     /// (`subset=pid,hidepid=invisible`: no `/proc/sys`, no `/proc/meminfo`).
     pub fn proc(target: impl Into<PathBuf>) -> Self {
@@ -151,6 +175,21 @@ impl Mount {
         mounts.push(Self::tmpfs("/w", tmpfs));
         mounts.push(Self::tmpfs("/tmp", tmpfs.mode(0o1777)));
         mounts
+    }
+
+    /// Refuses an overlay that could not be made anew by a reset, being within something that goes, or could not be named to
+    /// the kernel.
+    pub(crate) fn check_overlay(&self, earlier: &[Self]) -> Result<()> {
+        let Kind::Overlay { lowers, .. } = &self.kind else { return Ok(()) };
+        let is_remade = |mount: &&Self| matches!(mount.kind, Kind::Tmpfs(_) | Kind::Overlay { .. });
+        if let Some(around) = earlier.iter().filter(is_remade).find(|mount| self.target.starts_with(&mount.target)) {
+            let around = around.target.display();
+            return Err(Error::invalid(format!("an overlay cannot lie within {around}")).at(&self.target));
+        }
+        if lowers.is_empty() || lowers.len() > 64 {
+            return Err(Error::invalid("an overlay has 1 to 64 lower directories").at(&self.target));
+        }
+        Ok(())
     }
 
     fn from_host(source: PathBuf, target: PathBuf, access: Access) -> Self {

@@ -114,11 +114,11 @@ pub(crate) struct Configure {
     pub(crate) work_dir: PathBuf,
 }
 
-/// A mount, and whether the fd of its mount tree is attached (otherwise the init makes it).
+/// A mount, and how many of the mount trees it is made of are attached (otherwise the init makes them).
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Attach {
     pub(crate) mount: Mount,
-    pub(crate) tree: bool,
+    pub(crate) trees: usize,
 }
 
 /// The user and group id of a program, as seen inside.

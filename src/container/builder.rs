@@ -76,9 +76,13 @@ impl Builder {
         self
     }
 
-    /// Adds a mount, after those that are there already. Default: [`Mount::defaults`].
+    /// Adds a mount, after those that are there already, or in the place of one with the same target. Default:
+    /// [`Mount::defaults`].
     pub fn mount(mut self, mount: Mount) -> Self {
-        self.mounts.push(mount);
+        match self.mounts.iter_mut().find(|it| it.target() == mount.target()) {
+            Some(it) => *it = mount,
+            None => self.mounts.push(mount),
+        }
         self
     }
 
@@ -186,6 +190,7 @@ impl Builder {
         {
             return Err(Error::invalid("a path inside the container must be absolute"));
         }
+        self.mounts.iter().enumerate().try_for_each(|(place, mount)| mount.check_overlay(&self.mounts[..place]))?;
         let shared = Arc::new(Shared::default());
         // Room for a burst; beyond it callers wait.
         let (mailbox, messages) = mpsc::channel(64);

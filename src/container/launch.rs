@@ -105,7 +105,7 @@ impl Starting {
         // While stage one is busy with its namespaces.
         let mapping = Mapping::choose(builder.id_range.as_ref())
             .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
-        let (configure, mut fds) = configuration(builder, mapping.program())?;
+        let (configure, mut fds) = configuration(builder, &mapping)?;
         match self.expect(Step::Hello).await?.body {
             Reply::Hello(wire::VERSION) => self.hello = true,
             Reply::Hello(version) => {
@@ -333,20 +333,20 @@ fn init_image(path: &Path) -> io::Result<Arc<OwnedFd>> {
 }
 
 /// The configuration, with the mount trees that the host has to make itself.
-fn configuration(builder: &Builder, program: Ids) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
+fn configuration(builder: &Builder, mapping: &Mapping) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
     let mut fds = Vec::new();
     let mut mounts = Vec::new();
     for mount in &builder.mounts {
-        if let Some((attach, tree)) = resolve(mount)? {
-            mounts.push(attach);
-            fds.extend(tree.map(Arc::new));
+        if let Some((mount, trees)) = resolve(mount, mapping.program_on_host())? {
+            mounts.push(Attach { mount, trees: trees.len() });
+            fds.extend(trees.into_iter().map(Arc::new));
         }
     }
     let configure = Configure {
         mounts,
         symlinks: builder.symlinks.clone(),
         masked: builder.masked.clone(),
-        program,
+        program: mapping.program(),
         host_name: builder.host_name.clone(),
         domain_name: builder.domain_name.clone(),
         work_dir: builder.work_dir.clone(),
@@ -354,32 +354,50 @@ fn configuration(builder: &Builder, program: Ids) -> Result<(Configure, Vec<Arc<
     Ok((configure, fds))
 }
 
-/// Finds a bind mount's source with the host's rights. `None` where it is missing and may be.
-fn resolve(mount: &Mount) -> Result<Option<(Attach, Option<OwnedFd>)>> {
+/// Finds what a mount shows of the host, with the host's rights: its mount trees, or none where the init has to make them.
+/// `None` where a source is missing and may be.
+fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<OwnedFd>)>> {
     let mut mount = mount.clone();
-    let Kind::Bind { source, .. } = &mut mount.kind else {
-        return Ok(Some((Attach { mount, tree: false }, None)));
+    let (sources, copy): (_, fn(&Path) -> io::Result<OwnedFd>) = match &mut mount.kind {
+        Kind::Bind { source, .. } => (std::slice::from_mut(source), mount::copy_tree),
+        Kind::Overlay { lowers, .. } => (lowers.as_mut_slice(), mount::copy_mount),
+        Kind::Tmpfs(_) | Kind::Proc | Kind::FileSystem { .. } => return Ok(Some((mount, Vec::new()))),
     };
-    let failure = |source: &Path, error| Error::io(ErrorKind::Build, Step::OpenBindSource, error).at(source);
-    *source = std::path::absolute(&source).map_err(|error| failure(source, error))?;
-    let tree = match mount::copy_tree(source) {
-        Ok(tree) => Some(tree),
-        // A user without rights over the mount namespace: the init, which has the same rights over files, has them there.
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-            match source.metadata() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && mount.skip_missing => {
-                    return Ok(None);
-                }
-                found => found.map_err(|error| failure(source, error))?,
-            };
-            None
+    let mut trees = Vec::new();
+    for source in sources {
+        match find(source, copy) {
+            Ok(tree) => trees.extend(tree),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && mount.skip_missing => return Ok(None),
+            Err(error) => return Err(Error::io(ErrorKind::Build, Step::OpenBindSource, error).at(&*source)),
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && mount.skip_missing => {
-            return Ok(None);
+    }
+    if let (Kind::Overlay { lowers, .. }, Some(program)) = (&mount.kind, program) {
+        for (lower, tree) in lowers.iter().zip(&trees) {
+            give(tree, program).map_err(|error| Error::io(kind(&error), Step::MapOwners, error).at(lower))?;
         }
-        Err(error) => return Err(failure(source, error)),
-    };
-    Ok(Some((Attach { mount, tree: tree.is_some() }, tree)))
+    }
+    Ok(Some((mount, trees)))
+}
+
+/// Makes a source's path absolute, and copies what is mounted there. `None` for a user without rights over the mount
+/// namespace: the init, which has the same rights over files, has them there.
+fn find(source: &mut PathBuf, copy: fn(&Path) -> io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+    *source = std::path::absolute(&source)?;
+    match copy(source) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => source.metadata().map(|_| None),
+        tree => tree.map(Some),
+    }
+}
+
+/// Shows what belongs to the owner of a mount's root as the program's, where the file system can do that.
+fn give(mount: &OwnedFd, program: Ids) -> io::Result<()> {
+    let owner = nix::sys::stat::fstat(mount)?;
+    let map = |from: u32, to: u32| format!("{from} {to} 1");
+    let namespace = clone::user_namespace(&map(owner.st_uid, program.uid), &map(owner.st_gid, program.gid))?;
+    match mount::map_owners(mount, namespace.as_fd()) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        given => given,
+    }
 }
 
 fn kind(error: &io::Error) -> ErrorKind {

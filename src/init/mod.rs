@@ -223,7 +223,7 @@ impl Init {
         let Message { id, body, fds: mut trees } = host.receive(State::Born)?;
         let Request::Configure(configure) = body else { unreachable!("the state admits nothing else") };
         let program = configure.program;
-        let count = configure.mounts.iter().filter(|attach| attach.tree).count();
+        let count = configure.mounts.iter().fold(0, |sum: usize, attach| sum.saturating_add(attach.trees));
         let kept = trees.split_off(count.min(trees.len()));
         let made = Rootfs::make(configure, trees);
         let rootfs = told(&host, made)?;

@@ -7,15 +7,15 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags as NixAtFlags, OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{Mode, SFlag, fstat};
-use nix::unistd::{chdir, pivot_root, sethostname};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, mkdirat};
+use nix::unistd::{chdir, fchdir, fchownat, pivot_root, sethostname};
 use rustix::fs::{AtFlags, CWD, StatxFlags, llistxattr, statfs, statx};
 
 use crate::error::{Failure, Step};
 use crate::mount::{Access, Kind, Mount, Tmpfs};
-use crate::sys::mount::{attach, copy_tree, forbid, make_read_only, new_file_system, restrict_tree};
+use crate::sys::mount::{attach, copy_mount, copy_tree, forbid, make_read_only, new_file_system, restrict_tree};
 use crate::sys::process::set_domain_name;
 use crate::wire::{Attach, Configure, Ids};
 
@@ -25,6 +25,8 @@ use super::files::{ROOT, make_dirs, resolve, symlink};
 /// where it finds its own executable.
 const CONTAINER_ROOT: &str = "/proc";
 const OLD_ROOT: &str = "old_root";
+/// Where, among an overlay's layers, the tmpfs with its changes is.
+const UPPER: &str = "upper";
 
 pub(super) struct Rootfs {
     program: Ids,
@@ -46,23 +48,31 @@ impl Rootfs {
         let Configure { mounts, symlinks, masked, program, host_name, domain_name, work_dir } = configure;
         // All sources first: the new root covers some of the host's paths.
         let mut trees = trees.into_iter();
-        let mut next_tree = || trees.next().ok_or(nix::Error::EBADMSG);
-        let detached = mounts.iter().map(|Attach { mount, tree }| match &mount.kind {
-            Kind::Bind { .. } if *tree => next_tree().map_err(|error| Failure::at(Step::Mount, &mount.target, error)),
-            Kind::Bind { source, .. } => {
-                copy_tree(source).map_err(|error| Failure::at(Step::OpenBindSource, source, error))
+        let detached = mounts.iter().map(|Attach { mount, trees: attached }| {
+            let found = |source: &Path, tree: std::io::Result<OwnedFd>| {
+                tree.map_err(|error| Failure::at(Step::OpenBindSource, source, error))
+            };
+            match &mount.kind {
+                Kind::Bind { .. } | Kind::Overlay { .. } if *attached > 0 => {
+                    Ok(trees.by_ref().take(*attached).collect())
+                }
+                Kind::Bind { source, .. } => Ok(vec![found(source, copy_tree(source))?]),
+                Kind::Overlay { lowers, .. } => lowers.iter().map(|source| found(source, copy_mount(source))).collect(),
+                kind => match new(kind, program) {
+                    Ok(tree) => Ok(vec![tree]),
+                    Err(error) => Err(Failure::at(Step::Mount, &mount.target, error)),
+                },
             }
-            kind => new(kind, program).map_err(|error| Failure::at(Step::Mount, &mount.target, error)),
         });
-        let detached: Vec<_> = detached.collect::<Result<_, _>>()?;
+        let detached: Vec<Vec<_>> = detached.collect::<Result<_, _>>()?;
 
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
             .map_err(|error| Failure::at(Step::MakeMountsPrivate, "/", error))?;
         mount_root().map_err(|error| Failure::at(Step::MountRoot, CONTAINER_ROOT, error))?;
         let root = open_place(Path::new(".")).map_err(|error| Failure::at(Step::Open, CONTAINER_ROOT, error))?;
-        for (Attach { mount, .. }, tree) in mounts.iter().zip(&detached) {
-            place(&root, mount, tree)?;
+        for (Attach { mount, .. }, trees) in mounts.iter().zip(&detached) {
+            place(&root, mount, trees, program)?;
         }
 
         masked.iter().try_for_each(|path| mask(&root, path))?;
@@ -95,7 +105,11 @@ impl Rootfs {
     /// not depend on what a program left there; that of dropping what it gives back does, up to the inodes allowed.
     pub(super) fn reset(&mut self) -> Result<Discarded, Failure> {
         chdir("/").map_err(|error| Failure::at(Step::ChangeDirectory, "/", error))?;
-        let is_replaced = |mount: &&Mount| matches!(mount.kind, Kind::Tmpfs(_)) && !self.is_untouched(&mount.target);
+        let is_replaced = |mount: &&Mount| match mount.kind {
+            Kind::Tmpfs(_) => !self.is_untouched(&mount.target),
+            Kind::Overlay { .. } => true,
+            _ => false,
+        };
         let replaced: Vec<_> = self.mounts.iter().filter(is_replaced).map(|mount| &mount.target).collect();
         let is_within = |mount: &Mount| replaced.iter().any(|target| is_strictly_within(&mount.target, target));
         // What is mounted within a tmpfs goes with it, and comes back with it.
@@ -103,21 +117,32 @@ impl Rootfs {
         let (mut again, mut discarded) = (Vec::new(), Vec::new());
         for mount in self.mounts.iter().filter(is_affected) {
             let failure = |error| Failure::at(Step::Mount, &mount.target, error);
-            let tree = match &mount.kind {
-                Kind::Tmpfs(_) => {
-                    discarded.push(open_place(&mount.target).map_err(|error| failure(error.into()))?);
-                    new(&mount.kind, self.program)
-                }
-                _ => copy_tree(&mount.target),
+            if matches!(mount.kind, Kind::Tmpfs(_) | Kind::Overlay { .. }) {
+                discarded.push(open_place(&mount.target).map_err(|error| failure(error.into()))?);
+            }
+            let trees = match &mount.kind {
+                Kind::Overlay { .. } => Vec::new(),
+                Kind::Tmpfs(_) => vec![new(&mount.kind, self.program).map_err(failure)?],
+                _ => vec![copy_tree(&mount.target).map_err(failure)?],
             };
-            again.push((mount, tree.map_err(failure)?));
+            again.push((mount, trees));
         }
         for (mount, _) in again.iter().filter(|(mount, _)| !is_within(mount)) {
             let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-            umount2(&mount.target, flags).map_err(|error| Failure::at(Step::Unmount, &mount.target, error))?;
+            let unmount =
+                |place: &Path| umount2(place, flags).map_err(|error| Failure::at(Step::Unmount, place, error));
+            unmount(&mount.target)?;
+            if matches!(mount.kind, Kind::Overlay { .. }) {
+                unmount(&mount.target.join(UPPER))?;
+            }
         }
-        for (mount, tree) in &again {
-            place(&self.root, mount, tree)?;
+        for (mount, trees) in &again {
+            match &mount.kind {
+                // What it is made of lies where it was.
+                Kind::Overlay { lowers, upper } => cover(&self.root, &mount.target, lowers.len(), *upper, self.program)
+                    .map_err(|error| Failure::at(Step::Mount, &mount.target, error))?,
+                _ => place(&self.root, mount, trees, self.program)?,
+            }
         }
         self.make_work_dir()?;
         self.enter_work_dir()?;
@@ -214,6 +239,7 @@ fn new(kind: &Kind, program: Ids) -> std::io::Result<OwnedFd> {
         }
         Kind::FileSystem { name, options } => new_file_system(name, options, forbid::DEVICES),
         Kind::Bind { source, .. } => copy_tree(source),
+        Kind::Overlay { .. } => Err(std::io::ErrorKind::Unsupported.into()),
     }
 }
 
@@ -222,8 +248,14 @@ fn options<V: Into<String>, const N: usize>(options: [(&str, V); N]) -> Vec<(Str
 }
 
 /// Makes the place of a mount beneath the root, and shows the mount there.
-fn place(root: &OwnedFd, mount: &Mount, tree: &OwnedFd) -> Result<(), Failure> {
+fn place(root: &OwnedFd, mount: &Mount, trees: &[OwnedFd], program: Ids) -> Result<(), Failure> {
     let failure = |error: std::io::Error| Failure::at(Step::Mount, &mount.target, error);
+    if let Kind::Overlay { lowers, upper } = &mount.kind {
+        let target = make_dirs(root, &mount.target, ROOT)?;
+        lay(&target, trees).map_err(failure)?;
+        return cover(root, &mount.target, lowers.len(), *upper, program).map_err(failure);
+    }
+    let [tree] = trees else { return Err(failure(nix::Error::EBADMSG.into())) };
     if let Kind::Bind { access, .. } = mount.kind {
         let forbidden = match access {
             Access::ReadOnly => forbid::WRITES | forbid::DEVICES,
@@ -240,6 +272,44 @@ fn place(root: &OwnedFd, mount: &Mount, tree: &OwnedFd) -> Result<(), Failure> {
         make_file(&parent, mount.target.file_name().unwrap_or_default()).map_err(|error| failure(error.into()))?
     };
     attach(tree, target).map_err(failure)
+}
+
+/// Puts an overlay's layers at its target, each read-only on a directory of a small tmpfs, where the overlay will cover them.
+fn lay(target: &OwnedFd, lowers: &[OwnedFd]) -> std::io::Result<()> {
+    let layers = new_file_system("tmpfs", &options([("size", "16k"), ("mode", "0700")]), forbid::DEVICES)?;
+    mkdirat(&layers, UPPER, Mode::S_IRWXU)?;
+    for (number, lower) in lowers.iter().enumerate() {
+        let name = number.to_string();
+        mkdirat(&layers, &*name, Mode::S_IRWXU)?;
+        restrict_tree(lower, forbid::WRITES | forbid::DEVICES)?;
+        attach(lower, resolve(&layers, Path::new(&name), OFlag::O_PATH, 0)?)?;
+    }
+    attach(&layers, target)
+}
+
+/// Covers the layers at a target with an overlay of them, whose upper one is new.
+fn cover(root: &OwnedFd, target: &Path, lowers: usize, upper: Tmpfs, program: Ids) -> std::io::Result<()> {
+    let layers = resolve(root, target.strip_prefix("/").unwrap_or(target), OFlag::O_PATH, 0)?;
+    let tmpfs = new(&Kind::Tmpfs(upper.mode(0o700)), ROOT)?;
+    for dir in ["changes", "work"] {
+        mkdirat(&tmpfs, dir, Mode::S_IRWXU)?;
+    }
+    let (uid, gid) = (Some(program.uid.into()), Some(program.gid.into()));
+    fchownat(&tmpfs, "changes", uid, gid, NixAtFlags::AT_SYMLINK_NOFOLLOW)?;
+    fchmodat(&tmpfs, "changes", Mode::from_bits_truncate(upper.mode), FchmodatFlags::FollowSymlink)?;
+    attach(tmpfs, resolve(&layers, Path::new(UPPER), OFlag::O_PATH, 0)?)?;
+    // The kernel wants its layers by path.
+    fchdir(&layers)?;
+    let lowers: Vec<_> = (0..lowers).map(|number| number.to_string()).collect();
+    let layout = options([
+        ("lowerdir", lowers.join(":")),
+        ("upperdir", format!("{UPPER}/changes")),
+        ("workdir", format!("{UPPER}/work")),
+        ("userxattr", String::new()),
+    ]);
+    let overlay = new_file_system("overlay", &layout, forbid::DEVICES | forbid::ACCESS_TIMES)?;
+    attach(overlay, layers)?;
+    Ok(fchdir(root)?)
 }
 
 /// Hides what is at a path beneath the root, if anything is: a file under the host's /dev/null, a directory under an empty

@@ -4,10 +4,12 @@
 //! never touches errno: it may be running in a threaded host's memory.
 
 use std::ffi::{CStr, c_void};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use super::process::Pidfd;
@@ -54,6 +56,65 @@ pub(crate) fn spawn(image: BorrowedFd<'_>, arguments: &[&CStr], stdio: [Borrowed
             pidfd.reap()?;
             Err(io::Error::from_raw_os_error(errno))
         }
+    }
+}
+
+/// A user namespace with these id maps, in the form of `/proc/PID/uid_map`, and without processes.
+///
+/// It costs a process that shares this one's memory for as long as the maps are being written.
+pub(crate) fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
+    let stack = Stack::new()?;
+    let (end, keep_open) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let mut end_fd = end.as_raw_fd();
+    let mut pidfd = -1;
+    let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD;
+
+    // A handler of the host's must not run in the child, on the host's memory.
+    let mut inherited = SigSet::empty();
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut inherited))?;
+    let argument = (&raw mut end_fd).cast::<c_void>();
+    // SAFETY: the stack and the number are the child's until it is reaped, which is before this function returns;
+    // `idle_child` keeps this module's invariant.
+    let pid = unsafe { libc::clone(idle_child, stack.top(), flags, argument, &raw mut pidfd) };
+    let error = io::Error::last_os_error();
+    let restored = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None);
+    if pid < 0 {
+        return Err(error);
+    }
+    // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new fd that nobody else owns; it closes on exec.
+    let pidfd = Pidfd::new(unsafe { OwnedFd::from_raw_fd(pidfd) });
+    let take = || -> io::Result<OwnedFd> {
+        std::fs::write(format!("/proc/{pid}/uid_map"), uid_map)?;
+        std::fs::write(format!("/proc/{pid}/gid_map"), gid_map)?;
+        Ok(File::open(format!("/proc/{pid}/ns/user"))?.into())
+    };
+    let namespace = take();
+    // Whatever went wrong, the child must be gone before its stack is. The pipe is for a host that dies before this.
+    pidfd.kill().expect("a child can be killed");
+    pidfd.reap().expect("a child can be waited for");
+    drop(keep_open);
+    restored?;
+    namespace
+}
+
+/// Waits for the end of the pipe that it is given, without any other descriptor: one that it inherited could be what another
+/// such child waits for.
+extern "C" fn idle_child(end: *mut c_void) -> i32 {
+    // SAFETY: `user_namespace` passes a number of its own, and waits for this process's end before it goes on.
+    let end = unsafe { *end.cast::<i32>() } as usize;
+    // SAFETY: close_range takes numbers, and closes the child's own copies.
+    let close = |first, last| unsafe { raw_syscall(libc::SYS_close_range, [first, last, 0, 0, 0]) };
+    let wait = || {
+        if end > 0 {
+            close(0, end - 1)?;
+        }
+        close(end + 1, u32::MAX as usize)?;
+        let mut byte = 0_u8;
+        // SAFETY: the byte outlives the call.
+        unsafe { raw_syscall(libc::SYS_read, [end, (&raw mut byte) as usize, 1, 0, 0]) }
+    };
+    match wait() {
+        Ok(_) | Err(_) => exit_now(),
     }
 }
 

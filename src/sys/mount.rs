@@ -4,8 +4,9 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::ptr;
 
 use rustix::fs::CWD;
 use rustix::mount::{
@@ -25,6 +26,11 @@ pub(crate) mod forbid {
 pub(crate) fn copy_tree(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     Ok(open_tree(CWD, path, flags)?)
+}
+
+/// A copy of the mount at `path` without those below it. `EINVAL` where there are some that must not be seen without.
+pub(crate) fn copy_mount(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
 }
 
 /// Makes a tree private (nothing mounted in it shows outside, or the other way round) and nosuid, and forbids more,
@@ -59,6 +65,18 @@ pub(crate) fn make_read_only(path: &CStr) -> io::Result<()> {
     set_attributes(CWD, path, 0, forbid::WRITES | forbid::ACCESS_TIMES)
 }
 
+/// Shows the files of a mount in no namespace under other owners, as the id maps of a user namespace say. `EINVAL` where the file
+/// system cannot.
+pub(crate) fn map_owners(mount: impl AsFd, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user_namespace.as_raw_fd() as u64,
+    };
+    mount_setattr(mount, c"", libc::AT_EMPTY_PATH, &attributes)
+}
+
 fn set_attributes(dir: impl AsFd, path: &CStr, flags: i32, set: u64) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: set | libc::MOUNT_ATTR_NOSUID,
@@ -67,11 +85,15 @@ fn set_attributes(dir: impl AsFd, path: &CStr, flags: i32, set: u64) -> io::Resu
         propagation: libc::MS_PRIVATE,
         userns_fd: 0,
     };
+    mount_setattr(dir, path, flags, &attributes)
+}
+
+fn mount_setattr(dir: impl AsFd, path: &CStr, flags: i32, attributes: &libc::mount_attr) -> io::Result<()> {
     let arguments = [
         dir.as_fd().as_raw_fd() as usize,
         path.as_ptr() as usize,
         flags as usize,
-        (&raw const attributes) as usize,
+        ptr::from_ref(attributes) as usize,
         size_of::<libc::mount_attr>(),
     ];
     // SAFETY: the fd is open, the path ends with its NUL, the struct is the kernel's first version of it and its size is
