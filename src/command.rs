@@ -36,6 +36,7 @@ pub struct Command {
     work_dir: Option<PathBuf>,
     rlimits: Vec<Rlimit>,
     pub(crate) hook: Option<PidHook>,
+    pub(crate) window: Window,
     pub(crate) capture: Capture,
     pub(crate) streams: [Option<Stdio>; 3],
     pub(crate) fds: Vec<(i32, Arc<OwnedFd>)>,
@@ -53,6 +54,7 @@ impl Command {
             work_dir: None,
             rlimits: Vec::new(),
             hook: None,
+            window: Window { rows: 24, columns: 80 },
             capture: Capture { bytes: 1 << 20, overflow: Overflow::Discard },
             streams: [const { None }; 3],
             fds: Vec::new(),
@@ -119,6 +121,12 @@ impl Command {
     /// Sets the program's standard error.
     pub fn stderr(&mut self, stderr: impl Into<Stdio>) -> &mut Self {
         self.streams[2] = Some(stderr.into());
+        self
+    }
+
+    /// Sets the size that a [terminal](Stdio::pty) has at first. Default: 24 rows of 80 columns.
+    pub fn window_size(&mut self, rows: u16, columns: u16) -> &mut Self {
+        self.window = Window { rows, columns };
         self
     }
 
@@ -211,6 +219,11 @@ impl Command {
             env,
             work_dir: self.work_dir.clone(),
             fds,
+            terminal: self
+                .streams
+                .iter()
+                .position(|stream| stream.as_ref().is_some_and(Stdio::is_pty))
+                .map(|number| number as i32),
             gate: self.hook.is_some(),
             rlimits: self.rlimits.clone(),
         })
@@ -253,6 +266,13 @@ pub enum Overflow {
     Kill,
 }
 
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub(crate) rows: u16,
+    pub(crate) columns: u16,
+}
+
 /// How much of each output is kept, and what becomes of the rest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capture {
@@ -268,6 +288,7 @@ pub struct Stdio(pub(crate) Stream);
 pub(crate) enum Stream {
     Null,
     Piped,
+    Pty,
     Inherit,
     AsStdout,
     Fd(Arc<OwnedFd>),
@@ -285,6 +306,15 @@ impl Stdio {
         Self(Stream::Piped)
     }
 
+    /// A new pseudo-terminal, whose other end the [`Process`](crate::Process) has: one for all the streams of a command that
+    /// say so, and the terminal that controls the program's session (job control, Ctrl-C, `SIGWINCH`, `SIGHUP` at its end).
+    ///
+    /// It is one of the host's, so it has no name inside the container: tty(1) does not find it. A program that opens
+    /// `/dev/tty` needs that mounted ([`Mount::device`](crate::Mount::device)).
+    pub fn pty() -> Self {
+        Self(Stream::Pty)
+    }
+
     /// A copy of the host's own stream.
     pub fn inherit() -> Self {
         Self(Stream::Inherit)
@@ -293,6 +323,10 @@ impl Stdio {
     /// For a standard error: where the standard output goes.
     pub fn as_stdout() -> Self {
         Self(Stream::AsStdout)
+    }
+
+    fn is_pty(&self) -> bool {
+        matches!(self.0, Stream::Pty)
     }
 
     /// These bytes, for a standard input: in a sealed file in memory, so that no task has to write them.
@@ -313,6 +347,7 @@ impl fmt::Debug for Stdio {
         match &self.0 {
             Stream::Null => f.write_str("Null"),
             Stream::Piped => f.write_str("Piped"),
+            Stream::Pty => f.write_str("Pty"),
             Stream::Inherit => f.write_str("Inherit"),
             Stream::AsStdout => f.write_str("AsStdout"),
             Stream::Fd(fd) => write!(f, "Fd({fd:?})"),

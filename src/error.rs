@@ -118,6 +118,7 @@ steps! {
     PidHook: "pass the pid hook",
     StartSession: "start a session",
     PlaceFd: "place a file descriptor",
+    TakeTerminal: "take the controlling terminal",
     SetLimit: "set a resource limit",
     SetIds: "set user and group ids",
     DropCapabilities: "drop capabilities",

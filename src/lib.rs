@@ -32,6 +32,7 @@ mod init;
 mod limits;
 mod mount;
 mod process;
+mod pty;
 mod report;
 mod sys;
 mod wire;
@@ -42,6 +43,7 @@ pub use error::{Error, ErrorKind, Result, Step};
 pub use limits::Resource;
 pub use mount::{Mount, Tmpfs};
 pub use process::{Output, Process};
+pub use pty::Pty;
 pub use report::{Report, Status, Usage};
 pub use wire::OpenFile;
 

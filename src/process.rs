@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::command::{Capture, Command, Overflow, PidHook, Stream};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::pty::Pty;
 use crate::report::Report;
 use crate::sys::{memory, socket};
 use crate::wire::Ids;
@@ -32,6 +33,8 @@ pub struct Process {
     pub stdout: Option<pipe::Receiver>,
     /// Reads the program's standard error, if that is piped.
     pub stderr: Option<pipe::Receiver>,
+    /// The other end of the program's terminal, if it [has one](crate::Stdio::pty). Dropping it hangs up.
+    pub pty: Option<Pty>,
     run: Run,
 }
 
@@ -54,8 +57,8 @@ enum Outcome {
 
 impl Process {
     pub(crate) fn new(streams: Streams, run: Run) -> Self {
-        let Streams { stdin, stdout, stderr } = streams;
-        Self { stdin, stdout, stderr, run }
+        let Streams { stdin, stdout, stderr, pty } = streams;
+        Self { stdin, stdout, stderr, pty, run }
     }
 
     /// Waits until the program and everything that it started is dead, and tells what is known then.
@@ -150,7 +153,7 @@ impl Run {
 pub struct Output {
     /// What is known about the run.
     pub report: Report,
-    /// The beginning of its standard output.
+    /// The beginning of its standard output or, where it had one, of what its terminal showed.
     pub stdout: Vec<u8>,
     /// Whether it wrote more to standard output than was kept.
     pub stdout_truncated: bool,
@@ -163,7 +166,7 @@ pub struct Output {
 impl Output {
     /// Reads both outputs to their ends while the run goes on.
     pub(crate) async fn collect(streams: Streams, mut run: Run, keep: Capture) -> Result<Self> {
-        let Streams { stdin, stdout, stderr } = streams;
+        let Streams { stdin, stdout, stderr, pty } = streams;
         drop(stdin);
         let kill = Mutex::new(run.kill.take());
         let overflow = || match keep.overflow {
@@ -171,8 +174,11 @@ impl Output {
             // Dropping the sender is the message.
             Overflow::Kill => drop(kill.lock().unwrap_or_else(PoisonError::into_inner).take()),
         };
+        let is_piped = stdout.is_some();
         let (stdout, stderr) = (capture(stdout, keep.bytes, overflow), capture(stderr, keep.bytes, overflow));
-        let (stdout, stderr, report) = tokio::join!(stdout, stderr, run.wait());
+        let shown = capture(pty, keep.bytes, overflow);
+        let (stdout, stderr, shown, report) = tokio::join!(stdout, stderr, shown, run.wait());
+        let stdout = if is_piped { stdout } else { shown };
         let report = report?;
         let failure = |error| Error::io(ErrorKind::Host, Step::Read, error);
         let (stdout, stdout_truncated) = stdout.map_err(failure)?;
@@ -209,17 +215,25 @@ pub(crate) struct Streams {
     stdin: Option<pipe::Sender>,
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
+    pty: Option<Pty>,
+}
+
+impl Streams {
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.pty.is_some()
+    }
 }
 
 /// The program's ends, with the numbers that they get.
 pub(crate) type ProgramFds = Vec<(i32, Arc<OwnedFd>)>;
 
-/// Opens what a command's streams need. `unset` is what an output is that the command says nothing about; pipes belong to
-/// `program`, or it could not open its own `/dev/stdout`.
+/// Opens what a command's streams need. `unset` is what an output is that the command says nothing about; what is made here
+/// belongs to `program`.
 pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Ids>) -> Result<(Streams, ProgramFds)> {
     let failure = |error| Error::io(ErrorKind::Host, Step::MakeStream, error);
     let mut streams = Streams::default();
     let mut fds = command.fds.clone();
+    let mut terminal = None;
     for (number, stream) in command.streams.iter().enumerate() {
         let default = if number == 0 { &Stream::Null } else { unset };
         let fd = match stream.as_ref().map_or(default, |stdio| &stdio.0) {
@@ -234,6 +248,15 @@ pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Id
             Stream::Bytes(bytes) if number == 0 => memory::sealed("cellblock-stdin", bytes).map_err(failure)?.into(),
             Stream::Bytes(_) => return Err(Error::invalid("bytes can only be an input")),
             Stream::Piped => piped(number, program, &mut streams).map_err(failure)?.into(),
+            Stream::Pty => match &terminal {
+                Some(terminal) => Arc::clone(terminal),
+                None => {
+                    let (host, inside) = Pty::open(command.window).map_err(failure)?;
+                    give(&inside, program).map_err(failure)?;
+                    streams.pty = Some(host);
+                    Arc::clone(terminal.insert(Arc::new(inside)))
+                }
+            },
         };
         fds.push((number as i32, fd));
     }
@@ -248,13 +271,19 @@ fn inherited(number: usize) -> io::Result<OwnedFd> {
     }
 }
 
+/// Makes a program's stream belong to it, or it could not open that by name.
+fn give(stream: &OwnedFd, owner: Option<Ids>) -> io::Result<()> {
+    match owner {
+        Some(Ids { uid, gid }) => Ok(fchown(stream, Some(uid.into()), Some(gid.into()))?),
+        None => Ok(()),
+    }
+}
+
 /// Makes a pipe, keeps the host's end in `streams` and returns the program's, which blocks as programs expect.
 fn piped(number: usize, owner: Option<Ids>, streams: &mut Streams) -> io::Result<OwnedFd> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     let (program, host) = if number == 0 { (reader, writer) } else { (writer, reader) };
-    if let Some(Ids { uid, gid }) = owner {
-        fchown(&program, Some(uid.into()), Some(gid.into()))?;
-    }
+    give(&program, owner)?;
     let host = File::from(host);
     match number {
         0 => streams.stdin = Some(pipe::Sender::from_file(host)?),

@@ -192,6 +192,8 @@ pub(crate) struct Execve {
     pub(crate) work_dir: Option<PathBuf>,
     /// Where each attached fd goes in the program. 0, 1 and 2 are /dev/null where they are not named.
     pub(crate) fds: Vec<i32>,
+    /// The program's fd that is its controlling terminal.
+    pub(crate) terminal: Option<i32>,
     /// Whether the last attached fd is a gate: the child does nothing before it has read a byte there, and gives up where it
     /// reads the end.
     pub(crate) gate: bool,

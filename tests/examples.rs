@@ -207,6 +207,59 @@ fn run_prints_the_report_as_a_line_of_json() {
     assert_report(&serde_json::from_slice(&output.stdout).unwrap(), &expected);
 }
 
+/// Somebody at a terminal: starts the program that is its arguments there, types, and looks at what is shown.
+const SOMEBODY_AT_A_TERMINAL: &str = r#"
+import fcntl, os, pty, struct, sys, termios
+def resize(rows, columns): fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+ready, go = os.pipe()
+pid, fd = pty.fork()
+if pid == 0:
+    os.read(ready, 1)
+    before = termios.tcgetattr(0)
+    code = os.spawnv(os.P_WAIT, sys.argv[1], sys.argv[1:])
+    os._exit(code if termios.tcgetattr(0) == before else 99)
+resize(33, 111)
+os.write(go, b"x")
+shown = b""
+def until(text):
+    global shown
+    while text not in shown:
+        shown += os.read(fd, 1000)
+    shown = shown.split(text, 1)[1]
+def types(line, *answers):
+    os.write(fd, line)
+    for answer in answers: until(answer)
+until(b"$ ")
+types(b"stty size\n", b"33 111\r\n", b"$ ")
+types(b"echo is there >/dev/tty\n", b"\nis there\r\n", b"$ ")
+types(b"cat\nhere\n", b"here\r\nhere\r\n")
+types(b"\x03", b"$ ")
+resize(20, 50)
+types(b"stty size\n", b"20 50\r\n", b"$ ")
+types(b"cat\nthere\n", b"there\r\nthere\r\n")
+types(b"\x1a", b"$ ")
+types(b"jobs\n", b"Stopped", b"$ ")
+types(b"fg\nagain\n", b"cat\r\n", b"again\r\n")
+types(b"\x03", b"$ ")
+os.write(fd, b"exit 7\n")
+try:
+    while os.read(fd, 1000): pass
+except OSError: pass
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print(code)
+"#;
+
+#[test]
+fn run_gives_a_shell_a_terminal_that_feels_like_one() {
+    let mut somebody = Command::new("timeout");
+    somebody.args(["20", "/usr/bin/python3", "-c", SOMEBODY_AT_A_TERMINAL]).arg(example("run").get_program());
+    let output = somebody.args(["--tty", "--env", "PS1=$ ", "--", "/bin/sh", "-i"]).output().unwrap();
+    assert_eq!((stdout(&output), stderr(&output)), ("7\n", ""));
+    let output = run(&["--tty", "--", "/bin/true"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).contains("needs a terminal"), "{}", stderr(&output));
+}
+
 #[test]
 fn run_leaves_nothing_behind_when_a_signal_ends_it() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {

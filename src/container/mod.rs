@@ -213,12 +213,16 @@ impl Container {
     /// Runs a program to its end. An output that is [piped](crate::Stdio::piped) is closed at once.
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn) and [`Process::wait`].
+    /// As [`spawn`](Self::spawn) and [`Process::wait`]; [`ErrorKind::InvalidInput`] for a program on a
+    /// [terminal](crate::Stdio::pty), where nobody would be.
     ///
     /// # Cancel safety
     /// Dropped before its turn the program never starts; dropped later it is killed.
     pub async fn run(&self, command: &Command) -> Result<Report> {
         let (streams, fds) = open_streams(command, &Stream::Null, self.program)?;
+        if streams.has_terminal() {
+            return Err(Error::invalid("nobody would be at the program's terminal: spawn it, or collect its output"));
+        }
         drop(streams);
         self.start(command, fds).await?.wait().await
     }

@@ -135,7 +135,7 @@ impl Runner {
     }
 
     fn steps(&self, execve: Execve, fds: &[OwnedFd]) -> Result<Vec<(Step, Op)>, Failure> {
-        let Execve { program, args, mut env, work_dir, fds: targets, gate, rlimits } = execve;
+        let Execve { program, args, mut env, work_dir, fds: targets, terminal, gate, rlimits } = execve;
         env.add_missing(&self.defaults);
         let mut steps = Vec::new();
         if let (true, Some(gate)) = (gate, fds.last()) {
@@ -148,6 +148,7 @@ impl Runner {
         }
         let executable = fds.get(targets.len());
         steps.extend(fds.iter().zip(targets).map(|(fd, to)| (Step::PlaceFd, Op::Place { from: fd.as_raw_fd(), to })));
+        steps.extend(terminal.map(|fd| (Step::TakeTerminal, Op::TakeTerminal(fd))));
         steps.extend(rlimits.iter().map(|limit| {
             let (resource, soft, hard) = (limit.resource.number(), limit.soft, limit.hard);
             (Step::SetLimit, Op::Limit { resource, soft, hard })

@@ -28,6 +28,8 @@ pub(crate) enum Op {
         from: i32,
         to: i32,
     },
+    /// Makes this terminal the one that controls the session.
+    TakeTerminal(i32),
     ChangeDirectory(CString),
     Limit {
         resource: u32,
@@ -207,6 +209,7 @@ impl Op {
             }
             Self::StartSession => numbers(libc::SYS_setsid, [0; 5])?,
             Self::Place { from, to } => numbers(libc::SYS_dup3, [*from as usize, *to as usize, 0, 0, 0])?,
+            Self::TakeTerminal(fd) => numbers(libc::SYS_ioctl, [*fd as usize, libc::TIOCSCTTY as usize, 0, 0, 0])?,
             Self::ChangeDirectory(path) => numbers(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0])?,
             Self::Limit { resource, soft, hard } => {
                 let limit = libc::rlimit64 { rlim_cur: *soft, rlim_max: *hard };

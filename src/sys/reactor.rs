@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -28,6 +29,25 @@ impl Async {
         mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
         self.0.async_io(interest, |fd| attempt(fd.as_fd())).await
+    }
+
+    /// As [`io`](Self::io) for reading, or for writing where the interest is that, within a `poll` of the caller's own.
+    pub(crate) fn poll_io<T>(
+        &self,
+        interest: Interest,
+        context: &mut Context<'_>,
+        mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            let mut guard = ready!(if interest.is_writable() {
+                self.0.poll_write_ready(context)
+            } else {
+                self.0.poll_read_ready(context)
+            })?;
+            if let Ok(result) = guard.try_io(|fd| attempt(fd.as_fd())) {
+                return Poll::Ready(result);
+            }
+        }
     }
 
     /// As [`io`](Self::io), for reading. Where nothing `more` can be there than what one attempt reads, the readiness is

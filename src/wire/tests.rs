@@ -40,6 +40,7 @@ fn a_payload_over_the_datagram_arrives_in_a_memfd() {
         env: Strings::default(),
         work_dir: None,
         fds: Vec::new(),
+        terminal: None,
         gate: false,
         rlimits: Vec::new(),
     };

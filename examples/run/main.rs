@@ -1,7 +1,7 @@
 //! Runs one program in a fresh container, with the terminal's streams, and exits as the program did.
 //!
 //! ```text
-//! run [--stdin FILE] [--env K=V]... [--bind SRC[:DST[:rw]]]... [--json] -- program args…
+//! run [--stdin FILE | --tty] [--env K=V]... [--bind SRC[:DST[:rw]]]... [--json] -- program args…
 //! ```
 //!
 //! The exit code is the program's own, or 128+n where signal n ended it; 127 where the program is missing, 126 where it
@@ -20,12 +20,17 @@ use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+mod terminal;
+
 /// Runs one program in a fresh container, and exits as the program did.
 #[derive(Parser)]
 struct Options {
     /// The program's standard input. Default: the terminal's.
     #[arg(long, value_name = "FILE")]
     stdin: Option<PathBuf>,
+    /// Gives the program a terminal of its own, and connects this one to it: for an interactive shell.
+    #[arg(long, conflicts_with = "stdin")]
+    tty: bool,
     /// A variable of the program's environment, which otherwise has a PATH and nothing else.
     #[arg(long, value_name = "K=V", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -51,7 +56,12 @@ fn variable(argument: &str) -> Result<(String, String), &'static str> {
 fn main() -> ExitCode {
     cellblock::init(); // in a container's init this never returns
     let options = Options::parse();
-    match Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(run(options))) {
+    match Runtime::new().map_err(Into::into).and_then(|runtime| {
+        let result = runtime.block_on(run(options));
+        // A thread may still be reading this process's input.
+        runtime.shutdown_background();
+        result
+    }) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("run: {error}");
@@ -75,10 +85,14 @@ async fn run(options: Options) -> Result<u8, Box<dyn Error>> {
     let command = command(&options)?;
     // Caught before there is anything to leave behind.
     let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let builder = options.bind.into_iter().fold(Container::builder(), |builder, mount| builder.mount(mount));
-    let container = builder.build().await?;
+    let tty = options.tty.then(|| Mount::device("/dev/tty"));
+    let mounts = options.bind.into_iter().chain(tty);
+    let container = mounts.fold(Container::builder(), |builder, mount| builder.mount(mount)).build().await?;
+    let run = async {
+        if options.tty { terminal::run(&container, command).await } else { Ok(container.run(&command).await?) }
+    };
     let report = tokio::select! {
-        report = container.run(&command) => Ok(report),
+        report = run => Ok(report),
         code = caught(&mut interrupted, SignalKind::interrupt()) => Err(code),
         code = caught(&mut terminated, SignalKind::terminate()) => Err(code),
     };
