@@ -27,6 +27,7 @@ compile_error!("cellblock runs on Linux, on x86_64 and aarch64");
 
 mod command;
 mod container;
+mod doctor;
 mod error;
 mod init;
 mod limits;
@@ -39,6 +40,7 @@ mod wire;
 
 pub use command::{Command, Overflow, Stdio};
 pub use container::{Builder, Container};
+pub use doctor::{Diagnosis, Finding, Grant, Lack, Subject, doctor};
 pub use error::{Error, ErrorKind, Result, Step};
 pub use limits::Resource;
 pub use mount::{Mount, Tmpfs};

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["error", "report", "limits", "mount"],
     &["wire"],
     &["init", "command"],
-    &["process", "pty", "container"],
+    &["process", "pty", "container", "doctor"],
 ];
 
 /// Who may import tokio.

@@ -15,7 +15,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use crate::wire::Ids;
 
 /// Where ids come from unless the caller says otherwise: a range that systemd's table of ids (uids-gids) leaves unused.
-pub(super) const DEFAULT_RANGE: Range<u32> = 1_900_000_000..1_900_131_072;
+pub(crate) const DEFAULT_RANGE: Range<u32> = 1_900_000_000..1_900_131_072;
 
 /// Two of each container: the init's, and the program's.
 const IDS_PER_CONTAINER: u32 = 2;

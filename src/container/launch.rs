@@ -15,6 +15,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tokio::io::Interest;
 
+use crate::doctor;
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
 use crate::mount::{Kind, Mount};
 use crate::sys::process::{self, Pidfd};
@@ -114,9 +115,10 @@ impl Starting {
             }
             other => return Err(unexpected(&other)),
         }
-        mapping
-            .write(self.stage_one.pid)
-            .map_err(|error| Error::io(ErrorKind::Build, Step::MapIds, error).hinted(map_hint(&mapping)))?;
+        mapping.write(self.stage_one.pid).map_err(|error| {
+            let hint = doctor::hint(Step::MapIds, error.raw_os_error());
+            Error::io(ErrorKind::Build, Step::MapIds, error).hinted(hint)
+        })?;
         let program = mapping.program_on_host();
         self.send(&Request::Start, Vec::new()).await?;
         // Sent ahead: pid 1 reads it as soon as it is there.
@@ -152,10 +154,7 @@ impl Starting {
     /// The next reply, unless it is a failure.
     async fn expect(&mut self, step: Step) -> Result<Message<Reply>> {
         match receive(&self.socket, &mut self.decoder, true).await {
-            Ok(Some(Message { body: Reply::Failed(failure), .. })) => {
-                let hint = failure_hint(&failure);
-                Err(Error::failure(ErrorKind::Build, failure).hinted(hint))
-            }
+            Ok(Some(Message { body: Reply::Failed(failure), .. })) => Err(refused(failure)),
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(self.closed(step)),
             Err(broken) => Err(Error::new(ErrorKind::Build, Step::Receive).detail(broken.to_string())),
@@ -167,13 +166,13 @@ impl Starting {
             Some(words) => format!("the init ended, having said: {words}"),
             None => "the init ended without a word".to_owned(),
         });
-        error.hinted((!self.hello).then(|| NEVER_CALLED.to_owned()))
+        error.hinted(doctor::hint_of_silence(self.hello))
     }
 
     fn silent(&self, builder: &Builder) -> Error {
         let step = if self.hello { Step::Serve } else { Step::Hello };
         let error = Error::new(ErrorKind::Build, step).detail(format!("nothing within {:?}", builder.start_timeout));
-        error.hinted((!self.hello).then(|| NEVER_CALLED.to_owned()))
+        error.hinted(doctor::hint_of_silence(self.hello))
     }
 }
 
@@ -407,47 +406,11 @@ fn kind(error: &io::Error) -> ErrorKind {
     }
 }
 
+fn refused(failure: Failure) -> Error {
+    let hint = doctor::hint(failure.step, Some(failure.errno));
+    Error::failure(ErrorKind::Build, failure).hinted(hint)
+}
+
 fn unexpected(reply: &Reply) -> Error {
     Error::new(ErrorKind::Build, Step::Receive).detail(format!("a reply out of place: {reply:?}"))
-}
-
-const NEVER_CALLED: &str = "is it an executable whose main calls cellblock::init() before anything else?";
-
-fn map_hint(mapping: &Mapping) -> Option<String> {
-    let hint = match mapping {
-        Mapping::Own { .. } => {
-            "this process may not map these ids: in a user namespace of its own, give a range that is mapped there \
-             (Builder::id_range)"
-        }
-        Mapping::Shared => "the kernel lets a process map only its own user and group id without CAP_SETUID",
-    };
-    Some(hint.to_owned())
-}
-
-/// What to do about a step that the machine's settings refuse.
-fn failure_hint(failure: &Failure) -> Option<String> {
-    let is = |file: &str, value| std::fs::read_to_string(file).is_ok_and(|setting| setting.trim() == value);
-    let refused = |by: &str| Some(format!("user namespaces are refused: {by}"));
-    match (failure.step, failure.errno) {
-        (Step::Unshare, _) if is("/proc/sys/user/max_user_namespaces", "0") => {
-            refused("sysctl user.max_user_namespaces is 0")
-        }
-        (Step::Unshare, libc::EPERM) if is("/proc/sys/kernel/unprivileged_userns_clone", "0") => {
-            refused("sysctl kernel.unprivileged_userns_clone is 0")
-        }
-        (Step::Unshare, libc::EPERM) => refused("a container engine's seccomp filter does that, and so does a chroot"),
-        (Step::Unshare, libc::EINVAL) => Some("call cellblock::init() before any thread is started".to_owned()),
-        (Step::Unshare, libc::ENOSPC | libc::EUSERS) => {
-            refused("there are too many, or they are nested too deep (sysctl user.max_*_namespaces)")
-        }
-        (_, libc::EPERM | libc::EACCES) if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") => {
-            refused("AppArmor restricts them (sysctl kernel.apparmor_restrict_unprivileged_userns)")
-        }
-        (Step::Mount, libc::EPERM) => Some(
-            "the kernel mounts a new proc only where a whole one is visible: a container engine masks parts of it"
-                .to_owned(),
-        ),
-        (_, libc::ENOSYS) => Some("Linux 5.12 or later is needed".to_owned()),
-        _ => None,
-    }
 }

@@ -27,6 +27,7 @@ use crate::wire::{Ids, MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
 
 use actor::{Message, Progress, QueuedRun};
 pub use builder::Builder;
+pub(crate) use ids::DEFAULT_RANGE as DEFAULT_IDS;
 
 /// A pre-forked container: namespaces, a root file system and their init, which lives through many runs.
 ///
