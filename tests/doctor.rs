@@ -97,6 +97,17 @@ fn namespaces_that_a_setting_forbids_are_named_with_the_command() {
 }
 
 #[test]
+fn a_refusal_after_the_hello_is_told_whatever_the_host_was_doing() {
+    let forbid = "echo 0 > /proc/sys/user/max_net_namespaces";
+    let command = format!(r#"{NAMESPACES} sh -ec '{forbid}; exec {UNDER_ONE_ID} "$@"' sh "$@""#);
+    for _ in 0..20 {
+        let said = refusal(&command);
+        assert!(said.contains("unshare namespaces: No space left on device"), "{said}");
+        assert!(said.contains("sysctl -w user.max_net_namespaces=15000"), "{said}");
+    }
+}
+
+#[test]
 fn a_covered_proc_is_named_with_what_covers_it() {
     let with = |before: &str| format!(r#"{NAMESPACES} sh -ec '{before}; exec {UNDER_ONE_ID} "$@"' sh "$@""#);
     for (cover, place) in [

@@ -62,7 +62,7 @@ pub(super) async fn launch(builder: &Builder) -> Result<Launched> {
     let mut starting = Starting::new(builder)?;
     match tokio::time::timeout(builder.start_timeout, starting.configure(builder)).await {
         Ok(configured) => {
-            let (init, program) = configured?;
+            let (init, program) = configured.map_err(|error| starting.refusal().unwrap_or(error))?;
             starting.finish(init, program).await
         }
         Err(_) => Err(starting.silent(builder)),
@@ -158,6 +158,19 @@ impl Starting {
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(self.closed(step)),
             Err(broken) => Err(Error::new(ErrorKind::Build, Step::Receive).detail(broken.to_string())),
+        }
+    }
+
+    /// What stage one said had failed, where it did so and ended while the host was busy and then saw no more than the end.
+    fn refusal(&mut self) -> Option<Error> {
+        let (_, socket) = self.stage_one.alive.as_ref()?;
+        loop {
+            match self.decoder.receive(socket, false) {
+                Ok(Some(Message { body: Reply::Failed(failure), .. })) => return Some(refused(failure)),
+                // Told once, and before what was said, of an init that left something unread.
+                Err(Broken::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
+                _ => return None,
+            }
         }
     }
 
