@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cellblock::{Builder, Command, Container, Mount, OpenFile};
+use cellblock::{Builder, Command, Container, Mount, OpenFile, Tmpfs};
 use criterion::Criterion;
 use futures::future::join_all;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -21,6 +21,7 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::{self, Runtime};
 
 /// For how long one is run before the other has its turn, about.
@@ -57,11 +58,26 @@ fn main() {
                 bench.pair(
                     &format!("run {what}, {at_once} at a time, {flavour}"),
                     |count| spawn_bare(&outside, count, at_once),
-                    |count| run_warm(runtime, &containers[..at_once], inside, count),
+                    |count| run_warm(runtime, &containers[..at_once], &Command::new(inside), count),
                 );
             }
         }
         let container = &containers[0];
+        for (what, program, bytes) in [("/bin/true", "/bin/true", 0), ("cat of 1 MiB", "/bin/cat", 1 << 20)] {
+            let input = vec![b'x'; bytes];
+            bench.pair(
+                &format!("spawn {what} with three pipes, {flavour}"),
+                |count| timed(runtime, count, async || talk_bare(program, &input).await),
+                |count| timed(runtime, count, async || talk(container, program, &input).await),
+            );
+        }
+        let mut hooked = Command::new("/bin/true");
+        hooked.pid_hook(|_, _| std::future::ready(Ok(())));
+        bench.pair(
+            &format!("run /bin/true without a hook, and with one, {flavour}"),
+            |count| run_warm(runtime, &containers[..1], &Command::new("/bin/true"), count),
+            |count| run_warm(runtime, &containers[..1], &hooked, count),
+        );
         let everywhere = sched_getaffinity(Pid::from_raw(0)).unwrap();
         let mut here = CpuSet::new();
         here.set(0).unwrap();
@@ -93,7 +109,18 @@ fn main() {
         bench.alone(&format!("build and destroy, {flavour}"), |count| {
             timed(runtime, count, async || builder.build().await.unwrap().destroy().await)
         });
-        for container in containers {
+        let tree = Mount::overlay([tools.path()], "/overlay", Tmpfs::new());
+        let with_overlay = builder.clone().mount(tree);
+        bench.pair(
+            &format!("build and destroy without an overlay, and with one, {flavour}"),
+            |count| timed(runtime, count, async || builder.build().await.unwrap().destroy().await),
+            |count| timed(runtime, count, async || with_overlay.build().await.unwrap().destroy().await),
+        );
+        let covered = runtime.block_on(with_overlay.build()).unwrap();
+        bench.alone(&format!("reset with an overlay, {flavour}"), |count| {
+            timed(runtime, count, async || covered.reset().await.unwrap())
+        });
+        for container in containers.into_iter().chain([covered]) {
             runtime.block_on(container.destroy());
         }
     }
@@ -190,15 +217,49 @@ fn timed(runtime: &Runtime, count: u64, mut operation: impl AsyncFnMut()) -> Dur
 }
 
 /// The wall time of `count` runs in each container, all containers at once.
-fn run_warm(runtime: &Runtime, containers: &[Container], program: &str, count: u64) -> Duration {
-    let command = Command::new(program);
+fn run_warm(runtime: &Runtime, containers: &[Container], command: &Command, count: u64) -> Duration {
     let start = Instant::now();
     runtime.block_on(join_all(containers.iter().map(async |container| {
         for _ in 0..count {
-            assert!(container.run(&command).await.unwrap().status.success());
+            assert!(container.run(command).await.unwrap().status.success());
         }
     })));
     start.elapsed()
+}
+
+/// Starts a program on three pipes, gives it the input, and reads its outputs to their ends.
+async fn talk(container: &Container, program: &str, input: &[u8]) {
+    let mut command = Command::new(program);
+    command.stdin(cellblock::Stdio::piped()).stdout(cellblock::Stdio::piped()).stderr(cellblock::Stdio::piped());
+    let mut process = container.spawn(&command).await.unwrap();
+    let streams = (process.stdin.take().unwrap(), process.stdout.take().unwrap(), process.stderr.take().unwrap());
+    assert_eq!(exchange(streams, input).await, input.len());
+    assert!(process.wait().await.unwrap().status.success());
+}
+
+/// The same without a container.
+async fn talk_bare(program: &str, input: &[u8]) {
+    let mut command = tokio::process::Command::new(program);
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let streams = (process.stdin.take().unwrap(), process.stdout.take().unwrap(), process.stderr.take().unwrap());
+    assert_eq!(exchange(streams, input).await, input.len());
+    assert!(process.wait().await.unwrap().success());
+}
+
+async fn exchange<I, O, E>((mut stdin, mut stdout, mut stderr): (I, O, E), input: &[u8]) -> usize
+where
+    I: AsyncWrite + Unpin,
+    O: AsyncRead + Unpin,
+    E: AsyncRead + Unpin,
+{
+    let write = async {
+        // The program may have ended by itself.
+        drop(stdin.write_all(input).await);
+        drop(stdin);
+    };
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    let ((), read, _) = tokio::join!(write, stdout.read_to_end(&mut output), stderr.read_to_end(&mut errors));
+    read.unwrap()
 }
 
 /// The wall time of `count` times posix_spawn and waitpid in each of so many threads.
