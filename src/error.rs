@@ -199,8 +199,16 @@ impl Error {
         self.with(|parts| parts.path = Some(path.into()))
     }
 
+    /// Part of a detail may be what an init said, which is not trusted: it is shown in a bounded length, and without
+    /// control characters.
     pub(crate) fn detail(self, detail: impl Into<String>) -> Self {
-        self.with(|parts| parts.detail = Some(detail.into()))
+        const KEPT: usize = 3000;
+        let detail: String = detail.into();
+        let mut shown: String = detail.chars().take(KEPT).map(printable).collect();
+        if detail.chars().nth(KEPT).is_some() {
+            shown.push('…');
+        }
+        self.with(|parts| parts.detail = Some(shown))
     }
 
     pub(crate) fn hinted(self, hint: Option<String>) -> Self {
@@ -286,6 +294,11 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// The character, or what is shown in the place of a control character.
+pub(crate) fn printable(c: char) -> char {
+    if c.is_control() && c != '\n' { '\u{fffd}' } else { c }
+}
 
 /// Paths as bytes, since serde refuses those that are not UTF-8.
 pub(crate) mod bytes_path {

@@ -16,7 +16,7 @@ use nix::unistd::pipe2;
 use tokio::io::Interest;
 
 use crate::doctor;
-use crate::error::{Error, ErrorKind, Failure, Result, Step};
+use crate::error::{Error, ErrorKind, Failure, Result, Step, printable};
 use crate::mount::{Kind, Mount};
 use crate::sys::process::{self, Pidfd};
 use crate::sys::reactor::Async;
@@ -327,7 +327,7 @@ pub(super) fn last_words(stderr: &mut File) -> Option<String> {
         Err(error) => return Some(format!("({error})")),
     }
     let said = String::from_utf8_lossy(&said[said.len().saturating_sub(KEPT)..]).into_owned();
-    let said: String = said.trim().chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
+    let said: String = said.trim().chars().map(printable).collect();
     (!said.is_empty()).then_some(said)
 }
 

@@ -145,3 +145,22 @@ async fn a_process_that_nobody_waits_to_see_ends_the_container() {
     assert_eq!(container.run(&Command::new("/bin/true")).await.unwrap_err().kind(), ErrorKind::Lost);
     init.join().unwrap();
 }
+
+#[tokio::test]
+async fn what_an_init_says_is_shown_in_part_and_without_control_characters() {
+    let variant = rmp_serde::to_vec(&(1, format!("\x1b[31m{}", "y".repeat(100_000)))).unwrap();
+    let path = std::path::PathBuf::from("z".repeat(100_000));
+    for answer in [
+        [vec![0], variant].concat(),
+        frame(1, &Reply::Opened(vec![None; 100_000])),
+        frame(1, &Reply::Opened(vec![Some(Failure::at(Step::Open, path, nix::Error::ENOENT))])),
+    ] {
+        let (container, init) = served_by(move |socket| {
+            let _request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
+            socket::send(&socket, &answer, &[], true).unwrap();
+        });
+        let said = container.ping(Duration::from_secs(5)).await.unwrap_err().to_string();
+        assert!(said.len() < 10_000 && !said.contains(char::is_control), "{} bytes: {said:?}", said.len());
+        init.join().unwrap();
+    }
+}
