@@ -48,6 +48,9 @@ pub use process::{Output, Process};
 pub use pty::Pty;
 pub use report::{Report, Status, Usage};
 pub use wire::OpenFile;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use wire::fuzzing;
 
 /// Becomes a container's init, if this process was started to be one; otherwise does nothing.
 ///

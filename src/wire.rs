@@ -420,5 +420,8 @@ fn decode<T: DeserializeOwned>(mut payload: &[u8]) -> Result<(u64, T), Broken> {
     if payload.is_empty() { Ok(message) } else { Err(Broken::Trailing) }
 }
 
+#[cfg(any(fuzzing, test))]
+#[cfg_attr(test, allow(unreachable_pub))]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;

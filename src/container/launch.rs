@@ -427,3 +427,6 @@ fn refused(failure: Failure) -> Error {
 fn unexpected(reply: &Reply) -> Error {
     Error::new(ErrorKind::Build, Step::Receive).detail(format!("a reply out of place: {reply:?}"))
 }
+
+#[cfg(test)]
+mod seeds;

@@ -1,0 +1,4 @@
+//! The init's decoder.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|script: &[u8]| cellblock::fuzzing::requests(script));
