@@ -311,6 +311,8 @@ pub(super) async fn receive(
 ) -> Result<Option<Message<Reply>>, Broken> {
     let attempt = |fd: std::os::fd::BorrowedFd<'_>| match decoder.receive(fd, false) {
         Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+        // So the kernel says where the other end has closed and not read everything.
+        Err(Broken::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Ok(None)),
         other => Ok(other),
     };
     socket.read(more, attempt).await?

@@ -71,6 +71,18 @@ async fn an_answer_that_does_not_fit_ends_the_container() {
 }
 
 #[tokio::test]
+async fn an_init_that_ends_without_having_read_everything_has_ended() {
+    let (container, init) = served_by(|socket| {
+        // The request is there, and unread.
+        let mut fds = [nix::poll::PollFd::new(socket.as_fd(), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, 5000_u16).unwrap();
+    });
+    let error = container.ping(Duration::from_secs(5)).await.unwrap_err();
+    assert_eq!(error.to_string(), "the container is lost: serve: the init ended");
+    init.join().unwrap();
+}
+
+#[tokio::test]
 async fn an_answer_that_fits_is_delivered() {
     let (container, init) = served_by(|socket| {
         let file: Arc<OwnedFd> = Arc::new(std::fs::File::open("/bin/true").unwrap().into());
