@@ -34,39 +34,52 @@ async fn an_answer_that_does_not_fit_ends_the_container() {
     let failure = |step| Some(Failure::new(step, nix::Error::ENOENT));
     let mut trailing = frame(1, &Reply::Done);
     trailing.push(0);
-    // Each with the number of descriptors that come along.
+    // Each with the number of descriptors that come along, and what the error says.
+    let broken = "the init sent a frame that does not decode";
+    let unasked = "the init answered what nobody had asked";
+    let other = "the init answered something else";
+    let surplus = "descriptors that nobody had asked for";
+    let misfit = "the init's results do not fit its descriptors";
     let answers = [
-        (b"\0garbage".to_vec(), 0),
-        (vec![0xff], 0),
-        ([vec![0], vec![0x91; 100_000]].concat(), 0),
-        (vec![2], 1),
-        (trailing, 0),
-        (frame(2, &Reply::Opened(vec![None, None])), 2),
-        (frame(0, &Reply::Done), 0),
-        (frame(1, &Reply::Done), 0),
-        (frame(1, &Reply::Hello(1)), 0),
-        (frame(1, &Reply::Started), 1),
-        (frame(1, &Reply::Ended(report())), 0),
-        (frame(1, &Reply::Failed(failure(Step::Open).unwrap())), 1),
-        (frame(1, &Reply::Opened(vec![None])), 1),
-        (frame(1, &Reply::Opened(vec![None, None])), 0),
-        (frame(1, &Reply::Opened(vec![None, None])), 1),
-        (frame(1, &Reply::Opened(vec![None, None])), 3),
-        (frame(1, &Reply::Opened(vec![None, failure(Step::Open), None])), 2),
+        (Vec::new(), 1, "the init ended"),
+        (b"\0garbage".to_vec(), 0, broken),
+        (vec![0], 1, broken),
+        (vec![0xff], 0, "unknown header (0xff)"),
+        // In a field that nobody knows, which must be skipped; elsewhere a type says how deep a message is.
+        ([b"\0\x92\x01\x81\xa6Failed\x81\xa1x", &[0x91; 100_000][..]].concat(), 0, "depth limit exceeded"),
+        (vec![0; 150_000], 1, "a truncated frame"),
+        (vec![1, 0x92], 0, "an empty frame"),
+        (vec![2], 1, "not a sealed memfd"),
+        (trailing, 0, "bytes after a frame's end"),
+        (rmp_serde::to_vec(&(1, "Unheard")).map(|it| [vec![0], it].concat()).unwrap(), 0, "unknown variant `Unheard`"),
+        (frame(2, &Reply::Opened(vec![None, None])), 2, unasked),
+        (frame(0, &Reply::Done), 0, unasked),
+        (frame(1, &Reply::Done), 0, other),
+        (frame(1, &Reply::Hello(1)), 0, other),
+        (frame(1, &Reply::Started), 1, surplus),
+        (frame(1, &Reply::Ended(report())), 0, other),
+        (frame(1, &Reply::Failed(failure(Step::Open).unwrap())), 1, surplus),
+        (frame(1, &Reply::Opened(vec![None])), 1, misfit),
+        (frame(1, &Reply::Opened(vec![None, None])), 0, misfit),
+        (frame(1, &Reply::Opened(vec![None, None])), 1, misfit),
+        (frame(1, &Reply::Opened(vec![None, None])), 3, misfit),
+        (frame(1, &Reply::Opened(vec![None, failure(Step::Open), None])), 2, misfit),
         // Of the right number, but pipes.
-        (frame(1, &Reply::Opened(vec![None, None])), 2),
+        (frame(1, &Reply::Opened(vec![None, None])), 2, misfit),
     ];
-    for (number, (bytes, fds)) in answers.into_iter().enumerate() {
-        let (reader, writer) = nix::unistd::pipe().unwrap();
+    for (bytes, fds, word) in answers {
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let (container, init) = served_by(move |socket| {
             let _request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
             socket::send(&socket, &bytes, &vec![writer.as_fd(); fds], true).unwrap();
         });
         let error = container.open([OpenFile::read("a"), OpenFile::read("b")]).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Lost, "answer {number}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Lost, "{word}: {error}");
+        assert!(error.to_string().contains(word), "{word}: {error}");
         assert_eq!(container.death().await.to_string(), error.to_string());
+        assert_eq!(container.reset().await.unwrap_err().to_string(), error.to_string(), "the next call's answer");
         init.join().unwrap();
-        assert_eq!(nix::unistd::read(&reader, &mut [0]), Ok(0), "answer {number}: its descriptors are closed");
+        assert_eq!(nix::unistd::read(&reader, &mut [0]), Ok(0), "{word}: its descriptors are closed");
     }
 }
 
@@ -113,7 +126,9 @@ async fn a_surplus_answer_ends_an_idle_container() {
     container.ping(Duration::from_secs(5)).await.unwrap();
     // The second answer is seen at the next occasion at the latest.
     drop(container.ping(Duration::from_millis(100)).await);
-    assert_eq!(container.death().await.kind(), ErrorKind::Lost);
+    let death = container.death().await;
+    assert!(death.to_string().contains("the init answered what nobody had asked: Done"), "{death}");
+    assert_eq!(container.delete("f").await.unwrap_err().to_string(), death.to_string());
     init.join().unwrap();
 }
 

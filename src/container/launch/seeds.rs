@@ -82,6 +82,8 @@ fn broken() -> Vec<(&'static str, Vec<u8>)> {
         ("unknown_variant", part(0, 0, 0, b"\0\x92\0\xa8\x1b[31mRed")),
         ("long_variant", part(0, 0, 0xf9, b"\0\x92\0\xda\x04\x01\n")),
         ("nested", part(0, 0, 0xfa, &[0, 0x91])),
+        ("nested_request", part(0, 0, 0xfa, b"\0\x92\0\x81\xa6Execve\x81\xa1x\x91")),
+        ("nested_reply", part(0, 0, 0xfa, b"\0\x92\0\x81\xa6Failed\x81\xa1x\x91")),
         ("long_array", part(0, 0, 0, b"\0\x92\x01\x81\xa6Opened\xdd\xff\xff\xff\xff")),
         ("oversized", part(0, 1, 0xfc, &[0, 0xc0])),
         ("more_without_fds", part(0, 0, 0, &[1, 0x92])),
