@@ -9,14 +9,23 @@ use crate::wire::Peer;
 use std::os::fd::AsFd;
 use std::thread;
 
+mod orders;
+
 /// A container whose init is played by `play`, which gets the other end of its socket.
 fn served_by(play: impl FnOnce(OwnedFd) + Send + 'static) -> (Container, thread::JoinHandle<()>) {
+    served_with_patience(Duration::from_secs(5), play)
+}
+
+fn served_with_patience(
+    patience: Duration,
+    play: impl FnOnce(OwnedFd) + Send + 'static,
+) -> (Container, thread::JoinHandle<()>) {
     let (host, init) = socket::pair().unwrap();
     let (mailbox, messages) = mpsc::channel(4);
     let shared = Arc::new(Shared::default());
     let record = RecordDeath(Arc::clone(&shared));
     let launched = Launched::without_an_init(host);
-    tokio::spawn(Actor::serve_to_the_end(launched, messages, record, Duration::from_secs(5)));
+    tokio::spawn(Actor::serve_to_the_end(launched, messages, record, patience));
     (Container { mailbox, shared, program: None }, thread::spawn(move || play(init)))
 }
 

@@ -1,0 +1,352 @@
+//! The order in which things happen to an actor: calls from several tasks, some dropped, and an init that answers in any
+//! order, late, in parts, or breaks off. Whatever the order is, every call ends, with its own answer or with the one
+//! death that is recorded.
+
+use super::*;
+use crate::process::Process;
+use crate::sys::memory;
+use crate::wire::State;
+use futures::future::{LocalBoxFuture, join_all};
+use nix::poll::{PollFd, PollFlags, poll};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use std::io::Read;
+use std::path::PathBuf;
+use std::task::Poll;
+
+/// What a task asks for. Its number in the case is in the request, so that an answer shows whose it is.
+#[derive(Clone, Copy, Debug)]
+enum Call {
+    Ping,
+    Delete,
+    Open(usize),
+    Symlink(usize),
+    Reset,
+    Run,
+    SpawnAndWait,
+    SpawnAndKill,
+    SpawnAndDrop,
+}
+
+/// A call, how many turns of the runtime it waits before, and after how many polls it is dropped.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    call: Call,
+    after: u8,
+    polls: Option<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Receive,
+    /// To the one of those that wait for an answer.
+    Answer(prop::sample::Index),
+    Break(Break),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Break {
+    Close,
+    Garbage,
+    /// The first datagram of a message that has more.
+    Part,
+    /// An answer to what nobody has asked.
+    Stray,
+    /// An answer of a kind that never fits.
+    Another,
+    /// Longer than the host has patience.
+    Silence,
+}
+
+const PATIENCE: Duration = Duration::from_millis(150);
+
+/// The number that a path or an argument carries.
+fn number_in(text: &[u8]) -> i32 {
+    std::str::from_utf8(text).unwrap().trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+}
+
+/// The answer to call number `number`: every third is a failure, with the number where an errno is.
+fn failure(number: i32, step: Step) -> Option<Failure> {
+    (number % 3 == 0).then_some(Failure { step, errno: number, path: None })
+}
+
+/// The init: keeps to the protocol, and sees that the host does.
+struct Fake {
+    socket: OwnedFd,
+    decoder: Decoder,
+    owed: Vec<Frame<Request>>,
+    runs: Vec<u64>,
+    killed: Vec<u64>,
+}
+
+impl Fake {
+    /// False where the host has closed.
+    fn receive(&mut self, wait: bool) -> bool {
+        let request = match self.decoder.receive::<Request>(&self.socket, wait) {
+            Ok(Some(request)) => request,
+            Ok(None) => return false,
+            Err(wire::Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            Err(wire::Broken::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => return false,
+            Err(broken) => panic!("the host sent {broken}"),
+        };
+        let has_turn = |frame: &Frame<Request>| matches!(frame.body, Request::Execve(_) | Request::Reset);
+        let state = if self.owed.iter().any(has_turn) { State::Running } else { State::Idle };
+        assert!(state.admits(&request.body), "{state:?}: {request:?}");
+        match request.body {
+            Request::Kill(id) => {
+                assert!(self.runs.contains(&id), "no run has the id {id}");
+                self.killed.push(id);
+            }
+            Request::Execve(_) => {
+                self.runs.push(request.id);
+                self.owed.push(request);
+            }
+            _ => self.owed.push(request),
+        }
+        true
+    }
+
+    fn reply(&self, Frame { id, body, .. }: &Frame<Request>) -> (Reply, Vec<Arc<OwnedFd>>) {
+        let done = |failure: Option<Failure>| failure.map_or(Reply::Done, Reply::Failed);
+        let reply = match body {
+            Request::Ping | Request::Reset => Reply::Done,
+            Request::Delete(path) => done(failure(number_in(path.as_os_str().as_encoded_bytes()), Step::Delete)),
+            Request::Open(files) => {
+                let number = |file: &OpenFile| number_in(file.path.as_os_str().as_encoded_bytes());
+                let results: Vec<_> = files.iter().map(|file| failure(number(file), Step::Open)).collect();
+                let content = files.first().map_or(0, number).to_string();
+                let fd = Arc::new(memory::sealed("file", content.as_bytes()).unwrap());
+                let fds = vec![fd; results.iter().filter(|result| result.is_none()).count()];
+                return (Reply::Opened(results), fds);
+            }
+            Request::Symlink(links) => {
+                let number = |link: &Symlink| number_in(link.path.as_os_str().as_encoded_bytes());
+                Reply::Linked(links.iter().map(|link| failure(number(link), Step::MakeSymlink)).collect())
+            }
+            Request::Execve(execve) => {
+                let number = number_in(execve.args.iter().nth(1).unwrap());
+                let status = match self.killed.contains(id) {
+                    true => Status::Signaled { signal: 9, core_dumped: false },
+                    false => Status::Exited(number),
+                };
+                let report = Reply::Ended(Report::new(status, Usage::default()));
+                failure(number, Step::Exec).map_or(report, Reply::Failed)
+            }
+            other => panic!("not to be asked: {other:?}"),
+        };
+        (reply, Vec::new())
+    }
+
+    /// Sends what it is let: the host may be gone.
+    fn answer(&mut self, index: usize) {
+        let request = self.owed.remove(index);
+        let (reply, fds) = self.reply(&request);
+        for datagram in wire::encode(request.id, &reply, fds).unwrap() {
+            datagram.send(&self.socket, true).ok();
+        }
+    }
+
+    fn breaks(&self, how: Break) {
+        let other = self.owed.first().map_or(0, |request| request.id);
+        let bytes = match how {
+            Break::Close => return,
+            Break::Silence => return thread::sleep(2 * PATIENCE),
+            Break::Garbage => b"\0garbage".to_vec(),
+            Break::Part => vec![1, 0x92, 1],
+            Break::Stray => frame(u64::MAX, &Reply::Done),
+            Break::Another => frame(other, &Reply::Hello(1)),
+        };
+        let file = memory::sealed("file", b"").unwrap();
+        let fds = if matches!(how, Break::Part) { vec![file.as_fd()] } else { Vec::new() };
+        socket::send(&self.socket, &bytes, &fds, true).ok();
+    }
+
+    fn play(mut self, acts: Vec<Act>) {
+        for act in acts {
+            match act {
+                Act::Answer(index) if !self.owed.is_empty() => self.answer(index.index(self.owed.len())),
+                Act::Receive | Act::Answer(_) => {
+                    // Nothing more may come before something is answered.
+                    let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+                    poll(&mut fds, if self.owed.is_empty() { 1000_u16 } else { 1 }).unwrap();
+                    if !self.receive(false) {
+                        return;
+                    }
+                }
+                Act::Break(how) => return self.breaks(how),
+            }
+        }
+        // Nothing is left unanswered in the end.
+        loop {
+            while !self.owed.is_empty() {
+                self.answer(0);
+            }
+            if !self.receive(true) {
+                return;
+            }
+        }
+    }
+}
+
+/// A call's end, as its caller sees it.
+#[derive(Debug)]
+enum End {
+    Dropped,
+    Right,
+    Wrong(String),
+    Died(Error),
+}
+
+/// Whether this is what [`Fake::reply`] answers to this number.
+fn judge<T: std::fmt::Debug>(number: i32, result: Result<T>, can_fail: bool, is_right: impl FnOnce(&T) -> bool) -> End {
+    match result {
+        Err(error) if matches!(error.kind(), ErrorKind::Lost | ErrorKind::Destroyed) => End::Died(error),
+        Err(error) if can_fail && number % 3 == 0 && error.raw_os_error() == Some(number) => End::Right,
+        Ok(value) if !(can_fail && number % 3 == 0) && is_right(&value) => End::Right,
+        other => End::Wrong(format!("call {number}: {other:?}")),
+    }
+}
+
+fn judge_all<T: std::fmt::Debug>(number: i32, result: Result<Vec<Result<T>>>, is_right: impl Fn(&T) -> bool) -> End {
+    let is_right = |one: &Result<T>| match one {
+        Ok(value) => number % 3 != 0 && is_right(value),
+        Err(error) => number % 3 == 0 && error.raw_os_error() == Some(number),
+    };
+    judge(number, result, false, |results| results.iter().all(is_right))
+}
+
+fn judge_run(number: i32, result: Result<Report>, may_be_killed: bool) -> End {
+    judge(number, result, true, |report| match report.status {
+        Status::Exited(code) => code == number,
+        Status::Signaled { signal, .. } => may_be_killed && signal == 9,
+    })
+}
+
+fn ask(container: &Container, number: i32, call: Call) -> LocalBoxFuture<'_, End> {
+    let path = move || PathBuf::from(format!("f{number}"));
+    let mut command = Command::new("/p");
+    command.arg(number.to_string());
+    Box::pin(async move {
+        let spawned = async || container.spawn(&command).await;
+        match call {
+            Call::Ping => judge(number, container.ping(Duration::from_secs(10)).await, false, |()| true),
+            Call::Delete => judge(number, container.delete(path()).await, true, |()| true),
+            Call::Reset => judge(number, container.reset().await, false, |()| true),
+            Call::Open(count) => {
+                let opened = container.open((0..count).map(|_| OpenFile::read(path()))).await;
+                let is_right = |mut file: &File| {
+                    let mut content = String::new();
+                    // They are one file, whose offset they share.
+                    file.read_to_string(&mut content).unwrap();
+                    content.is_empty() || content == number.to_string()
+                };
+                let count_is_right = opened.as_ref().map_or(true, |results| results.len() == count);
+                assert!(count_is_right, "call {number}");
+                judge_all(number, opened, is_right)
+            }
+            Call::Symlink(count) => {
+                let links = (0..count).map(|_| ("t", path()));
+                judge_all(number, container.symlink(links).await, |()| true)
+            }
+            Call::Run => judge_run(number, container.run(&command).await, false),
+            Call::SpawnAndWait | Call::SpawnAndKill | Call::SpawnAndDrop => match (spawned().await, call) {
+                (Ok(mut process), Call::SpawnAndWait) => judge_run(number, process.wait().await, false),
+                (Ok(mut process), Call::SpawnAndKill) => judge_run(number, process.kill().await, true),
+                (Ok(process), _) => judge(number, Ok::<Process, _>(process), false, |_| true),
+                (Err(error), _) => judge_run(number, Err(error), true),
+            },
+        }
+    })
+}
+
+async fn ask_and_drop(container: &Container, number: i32, asked: Asked) -> End {
+    for _ in 0..asked.after {
+        tokio::task::yield_now().await;
+    }
+    let mut future = ask(container, number, asked.call);
+    let Some(polls) = asked.polls else { return future.await };
+    for _ in 0..polls {
+        if let Poll::Ready(end) = futures::poll!(future.as_mut()) {
+            return end;
+        }
+        tokio::task::yield_now().await;
+    }
+    End::Dropped
+}
+
+async fn every_call_ends(calls: &[Asked], acts: Vec<Act>) {
+    let is_broken = acts.iter().any(|act| matches!(act, Act::Break(_)));
+    let patience = if is_broken { PATIENCE } else { Duration::from_secs(10) };
+    let (container, init) = served_with_patience(patience, move |socket| {
+        let decoder = Decoder::new(Peer::Host);
+        Fake { socket, decoder, owed: Vec::new(), runs: Vec::new(), killed: Vec::new() }.play(acts);
+    });
+    let asked = calls.iter().zip(1..).map(|(asked, number)| ask_and_drop(&container, number, *asked));
+    let ends = tokio::time::timeout(Duration::from_secs(20), join_all(asked)).await.expect("every call ends");
+    if !is_broken {
+        // One that has answered everything answers once more.
+        container.ping(Duration::from_secs(10)).await.unwrap();
+    }
+    container.destroy().await;
+    let death = container.death().await;
+    for end in ends {
+        match end {
+            End::Dropped | End::Right => {}
+            End::Wrong(what) => panic!("{what}"),
+            End::Died(error) => {
+                assert!(is_broken, "{error}");
+                assert_eq!(error.to_string(), death.to_string(), "there is one death");
+            }
+        }
+    }
+    assert_eq!(container.delete("f1").await.unwrap_err().to_string(), death.to_string());
+    init.join().unwrap();
+}
+
+fn calls() -> impl Strategy<Value = Vec<Asked>> {
+    let count = || prop_oneof![8 => 0..4_usize, 1 => Just(300)];
+    let call = prop_oneof![
+        Just(Call::Ping),
+        Just(Call::Delete),
+        count().prop_map(Call::Open),
+        count().prop_map(Call::Symlink),
+        Just(Call::Reset),
+        Just(Call::Run),
+        Just(Call::SpawnAndWait),
+        Just(Call::SpawnAndKill),
+        Just(Call::SpawnAndDrop),
+    ];
+    let asked = (call, 0..20_u8, prop::option::weighted(0.4, 0..10_u8));
+    prop::collection::vec(asked.prop_map(|(call, after, polls)| Asked { call, after, polls }), 1..16)
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![Just(Act::Receive), any::<prop::sample::Index>().prop_map(Act::Answer)];
+    let how = prop_oneof![
+        6 => Just(Break::Close),
+        6 => Just(Break::Garbage),
+        6 => Just(Break::Part),
+        6 => Just(Break::Stray),
+        6 => Just(Break::Another),
+        1 => Just(Break::Silence),
+    ];
+    let acts = prop::collection::vec(act, 0..40);
+    (acts, prop::option::of(how)).prop_map(|(mut acts, how)| {
+        acts.extend(how.map(Act::Break));
+        acts
+    })
+}
+
+#[test]
+fn whatever_the_order_every_call_ends_with_its_own_answer_or_the_one_death() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { Config::default().cases } else { 200 };
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let checked = TestRunner::new(config).run(&(calls(), acts()), |(calls, acts)| {
+        runtime.block_on(every_call_ends(&calls, acts));
+        Ok(())
+    });
+    if let Err(failure) = checked {
+        panic!("{failure}");
+    }
+}
