@@ -268,6 +268,26 @@ fn errors_of_a_full_descriptor_table_are_the_hosts_and_leak_nothing() {
 }
 
 #[test]
+fn an_answer_whose_descriptors_have_no_room_says_so_and_leaks_nothing() {
+    alone(async |census| {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        for room in [0, 1, 20] {
+            let container = container().await;
+            let lowest_free = (0..).find(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).exists()).unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, lowest_free + room, hard).unwrap();
+            let result = container.open((0..300).map(|number| OpenFile::write(format!("f{number}"), 0o644))).await;
+            let next = container.ping(SECOND).await;
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+            let error = result.unwrap_err();
+            assert!(is_lost(&error) && error.to_string().contains("no room for its descriptors"), "{room}: {error}");
+            assert_eq!(next.unwrap_err().to_string(), error.to_string());
+            drop(container);
+            census.is_back().await;
+        }
+    });
+}
+
+#[test]
 fn an_init_that_is_none_is_a_clear_error() {
     alone(async |census| {
         let dir = open_dir();

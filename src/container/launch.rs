@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
@@ -268,7 +269,14 @@ async fn ended(process: &Pidfd) -> io::Result<()> {
     if process.try_reap()? {
         return Ok(());
     }
-    let end = Async::new(process.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
+    let copy = process.as_fd().try_clone_to_owned();
+    let Ok(end) = copy.and_then(|copy| Async::new(copy, Interest::READABLE)) else {
+        // No descriptor is left to wait with, which must not stand in for why the process is to end.
+        while !process.try_reap()? {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        return Ok(());
+    };
     let reap = |_: std::os::fd::BorrowedFd<'_>| {
         if process.try_reap()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     };
