@@ -130,8 +130,17 @@ pub fn open_dir() -> tempfile::TempDir {
 
 /// Builds a C program.
 pub fn cc(source: &str, output: &std::path::Path) {
+    gcc(source, output, &[]);
+}
+
+/// Builds a C program that needs no library to be there.
+pub fn cc_static(source: &str, output: &std::path::Path) {
+    gcc(source, output, &["-static"]);
+}
+
+fn gcc(source: &str, output: &std::path::Path, options: &[&str]) {
     let file = output.with_extension("c");
     fs::write(&file, source).unwrap();
-    let status = HostCommand::new("gcc").args(["-O1", "-o"]).arg(output).arg(file).status().unwrap();
+    let status = HostCommand::new("gcc").args(["-O1", "-o"]).arg(output).arg(file).args(options).status().unwrap();
     assert!(status.success());
 }
