@@ -34,7 +34,7 @@ pub fn replies(script: &[u8]) {
 }
 
 /// Around the limits of a datagram, of the kernel and of a payload.
-const REPEATED: [usize; 7] = [1 << 10, 100 << 10, MAX_INLINE - 1, MAX_INLINE, 1 << 20, MAX_PAYLOAD - 16, MAX_PAYLOAD];
+const REPEATED: [usize; 7] = [1 << 10, 100 << 10, MAX_INLINE - 1, MAX_INLINE, 1 << 20, 2 << 20, MAX_PAYLOAD];
 
 /// One datagram of a script.
 struct Part<'a> {

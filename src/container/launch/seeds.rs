@@ -50,8 +50,8 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
         ("several", [message(&Request::Ping, 0), message(&Request::Reset, 0), message(&Request::Ping, 0)].concat()),
         ("in_memfd", in_memfd(1, 0)),
         ("in_open_memfd", in_memfd(2, 0)),
-        // As many paths as a payload holds, each of no byte.
-        ("many_paths", part(1, 0, 0xfe, b"\x02\x92\0\x81\xa9Configure\x97\x90\x90\xdd\0\xff\xff\xf0\xa0")),
+        // Each of no byte.
+        ("many_paths", part(1, 0, 0xfd, b"\x02\x92\0\x81\xa9Configure\x97\x90\x90\xdd\0\x10\0\x01\xa0")),
         ("in_large_memfd", in_memfd(1, 0xfe)),
         ("in_larger_memfd", in_memfd(1, 0xff)),
     ]
