@@ -279,6 +279,7 @@ impl Actor {
                 }
                 Ok(())
             }
+            _ if is_closed => Err(Error::lost("the init ended")),
             _ => Err(Error::lost(format!("the init cannot be sent to: {error}"))),
         }
     }

@@ -61,10 +61,11 @@ impl Launched {
 /// Starts an init and has it make its root file system.
 pub(super) async fn launch(builder: &Builder) -> Result<Launched> {
     let mut starting = Starting::new(builder)?;
-    match tokio::time::timeout(builder.start_timeout, starting.configure(builder)).await {
-        Ok(configured) => {
-            let (init, program) = configured.map_err(|error| starting.refusal().unwrap_or(error))?;
-            starting.finish(init, program).await
+    match tokio::time::timeout(builder.start_timeout, starting.lead(builder)).await {
+        Ok(led) => {
+            let (init, program) = led?;
+            let Starting { socket, decoder, stderr, .. } = starting;
+            Ok(Launched { socket, decoder, init, stderr, program })
         }
         Err(_) => Err(starting.silent(builder)),
     }
@@ -76,8 +77,8 @@ struct Starting {
     socket: Async,
     decoder: Decoder,
     stderr: File,
-    /// What was reached so far, for the message where nothing more comes.
-    hello: bool,
+    /// What is waited for, for the message where nothing comes.
+    awaited: Step,
 }
 
 impl Starting {
@@ -97,29 +98,43 @@ impl Starting {
                 [init.as_fd(), null.as_fd(), init_stderr.as_fd()],
             )?;
             let stage_one = StageOne { pid, alive: Some((pidfd, for_stage_one)) };
-            Ok(Self { stage_one, socket, decoder: Decoder::new(Peer::Init), stderr: stderr.into(), hello: false })
+            Ok(Self {
+                stage_one,
+                socket,
+                decoder: Decoder::new(Peer::Init),
+                stderr: stderr.into(),
+                awaited: Step::Hello,
+            })
         };
         start().map_err(|error| Error::io(kind(&error), Step::StartInit, error))
     }
 
-    /// Leads the init through its states, up to its answer to the configuration.
+    /// Leads the init through its states, and reaps stage one, which ends by itself once it has made pid 1.
+    async fn lead(&mut self, builder: &Builder) -> Result<(Init, Option<Ids>)> {
+        let configured = self.configure(builder).await?;
+        self.awaited = Step::StartInit;
+        self.stage_one.ended().await.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
+        Ok(configured)
+    }
+
+    /// Up to the init's answer to the configuration.
     async fn configure(&mut self, builder: &Builder) -> Result<(Init, Option<Ids>)> {
         // While stage one is busy with its namespaces.
         let mapping = Mapping::choose(builder.id_range.as_ref())
             .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
         let (configure, mut fds) = configuration(builder, &mapping)?;
         match self.expect(Step::Hello).await?.body {
-            Reply::Hello(wire::VERSION) => self.hello = true,
+            Reply::Hello(wire::VERSION) => self.awaited = Step::ForkPid1,
             Reply::Hello(version) => {
                 let detail = format!("it speaks version {version}, this library {}", wire::VERSION);
                 return Err(Error::new(ErrorKind::Build, Step::Hello).detail(detail).at(&builder.init_exe));
             }
             other => return Err(unexpected(&other)),
         }
-        mapping.write(self.stage_one.pid).map_err(|error| {
+        if let Err(error) = mapping.write(self.stage_one.pid) {
             let hint = doctor::hint(Step::MapIds, error.raw_os_error());
-            Error::io(ErrorKind::Build, Step::MapIds, error).hinted(hint)
-        })?;
+            return Err(self.explained(Error::io(kind(&error), Step::MapIds, error).hinted(hint)).await);
+        }
         let program = mapping.program_on_host();
         self.send(&Request::Start, Vec::new()).await?;
         // Sent ahead: pid 1 reads it as soon as it is there.
@@ -137,23 +152,30 @@ impl Starting {
         }
     }
 
-    /// Reaps stage one, which ends by itself once it has made pid 1.
-    async fn finish(self, init: Init, program: Option<Ids>) -> Result<Launched> {
-        let Self { stage_one, socket, decoder, stderr, .. } = self;
-        stage_one.ended().await.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
-        Ok(Launched { socket, decoder, init, stderr, program })
-    }
-
     async fn send(&mut self, request: &Request, fds: Vec<Arc<OwnedFd>>) -> Result<()> {
         let failure = |error: io::Error| Error::io(kind(&error), Step::Send, error);
         for datagram in wire::encode(0, request, fds).map_err(failure)? {
-            self.socket.io(Interest::WRITABLE, |fd| datagram.send(fd, false)).await.map_err(failure)?;
+            match self.socket.io(Interest::WRITABLE, |fd| datagram.send(fd, false)).await {
+                Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                    return Err(self.explained(failure(error)).await);
+                }
+                sent => sent.map_err(failure)?,
+            }
         }
         Ok(())
     }
 
+    /// What the init said last, where it has ended or is about to: `error` then only follows from that.
+    async fn explained(&mut self, error: Error) -> Error {
+        match tokio::time::timeout(Duration::from_millis(100), self.expect(self.awaited)).await {
+            Ok(Err(reason)) => reason,
+            Ok(Ok(_)) | Err(_) => error,
+        }
+    }
+
     /// The next reply, unless it is a failure.
     async fn expect(&mut self, step: Step) -> Result<Message<Reply>> {
+        self.awaited = step;
         match receive(&self.socket, &mut self.decoder, true).await {
             Ok(Some(Message { body: Reply::Failed(failure), .. })) => Err(refused(failure)),
             Ok(Some(message)) => Ok(message),
@@ -162,31 +184,21 @@ impl Starting {
         }
     }
 
-    /// What stage one said had failed, where it did so and ended while the host was busy and then saw no more than the end.
-    fn refusal(&mut self) -> Option<Error> {
-        let (_, socket) = self.stage_one.alive.as_ref()?;
-        loop {
-            match self.decoder.receive(socket, false) {
-                Ok(Some(Message { body: Reply::Failed(failure), .. })) => return Some(refused(failure)),
-                // Told once, and before what was said, of an init that left something unread.
-                Err(Broken::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
-                _ => return None,
-            }
-        }
-    }
-
     fn closed(&mut self, step: Step) -> Error {
         let error = Error::new(ErrorKind::Build, step).detail(match last_words(&mut self.stderr) {
             Some(words) => format!("the init ended, having said: {words}"),
             None => "the init ended without a word".to_owned(),
         });
-        error.hinted(doctor::hint_of_silence(self.hello))
+        error.hinted(self.hint())
     }
 
     fn silent(&self, builder: &Builder) -> Error {
-        let step = if self.hello { Step::Serve } else { Step::Hello };
-        let error = Error::new(ErrorKind::Build, step).detail(format!("nothing within {:?}", builder.start_timeout));
-        error.hinted(doctor::hint_of_silence(self.hello))
+        let detail = format!("nothing within {:?}", builder.start_timeout);
+        Error::new(ErrorKind::Build, self.awaited).detail(detail).hinted(self.hint())
+    }
+
+    fn hint(&self) -> Option<String> {
+        doctor::hint_of_silence(self.awaited != Step::Hello)
     }
 }
 
@@ -199,7 +211,7 @@ struct StageOne {
 
 impl StageOne {
     /// Waits until it has ended by itself.
-    async fn ended(mut self) -> io::Result<()> {
+    async fn ended(&mut self) -> io::Result<()> {
         if let Some((process, _)) = &self.alive {
             ended(process).await?;
         }
@@ -211,9 +223,10 @@ impl StageOne {
 impl Drop for StageOne {
     fn drop(&mut self) {
         let Some((process, socket)) = self.alive.take() else { return };
+        let pid = self.pid;
         in_background(move || {
-            process.kill()?;
-            process.reap()?;
+            // With it a pid 1 that has not said yet which process it is.
+            process.end_group(pid)?;
             // What a pid 1 says first has its pidfd. Where there is none, or where the pidfd was received and so has an
             // owner who ends it, the other end of the socket is soon closed.
             let mut decoder = Decoder::new(Peer::Init);
@@ -269,9 +282,9 @@ async fn ended(process: &Pidfd) -> io::Result<()> {
     if process.try_reap()? {
         return Ok(());
     }
-    let copy = process.as_fd().try_clone_to_owned();
-    let Ok(end) = copy.and_then(|copy| Async::new(copy, Interest::READABLE)) else {
-        // No descriptor is left to wait with, which must not stand in for why the process is to end.
+    let end = process.as_fd().try_clone_to_owned().and_then(|fd| Async::new(fd, Interest::READABLE));
+    let Ok(end) = end else {
+        // No descriptor or memory to be told with: that is no reason to leave it behind.
         while !process.try_reap()? {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

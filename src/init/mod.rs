@@ -10,6 +10,7 @@ mod files;
 mod rootfs;
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, dup2_stdin, dup2_stdout, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Pid, Uid, dup2_stdin, dup2_stdout, setgroups, setpgid, setresgid, setresuid};
 
 use crate::error::{Failure, Step};
 use crate::sys::{clone, process, socket};
@@ -80,7 +81,9 @@ impl From<Failure> for End {
 
 /// The init's end of the socket.
 struct Host {
-    socket: OwnedFd,
+    /// Closes when the process ends, and not before: the host kills an init whose socket is closed, and would not hear
+    /// what that says last.
+    socket: ManuallyDrop<OwnedFd>,
     decoder: Decoder,
 }
 
@@ -96,7 +99,7 @@ impl Host {
             Ok(socket)
         };
         let socket = take().map_err(|error| Failure::new(Step::ResetInherited, error))?;
-        Ok(Self { socket, decoder: Decoder::new(Peer::Host) })
+        Ok(Self { socket: ManuallyDrop::new(socket), decoder: Decoder::new(Peer::Host) })
     }
 
     /// Sends a reply or, where its descriptors cannot be sent, that.
@@ -113,7 +116,7 @@ impl Host {
             _ => End::Fatal(format!("{}: {error}", Step::Send)),
         };
         for datagram in wire::encode(id, reply, fds).map_err(failure)? {
-            match datagram.send(&self.socket, true) {
+            match datagram.send(&*self.socket, true) {
                 // Too many of the user's descriptors are on their way somewhere: that passes. Nothing of this reply has left.
                 Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) && datagram.begins.is_some() => {
                     return Ok(Err(Failure::new(Step::Send, error)));
@@ -126,7 +129,7 @@ impl Host {
 
     /// The next request, which must be one that this state admits.
     fn receive(&mut self, state: State) -> Result<Message<Request>, End> {
-        let message = self.decoder.receive(&self.socket, true)?.ok_or(End::Closed)?;
+        let message = self.decoder.receive(&*self.socket, true)?.ok_or(End::Closed)?;
         if !state.admits(&message.body) {
             return Err(End::Fatal(format!("a request out of place ({state:?}): {:?}", message.body)));
         }
@@ -142,6 +145,9 @@ fn duplicate_from(fd: impl AsFd, lowest: i32) -> io::Result<OwnedFd> {
 /// Stage one: unshares, waits for the id maps, and makes pid 1. `None` in stage one itself, once that is done.
 fn become_pid_1() -> Result<Option<Host>, End> {
     let mut host = Host::from_stdin()?;
+    // Pid 1 is in this group until the host has its pidfd: so it can be found, and reaped, whenever it dies.
+    let grouped = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    told(&host, grouped.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
     let named = process::set_name(c"cellblock-init");
     told(&host, named.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
     // The user namespace first: while the host writes its maps, the others are made, of which the network's takes longest.
@@ -161,9 +167,10 @@ fn become_pid_1() -> Result<Option<Host>, End> {
     if !told(&host, forked)? {
         return Ok(None);
     }
-    let born = reset_inherited().and_then(|()| process::Pidfd::of_self());
-    let pidfd = told(&host, born.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
+    let failure = |error| Failure::new(Step::ResetInherited, error);
+    let pidfd = told(&host, process::Pidfd::of_self().map_err(failure))?;
     host.send(0, &Reply::Started, vec![pidfd.into()])?;
+    told(&host, reset_inherited().map_err(failure))?;
     Ok(Some(host))
 }
 
@@ -188,12 +195,12 @@ fn take_ids() -> Result<(), Failure> {
         setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))?;
         // Where only one id is mapped the kernel denies setgroups for good: the groups of an ordinary user stay, and
         // give nothing inside that they do not give outside.
-        if std::fs::read("/proc/self/setgroups").is_ok_and(|setting| setting.starts_with(b"deny")) {
+        if std::fs::read("/proc/self/setgroups")?.starts_with(b"deny") {
             return Ok(());
         }
-        setgroups(&[])
+        Ok(setgroups(&[])?)
     };
-    take().map_err(|error: nix::Error| Failure::new(Step::TakeIds, error))
+    take().map_err(|error: io::Error| Failure::new(Step::TakeIds, error))
 }
 
 fn reset_inherited() -> io::Result<()> {

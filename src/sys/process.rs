@@ -7,8 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 
 /// A child of this process.
 #[derive(Debug)]
@@ -55,6 +56,31 @@ impl Pidfd {
     /// Waits for the process's end, and reaps it.
     pub(crate) fn reap(&self) -> io::Result<()> {
         self.wait(WaitPidFlag::WEXITED).map(drop)
+    }
+
+    /// Kills the process, whose pid this is, and the process group that it leads, and waits for the end of those of the
+    /// group that are children of this process.
+    pub(crate) fn end_group(&self, pid: u32) -> io::Result<()> {
+        let group = Pid::from_raw(pid as i32);
+        // As long as it is not reaped its number is nobody else's. One that the kernel has reaped by itself (SIGCHLD is
+        // ignored) has left nothing to be reaped.
+        if waitid(Id::PIDFd(self.0.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)
+            == Err(Errno::ECHILD)
+        {
+            return Ok(());
+        }
+        match killpg(group, Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        self.kill()?;
+        loop {
+            match waitid(Id::PGid(group), WaitPidFlag::WEXITED | WaitPidFlag::__WALL) {
+                Err(Errno::ECHILD) => return self.reap(),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     }
 
     fn wait(&self, flags: WaitPidFlag) -> io::Result<bool> {

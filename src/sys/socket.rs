@@ -43,11 +43,18 @@ pub(crate) fn send(to: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>], wait: bo
 }
 
 /// Receives one datagram into `buffer`, adds its fds to `fds`, and returns its size: 0 where the other end has closed.
+/// What was sent before that is received first.
 pub(crate) fn recv(from: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, wait: bool) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); CONTROL_SPACE];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-    let received = rustix::io::retry_on_intr(|| recvmsg(&from, &mut [IoSliceMut::new(buffer)], &mut control, flags));
+    let mut receive =
+        || rustix::io::retry_on_intr(|| recvmsg(&from, &mut [IoSliceMut::new(buffer)], &mut control, flags));
+    let received = match receive() {
+        // The other end closed with something unread. The kernel says so once, ahead of what that end had sent.
+        Err(rustix::io::Errno::CONNRESET) => receive(),
+        received => received,
+    };
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             fds.extend(rights);
