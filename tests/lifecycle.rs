@@ -5,15 +5,13 @@
 
 mod common;
 
-use std::io::BufRead;
 use std::path::Path;
-use std::process::Stdio as HostStdio;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cellblock::{Builder, Command, Container, Error, ErrorKind, OpenFile, Status, Stdio, Step};
 use common::{
-    Census, builder, cc, children, container, eventually, init_exe, is_root, open_dir, processes_with, says, sh,
+    ROLE, alone, builder, cc, children, container, eventually, init_exe, is_root, open_dir, processes_with, read_up_to,
+    says, sh,
 };
 use futures::future::join_all;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -21,19 +19,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Runs a test when no other one runs, with the census to come back to.
-fn alone(test: impl AsyncFnOnce(Census)) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    // A test that failed has nothing to say about the next.
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        // What the library keeps for ever is there from the first container on.
-        container().await.destroy().await;
-        test(Census::take()).await;
-    });
-}
 
 /// A container and its init's pid.
 async fn with_init(builder: Builder) -> (Container, Pid) {
@@ -53,7 +38,7 @@ fn destroy_returns_when_the_init_is_reaped() {
     alone(async |census| {
         let (container, _) = with_init(builder()).await;
         container.destroy().await;
-        assert_eq!(Census::take(), census, "at once");
+        assert_eq!(common::Census::take(), census, "at once");
         container.destroy().await;
         for error in [
             container.ping(SECOND).await.unwrap_err(),
@@ -94,7 +79,7 @@ fn a_dropped_handle_destroys_its_container() {
         let container = container().await;
         let process = container.clone().spawn(&sh("sleep 60")).await.unwrap();
         drop(container);
-        assert_ne!(Census::take(), census, "a process keeps its container");
+        assert_ne!(common::Census::take(), census, "a process keeps its container");
         drop(process);
         census.is_back().await;
     });
@@ -345,22 +330,10 @@ fn a_test_harness_is_no_init_and_no_fork_bomb() {
     });
 }
 
-/// Runs this test executable as another host, which plays `role` below.
-fn play(role: &str, through: &[&str]) -> std::process::Child {
-    let own = std::env::current_exe().unwrap();
-    let command = [through, &[own.to_str().unwrap(), "--exact", "another_host", "--nocapture"]].concat();
-    std::process::Command::new(command[0])
-        .args(&command[1..])
-        .env("CELLBLOCK_TEST_ROLE", role)
-        .stdout(HostStdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// No test of its own: what [`play`] runs in another process.
+/// No test of its own: what [`common::another_host`] runs in another process.
 #[tokio::test]
 async fn another_host() {
-    let Ok(role) = std::env::var("CELLBLOCK_TEST_ROLE") else { return };
+    let Ok(role) = std::env::var(ROLE) else { return };
     let container = container().await;
     match role.as_str() {
         "ignoring SIGCHLD" => {
@@ -377,17 +350,11 @@ async fn another_host() {
     }
 }
 
-/// Reads what the other host says up to this line. The rest stays unread, but can be written.
-fn read_up_to(wanted: &str, host: &mut std::process::Child) {
-    let mut said = std::io::BufReader::new(host.stdout.as_mut().unwrap()).lines().map_while(Result::ok);
-    assert!(said.any(|line| line.ends_with(wanted)), "the other host never said {wanted}");
-}
-
 #[test]
 fn a_host_killed_mid_run_leaves_nothing() {
     alone(async |census| {
         let mark = format!("orphaned{}", std::process::id());
-        let mut host = play(&mark, &[]);
+        let mut host = common::another_host(&mark, &[]).spawn().unwrap();
         read_up_to("ready", &mut host);
         let lists = std::fs::read_dir(format!("/proc/{}/task", host.id())).unwrap();
         let inits: String =
@@ -412,7 +379,8 @@ fn a_host_killed_mid_run_leaves_nothing() {
 #[test]
 fn a_host_that_ignores_sigchld_is_served() {
     alone(async |census| {
-        let mut host = play("ignoring SIGCHLD", &["/bin/sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"]);
+        let ignoring = ["/bin/sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"];
+        let mut host = common::another_host("ignoring SIGCHLD", &ignoring).spawn().unwrap();
         read_up_to("fine", &mut host);
         assert!(host.wait().unwrap().success());
         drop(host);

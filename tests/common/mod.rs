@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command as HostCommand;
+use std::process::{Child, Command as HostCommand, Stdio as HostStdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cellblock::{Builder, Command, Container, Output};
@@ -46,6 +48,38 @@ pub async fn says(container: &Container, command: &Command) -> String {
 
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// Runs a test when no other one of its file runs, with the census to come back to.
+pub fn alone(test: impl AsyncFnOnce(Census)) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // A test that failed has nothing to say about the next.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        // What the library keeps for ever is there from the first container on.
+        container().await.destroy().await;
+        test(Census::take()).await;
+    });
+}
+
+/// Names the role in which [`another_host`] runs this test executable.
+pub const ROLE: &str = "CELLBLOCK_TEST_ROLE";
+
+/// This test executable, to be run as another host, through another program where that is named: its test `another_host`
+/// plays the role.
+pub fn another_host(role: &str, through: &[&str]) -> HostCommand {
+    let own = std::env::current_exe().unwrap();
+    let words = [through, &[own.to_str().unwrap(), "--exact", "another_host", "--nocapture"]].concat();
+    let mut command = HostCommand::new(words[0]);
+    command.args(&words[1..]).env(ROLE, role).stdout(HostStdio::piped());
+    command
+}
+
+/// Reads what another host says up to this line. The rest stays unread, but can be written.
+pub fn read_up_to(wanted: &str, host: &mut Child) {
+    let mut said = BufReader::new(host.stdout.as_mut().unwrap()).lines().map_while(Result::ok);
+    assert!(said.any(|line| line.ends_with(wanted)), "the other host never said {wanted}");
 }
 
 /// Waits until something is so; fails after ten seconds.
