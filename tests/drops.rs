@@ -1,0 +1,248 @@
+//! Every future may be dropped after any number of polls: the container serves on, and nothing is left of it.
+//!
+//! These tests count what the process has, so they run one at a time.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use cellblock::{Container, ErrorKind, OpenFile, Status, Stdio};
+use common::{Census, alone, builder, children, container, is_root, says, sh};
+
+const SECOND: Duration = Duration::from_secs(1);
+const KILLED: Status = Status::Signaled { signal: 9, core_dumped: false };
+
+/// Polls a future this often, the next time when it asks for it or after a millisecond, and drops it. Gives what it came
+/// to, if it came to an end.
+async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    for _ in 0..times {
+        let mut is_polled = false;
+        let once = poll_fn(|context| match std::mem::replace(&mut is_polled, true) {
+            false => future.as_mut().poll(context).map(Some),
+            true => Poll::Ready(None),
+        });
+        // Neither a wake-up nor the end of the time is a result.
+        if let Ok(Some(result)) = tokio::time::timeout(Duration::from_millis(1), once).await {
+            return Some(result);
+        }
+    }
+    None
+}
+
+/// What a working directory may look like afterwards.
+#[derive(Clone, Copy)]
+enum Left<'a> {
+    UpTo(&'a [&'a str]),
+    Any(&'a [&'a str]),
+}
+
+/// Makes a future and drops it after no poll, after one, after two, up to the number that completes it: `attempt` says
+/// whether it did. Each time the container must serve on, and its working directory, in which there is a file `old` at
+/// first, look like one of `allowed`: like the last of them once it is complete, unless they are [`Any`](Left::Any).
+async fn at_every_poll(
+    container: &Container,
+    what: &str,
+    left: Left<'_>,
+    mut attempt: impl AsyncFnMut(&Container, usize) -> bool,
+) {
+    let (allowed, is_any) = match left {
+        Left::UpTo(states) => (states, false),
+        Left::Any(states) => (states, true),
+    };
+    let list = sh("for name in *; do [ -e $name ] && echo $name=$(head -c 9 $name | tr '\\0' 0); done; true");
+    let census = Census::take();
+    for polls in 0..10_000 {
+        container.reset().await.unwrap();
+        container.write("old", *b"old", 0o644).await.unwrap();
+        let is_complete = attempt(container, polls).await;
+        container.ping(5 * SECOND).await.unwrap_or_else(|error| panic!("{what}, after {polls} polls: {error}"));
+        let left = says(container, &list).await.replace('\n', " ");
+        assert!(allowed.contains(&left.as_str()), "{what}, after {polls} polls, leaves: {left}");
+        if is_complete {
+            assert!(polls > 0, "{what} is complete before it is polled");
+            assert!(is_any || Some(&left.as_str()) == allowed.last(), "{what}, complete, leaves: {left}");
+            census.is_back().await;
+            return;
+        }
+    }
+    panic!("{what} never ends");
+}
+
+#[test]
+fn a_container_serves_on_whatever_is_dropped() {
+    alone(async |census| {
+        let container = container().await;
+        let init = *children().first().unwrap();
+        let fds_of_init = || std::fs::read_dir(format!("/proc/{init}/fd")).unwrap().count();
+        // Only root may look at an init.
+        let before = is_root().then(fds_of_init);
+        use Left::{Any, UpTo};
+        let it = &container;
+        let big = vec![b'x'; 1 << 20];
+        let slow = sh("echo new > new; sleep 0.005");
+        let endless = sh("echo new > new; sleep 60");
+        let mut talkative = sh("echo new > new; echo much; echo more >&2; cat; sleep 0.005");
+        talkative.stdin(Stdio::bytes("input"));
+        let unchanged = UpTo(&["old=old"]);
+        let made = UpTo(&["old=old", "new= old=old", "new=new old=old"]);
+
+        at_every_poll(it, "ping", unchanged, async |it, polls| polled(polls, it.ping(SECOND)).await.is_some()).await;
+        at_every_poll(it, "open", UpTo(&["old=old", "a= b= old=old"]), async |it, polls| {
+            polled(polls, it.open(["a", "b"].map(|name| OpenFile::write(name, 0o644)))).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "write", made, async |it, polls| {
+            polled(polls, it.write("new", *b"new", 0o644)).await.is_some()
+        })
+        .await;
+        let large = UpTo(&["old=old", "new= old=old", "new=xxxxxxxxx old=old"]);
+        let killed = Any(&["new=new old=old", "new= old=old", "old=old"]);
+        at_every_poll(it, "write much", large, async |it, polls| {
+            polled(polls, it.write("new", big.clone(), 0o644)).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "read", unchanged, async |it, polls| polled(polls, it.read("old", 9)).await.is_some()).await;
+        let all = 2 << 20;
+        at_every_poll(it, "read much", UpTo(&["new=000000000 old=old"]), async |it, polls| {
+            // Made by the host's own hand, so that it is there every time.
+            let [file] = <[_; 1]>::try_from(it.open([OpenFile::write("new", 0o644)]).await.unwrap()).unwrap();
+            file.unwrap().set_len(all).unwrap();
+            polled(polls, it.read("new", all)).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "symlink", UpTo(&["old=old", "link=old old=old"]), async |it, polls| {
+            polled(polls, it.symlink([("old", "link")])).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "delete", UpTo(&["old=old", ""]), async |it, polls| {
+            polled(polls, it.delete("old")).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "reset", UpTo(&["old=old", ""]), async |it, polls| polled(polls, it.reset()).await.is_some())
+            .await;
+        at_every_poll(it, "run", made, async |it, polls| polled(polls, it.run(&slow)).await.is_some()).await;
+        at_every_poll(it, "output", made, async |it, polls| {
+            let output = polled(polls, it.output(&talkative)).await;
+            let Some(output) = output.map(Result::unwrap) else { return false };
+            assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"much\ninput"[..], &b"more\n"[..]));
+            true
+        })
+        .await;
+        at_every_poll(it, "spawn", killed, async |it, polls| {
+            // The program dies with what this gives, as it does with the future.
+            match polled(polls, it.spawn(&endless)).await {
+                Some(process) => process.unwrap().kill().await.unwrap().status == KILLED,
+                None => false,
+            }
+        })
+        .await;
+        at_every_poll(it, "wait", UpTo(&["new=new old=old"]), async |it, polls| {
+            let mut process = it.spawn(&slow).await.unwrap();
+            let is_complete = polled(polls, process.wait()).await.is_some();
+            assert!(process.wait().await.unwrap().status.success(), "waiting again gives the answer");
+            is_complete
+        })
+        .await;
+        at_every_poll(it, "kill", killed, async |it, polls| {
+            let mut process = it.spawn(&endless).await.unwrap();
+            match polled(polls, process.kill()).await {
+                Some(report) => report.unwrap().status == KILLED,
+                None if polls == 0 => false,
+                None => {
+                    assert_eq!(process.wait().await.unwrap().status, KILLED, "the first poll has killed it");
+                    false
+                }
+            }
+        })
+        .await;
+        assert_eq!(polled(20, it.death()).await.map(|_| ()), None);
+        assert_eq!(is_root().then(fds_of_init), before, "the init has kept nothing");
+        container.destroy().await;
+        assert_eq!(polled(1, it.death()).await.unwrap().kind(), ErrorKind::Destroyed);
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_destruction_that_was_begun_is_carried_out() {
+    alone(async |census| {
+        for polls in 0..10_000 {
+            let container = container().await;
+            let is_complete = polled(polls, container.destroy()).await.is_some();
+            if polls == 0 {
+                container.ping(SECOND).await.expect("nothing has begun");
+            } else {
+                assert_eq!(container.death().await.kind(), ErrorKind::Destroyed, "after {polls} polls");
+                assert_eq!(Census::take(), census, "after {polls} polls");
+            }
+            drop(container);
+            census.is_back().await;
+            if is_complete {
+                return assert!(polls > 1);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_build_that_is_dropped_leaves_nothing() {
+    alone(async |census| {
+        let mut set_up = sh("sleep 0.005; echo done");
+        set_up.stdout(Stdio::null());
+        for polls in 0..10_000 {
+            let built = polled(polls, builder().set_up(set_up.clone()).build()).await;
+            if let Some(container) = built {
+                let container = container.unwrap();
+                container.ping(SECOND).await.unwrap();
+                container.destroy().await;
+                assert!(polls > 5);
+                return census.is_back().await;
+            }
+            census.is_back().await;
+        }
+    });
+}
+
+#[test]
+fn everybody_who_waits_for_a_dropped_runtime_is_told() {
+    alone(async |census| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (container, mut process) = runtime
+            .spawn(async {
+                let container = container().await;
+                let process = container.spawn(&sh("sleep 60")).await.unwrap();
+                (container, process)
+            })
+            .await
+            .unwrap();
+        let (program, files) = (sh(":"), [OpenFile::read("f")]);
+        let all = async {
+            tokio::join!(
+                container.run(&program),
+                container.output(&program),
+                container.spawn(&program),
+                container.reset(),
+                process.wait(),
+                container.death(),
+            )
+        };
+        let mut all = Box::pin(all);
+        assert!(polled(5, all.as_mut()).await.is_none(), "a run goes on");
+        runtime.shutdown_background();
+        let (run, output, spawn, reset, wait, death) = all.as_mut().await;
+        drop(all);
+        let told = [run.err(), output.err(), spawn.err(), reset.err(), wait.err()];
+        let later = [container.ping(SECOND).await.err(), container.open(files).await.err()];
+        for error in told.into_iter().chain(later) {
+            assert_eq!(error.unwrap().to_string(), death.to_string());
+        }
+        assert_eq!(death.kind(), ErrorKind::Lost);
+        drop((container, process));
+        census.is_back().await;
+    });
+}
