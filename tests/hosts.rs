@@ -1,0 +1,215 @@
+//! Hosts that are odd in what they inherited or have done to themselves: containers are served, and get nothing of it.
+//!
+//! These tests count what the process has, so they run one at a time.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use cellblock::{Command, Container, ErrorKind, OpenFile, Step};
+use common::{Census, ROLE, alone, builder, children, container, is_root, says, sh};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+/// Runs this executable as another host, through a program that makes it odd, and waits for it.
+fn host(role: &str, through: &[&str]) -> ExitStatus {
+    common::another_host(role, through).stdout(std::process::Stdio::null()).status().unwrap()
+}
+
+/// A shell that does this first.
+fn after(script: &str) -> [String; 4] {
+    ["/bin/sh".into(), "-c".into(), format!("{script}; exec \"$@\""), "sh".into()]
+}
+
+fn serves(role: &str, through: &[impl AsRef<str>]) {
+    alone(async |census| {
+        let through: Vec<_> = through.iter().map(AsRef::as_ref).collect();
+        let status = host(role, &through);
+        assert!(status.success(), "{role} {through:?}: {status}");
+        census.is_back().await;
+    });
+}
+
+/// No test of its own: what [`common::another_host`] runs in another process.
+#[test]
+fn another_host() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        match role.as_str() {
+            "plain" => serve().await,
+            "without streams" => {
+                for fd in 0..3 {
+                    nix::unistd::close(fd).unwrap();
+                }
+                serve().await;
+            }
+            "with many descriptors" => {
+                for _ in 0..300 {
+                    let file = File::open("/etc/passwd").unwrap();
+                    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+                    // Open until the end.
+                    assert!(file.into_raw_fd() > 2);
+                }
+                serve().await;
+            }
+            "as a subreaper" => {
+                nix::sys::prctl::set_child_subreaper(true).unwrap();
+                serve().await;
+            }
+            "of gigabytes" => be_large().await,
+            "in a user namespace" => {
+                let error = builder().build().await.unwrap_err();
+                assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::MapIds)), "{error}");
+                assert!(error.hint().unwrap().contains("Builder::id_range"), "{error}");
+                common::eventually("what was begun is reaped", || children().is_empty()).await;
+            }
+            other => panic!("no such role: {other}"),
+        }
+    });
+    // The harness would want its streams.
+    std::process::exit(0);
+}
+
+/// A container's life, with a look at what the host may have left in it.
+async fn serve() {
+    container().await.destroy().await;
+    let census = Census::take();
+    let container = container().await;
+    let init = *children().first().unwrap();
+    if is_root() {
+        let fds = fs::read_dir(format!("/proc/{init}/fd")).unwrap();
+        let targets: Vec<_> = fds.map(|fd| fs::read_link(fd.unwrap().path()).unwrap()).collect();
+        assert!(!targets.contains(&PathBuf::from("/etc/passwd")), "{targets:?}");
+        assert!(targets.len() < 12, "{targets:?}");
+    }
+    container.ping(Duration::from_secs(5)).await.unwrap();
+    let [file] = <[_; 1]>::try_from(container.open([OpenFile::write("f", 0o642)]).await.unwrap()).unwrap();
+    assert!(file.unwrap().as_raw_fd() >= 0);
+    container.write("d/e/f", *b"text", 0o604).await.unwrap();
+    assert_eq!(container.read("d/e/f", 10).await.unwrap(), b"text");
+    let modes = "stat -c %a f d d/e d/e/f . /tmp; mkdir n; : > n/f; stat -c %a n n/f";
+    assert_eq!(
+        says(&container, &sh(modes)).await.split_whitespace().collect::<Vec<_>>(),
+        ["642", "755", "755", "604", "755", "1777", "755", "644"]
+    );
+    // The listing's own is the fourth.
+    assert_eq!(says(&container, &sh("ls /proc/self/fd")).await.split_whitespace().count(), 4);
+    let signals = says(&container, &sh("grep -E 'Sig(Blk|Ign)' /proc/self/status")).await;
+    for line in signals.lines() {
+        assert!(line.ends_with("\t0000000000000000"), "{signals}");
+    }
+    assert_eq!(says(&container, &sh("pwd; ls -d /proc/[0-9]* | wc -l")).await.lines().next(), Some("/w"));
+    container.reset().await.unwrap();
+    assert!(container.run(&Command::new("/bin/true")).await.unwrap().status.success());
+    container.destroy().await;
+    assert_eq!(Census::take(), census);
+}
+
+/// A build takes no longer where the host has much memory: nothing copies its page tables.
+async fn be_large() {
+    // Or the tables would be small.
+    nix::sys::prctl::set_thp_disable(true).unwrap();
+    let build = async || {
+        let mut times = Vec::new();
+        for _ in 0..15 {
+            let start = Instant::now();
+            let container: Container = container().await;
+            times.push(start.elapsed());
+            container.destroy().await;
+        }
+        times.sort();
+        times[times.len() / 4]
+    };
+    build().await;
+    let small = build().await;
+    let memory = vec![1_u8; 1 << 30];
+    let large = build().await;
+    assert!(memory[memory.len() / 2] == 1 && large < small * 2, "{small:?} and then {large:?}");
+}
+
+#[test]
+fn a_host_with_an_odd_umask_is_served() {
+    for mask in ["0777", "0000", "0077"] {
+        serves("plain", &after(&format!("umask {mask}")));
+    }
+}
+
+#[test]
+fn a_host_with_many_descriptors_left_open_gives_none_away() {
+    serves("plain", &after("exec 3</etc/passwd 7</etc/passwd 9>/dev/full"));
+    serves("with many descriptors", &[""; 0]);
+}
+
+#[test]
+fn a_host_without_standard_streams_is_served() {
+    serves("without streams", &[""; 0]);
+}
+
+#[test]
+fn a_host_with_signals_blocked_and_ignored_is_served() {
+    let odd = "import os, signal, sys
+for s in signal.valid_signals() - {9, 19}:
+    signal.signal(s, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+os.execv(sys.argv[1], sys.argv[1:])";
+    serves("plain", &["/usr/bin/python3", "-Sc", odd]);
+}
+
+#[test]
+fn a_host_whose_directory_is_gone_is_served() {
+    serves("plain", &after("dir=$(mktemp -d) && cd $dir && rmdir $dir"));
+}
+
+#[test]
+fn a_nice_host_with_little_stack_is_served() {
+    serves("plain", &["nice", "-n", "10", "prlimit", "--stack=262144"]);
+}
+
+#[test]
+fn a_host_that_adopts_orphans_is_served() {
+    serves("as a subreaper", &[""; 0]);
+}
+
+#[test]
+fn a_host_of_gigabytes_builds_as_fast() {
+    serves("of gigabytes", &[""; 0]);
+}
+
+#[test]
+fn a_host_in_namespaces_of_its_own_is_served_or_told_what_to_do() {
+    if is_root() {
+        serves("plain", &["unshare", "--pid", "--fork", "--mount-proc"]);
+    }
+    // There it has all capabilities, and one id.
+    serves("in a user namespace", &["unshare", "-Urpf", "--mount-proc"]);
+}
+
+#[test]
+fn a_host_in_a_cgroup_of_its_own_is_served_and_leaves_it_empty() {
+    let roots = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(PathBuf::from);
+    let make = |root: &PathBuf| {
+        let group = root.join(format!("cellblock-test-{}", std::process::id()));
+        (root.join("cgroup.procs").exists() && fs::create_dir(&group).is_ok()).then_some(group)
+    };
+    let Some(group) = roots.iter().find_map(make).map(Group) else {
+        println!("skipped: this user may not make a control group");
+        return;
+    };
+    serves("plain", &after(&format!("echo $$ > {}/cgroup.procs", group.0.display())));
+    // The kernel removes it only where no process is in it.
+    fs::remove_dir(&group.0).unwrap();
+}
+
+/// Removed in any case.
+struct Group(PathBuf);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        drop(fs::remove_dir(&self.0));
+    }
+}
