@@ -218,6 +218,24 @@ fn a_hundred_containers_at_once() {
 }
 
 #[test]
+fn of_a_hundred_builds_half_may_be_dropped_on_the_way() {
+    alone(async |census| {
+        let build = async |number: u32| {
+            // As long as some of them take, and so at every one of their steps.
+            let time = if number % 2 == 0 { 60 * SECOND } else { Duration::from_millis(number.into()) };
+            tokio::time::timeout(time, container()).await.ok()
+        };
+        let built: Vec<_> = join_all((0..100).map(build)).await.into_iter().flatten().collect();
+        assert!((50..100).contains(&built.len()), "{} are built", built.len());
+        let exit = sh("exit 3");
+        let results = join_all(built.iter().map(|container| container.run(&exit))).await;
+        assert!(results.into_iter().all(|report| report.unwrap().status == Status::Exited(3)));
+        drop(built);
+        census.is_back().await;
+    });
+}
+
+#[test]
 fn errors_of_a_full_descriptor_table_are_the_hosts_and_leak_nothing() {
     alone(async |census| {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

@@ -255,6 +255,11 @@ impl Init {
         Ok(is_child.then_some(pid))
     }
 
+    #[cfg(test)]
+    pub(super) fn pid(&self) -> io::Result<u32> {
+        Pidfd::pid_of(self.alive.as_ref().ok_or(io::ErrorKind::NotFound)?)
+    }
+
     /// Kills the init, and with it everything in its pid namespace, and waits until it is reaped.
     pub(super) async fn end(mut self) -> io::Result<()> {
         if let Some(process) = &self.alive {

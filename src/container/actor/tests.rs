@@ -7,6 +7,7 @@ use crate::report::{Status, Usage};
 use crate::sys::socket;
 use crate::wire::Peer;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::thread;
 
 mod orders;
@@ -199,4 +200,35 @@ async fn what_an_init_says_is_shown_in_part_and_without_control_characters() {
         assert!(said.len() < 10_000 && !said.contains(char::is_control), "{} bytes: {said:?}", said.len());
         init.join().unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_actors_task_is_told_to_everybody_and_ends_the_init() {
+    let (host, init) = socket::pair().unwrap();
+    let (mailbox, messages) = mpsc::channel(4);
+    let shared = Arc::new(Shared::default());
+    let record = RecordDeath(Arc::clone(&shared));
+    let launched = Launched::without_an_init(host);
+    let process = launched.init.pid().unwrap();
+    let actor = Actor::serve_to_the_end(launched, messages, record, Duration::from_secs(5));
+    let task = tokio::spawn(async {
+        tokio::select! {
+            () = actor => {}
+            () = tokio::time::sleep(Duration::from_millis(50)) => panic!("on purpose"),
+        }
+    });
+    let container = Container { mailbox, shared, program: None };
+    let (waiting, queued) = tokio::join!(container.ping(Duration::from_secs(5)), container.delete("x"));
+    for result in [waiting, queued, container.reset().await] {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Lost);
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
+    assert!(task.await.unwrap_err().is_panic());
+    let end = std::time::Instant::now() + Duration::from_secs(5);
+    while Path::new(&format!("/proc/{process}")).exists() {
+        assert!(std::time::Instant::now() < end, "the init is still there");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    drop(init);
 }
