@@ -185,6 +185,15 @@ fn a_stopped_init_is_given_up_after_its_time() {
 }
 
 #[test]
+fn a_reply_timeout_may_be_endless() {
+    alone(async |_| {
+        let container = builder().reply_timeout(Duration::MAX).build().await.unwrap();
+        container.ping(10 * SECOND).await.unwrap();
+        assert_eq!(container.run(&sh("exit 3")).await.unwrap().status, Status::Exited(3));
+    });
+}
+
+#[test]
 fn a_run_that_cannot_be_killed_in_time_takes_its_container_along() {
     alone(async |census| {
         let (container, init) = with_init(builder().reply_timeout(Duration::from_millis(200))).await;

@@ -27,6 +27,9 @@ use super::Shared;
 use super::builder::Builder;
 use super::launch::{Init, Launched, last_words, launch, receive};
 
+/// As far off as a clock is asked to look.
+const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 type Answer<T> = oneshot::Sender<Result<T>>;
 
 /// What a handle asks of the actor.
@@ -171,7 +174,8 @@ impl Actor {
                 sent = flush(&self.socket, &mut self.outbox), if !self.outbox.is_empty() => self.sent(sent),
                 () = killed => self.kill(),
                 () = &mut silence, if owes => {
-                    let end = self.silent_since + self.patience;
+                    // Patience that outlasts the clock has no end.
+                    let end = self.silent_since.checked_add(self.patience).unwrap_or_else(|| Instant::now() + YEARS);
                     if Instant::now() >= end {
                         return Error::lost(format!("the init owed an answer for {:?}", self.patience));
                     }
