@@ -126,6 +126,19 @@ fn a_container_serves_on_whatever_is_dropped() {
         at_every_poll(it, "reset", UpTo(&["old=old", ""]), async |it, polls| polled(polls, it.reset()).await.is_some())
             .await;
         at_every_poll(it, "run", made, async |it, polls| polled(polls, it.run(&slow)).await.is_some()).await;
+        let mut hooked = slow.clone();
+        hooked.pid_hook(|_, _| async {
+            tokio::task::yield_now().await;
+            Ok(())
+        });
+        at_every_poll(it, "run with a hook", made, async |it, polls| polled(polls, it.run(&hooked)).await.is_some())
+            .await;
+        let mut on_a_terminal = slow.clone();
+        on_a_terminal.stdin(Stdio::pty()).stdout(Stdio::pty()).stderr(Stdio::pty());
+        at_every_poll(it, "output of a terminal", made, async |it, polls| {
+            polled(polls, it.output(&on_a_terminal)).await.is_some()
+        })
+        .await;
         at_every_poll(it, "output", made, async |it, polls| {
             let output = polled(polls, it.output(&talkative)).await;
             let Some(output) = output.map(Result::unwrap) else { return false };
