@@ -30,7 +30,10 @@ async fn shows(pty: &mut Pty, wanted: &str) -> String {
 
 async fn rest(mut process: Process) -> (String, Status) {
     let mut shown = String::new();
-    process.pty.as_mut().unwrap().read_to_string(&mut shown).await.unwrap();
+    let pty = process.pty.as_mut().unwrap();
+    if tokio::time::timeout(Duration::from_secs(10), pty.read_to_string(&mut shown)).await.is_err() {
+        panic!("its terminal is never closed: {shown:?}");
+    }
     (shown, process.wait().await.unwrap().status)
 }
 
@@ -98,6 +101,9 @@ async fn a_shell_has_job_control() {
     assert!(jobs.contains("cat") && jobs.contains("Stopped"), "{jobs}");
     pty.write_all(b"fg\n").await.unwrap();
     shows(pty, "cat\r\n").await;
+    // The shell names the job before it hands the terminal over: only what the job does shows that it has it.
+    pty.write_all(b"again\n").await.unwrap();
+    shows(pty, "again\r\nagain\r\n").await;
     pty.write_all(b"\x03").await.unwrap();
     shows(pty, "$ ").await;
     pty.write_all(b"exit 7\n").await.unwrap();
