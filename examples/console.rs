@@ -8,7 +8,7 @@
 //! | `op`      | fields                                                         | answer                                   |
 //! |-----------|----------------------------------------------------------------|------------------------------------------|
 //! | `build`   | `binds` (`["SRC[:DST[:rw]]"]`), `tmpfs_bytes` (of each tmpfs)   | `{}`                                     |
-//! | `run`     | `args`, `env` (`["K=V"]`), `stdin`, `capture_bytes`, `limits`  | status, usage and outputs                |
+//! | `run`     | `args`, `env` (`["K=V"]`), `stdin`, `capture_bytes`, `limits`  | verdict, report and outputs              |
 //! | `kill`    | `run` (the id of a run)                                        | `{}`; the run's own answer tells its end |
 //! | `reset`   |                                                                | `{}`                                     |
 //! | `write`   | `path`, `data` or `data_base64`, `mode` (420)                  | `{}`                                     |
@@ -40,13 +40,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use cellblock::{Builder, Command, Container, ErrorKind, Mount, Process, Stdio, Step, Tmpfs};
+use cellblock::{Builder, Command, Container, ErrorKind, Limits, Mount, OutputPipe, Process, Stdio, Step, Tmpfs};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, join_all, ready};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Stdin};
-use tokio::net::unix::pipe;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -168,6 +167,7 @@ struct Run {
     #[serde(default)]
     stdin: String,
     capture_bytes: Option<u64>,
+    /// [`Limits`], looked at later: so that a mistake there is answered under this request's id.
     #[serde(default)]
     limits: Map<String, Value>,
 }
@@ -425,11 +425,11 @@ fn command(run: &Run) -> Result<Command, Failure> {
     let [program, args @ ..] = run.args.as_slice() else {
         return Err(Failure::invalid("args must begin with a program"));
     };
-    if !run.limits.is_empty() {
-        return Err(Failure::invalid("limits are not there yet: leave them out, or empty"));
-    }
+    let limits: Limits = serde_json::from_value(run.limits.clone().into())
+        .map_err(|error| Failure::invalid(format!("limits: {error}")))?;
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::bytes(run.stdin.as_str())).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(args).limits(limits);
+    command.stdin(Stdio::bytes(run.stdin.as_str())).stdout(Stdio::piped()).stderr(Stdio::piped());
     for variable in &run.env {
         let (key, value) = variable
             .split_once('=')
@@ -460,22 +460,24 @@ async fn follow(
     };
     let (report, stdout, stderr) = tokio::join!(report, capture(stdout, keep), capture(stderr, keep));
     let (report, (stdout, stdout_truncated), (stderr, stderr_truncated)) = (report?, stdout?, stderr?);
-    let answer = json!({
-        "status": report.status,
-        "usage": report.usage,
+    let mut answer = json!({
+        "verdict": report.verdict(),
         "stdout_truncated": stdout_truncated,
         "stderr_truncated": stderr_truncated,
     });
+    if let (Value::Object(answer), Value::Object(report)) = (&mut answer, json!(report)) {
+        answer.extend(report);
+    }
     Ok(with_text(with_text(answer, "stdout", stdout), "stderr", stderr))
 }
 
 /// Reads to the end, so that the program never waits for it, and keeps the beginning. Tells whether there was more.
-async fn capture(stream: Option<pipe::Receiver>, keep: u64) -> io::Result<(Vec<u8>, bool)> {
+async fn capture(stream: Option<OutputPipe>, keep: u64) -> io::Result<(Vec<u8>, bool)> {
     let mut kept = Vec::new();
     let Some(mut stream) = stream else { return Ok((kept, false)) };
     (&mut stream).take(keep).read_to_end(&mut kept).await?;
     let dropped = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
-    Ok((kept, dropped > 0))
+    Ok((kept, dropped > 0 || stream.is_cut()))
 }
 
 /// Adds bytes to an object: as text or, where they are not UTF-8, in base64 under a name that says so.

@@ -13,13 +13,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::limits::{Resource, Rlimit};
+use crate::limits::{Limits, Plan, Resource, Rlimit};
 use crate::wire::{Execve, Program, Strings};
 
 /// A program to run in a container, in the manner of `tokio::process::Command`.
 ///
 /// Unless told otherwise a program has an empty environment, null streams (`/dev/null`), the container's working
-/// directory, no other descriptor, and the resource limits of the host's process.
+/// directory, no other descriptor, the default [`Limits`], and for the rest the resource limits of the host's process.
 ///
 /// ```
 /// use cellblock::Command;
@@ -34,6 +34,7 @@ pub struct Command {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     work_dir: Option<PathBuf>,
+    pub(crate) limits: Limits,
     rlimits: Vec<Rlimit>,
     pub(crate) hook: Option<PidHook>,
     pub(crate) window: Window,
@@ -52,6 +53,7 @@ impl Command {
             args: Vec::new(),
             env: Vec::new(),
             work_dir: None,
+            limits: Limits::new(),
             rlimits: Vec::new(),
             hook: None,
             window: Window { rows: 24, columns: 80 },
@@ -139,7 +141,14 @@ impl Command {
         self
     }
 
-    /// Sets a resource limit of the program's first process, inherited by those that it starts; `u64::MAX` is no limit.
+    /// Sets what the run may use. Default: [`Limits::new`].
+    pub fn limits(&mut self, limits: Limits) -> &mut Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets a resource limit of the program's first process, inherited by those that it starts, in the place of what the
+    /// [`limits`](Self::limits) would set; `u64::MAX` is no limit.
     ///
     /// A limit over the host's own hard one fails the run with `EPERM`, whatever capabilities the host has: it is set from
     /// within the container's user namespace.
@@ -191,8 +200,8 @@ impl Command {
         self.executable.as_ref()
     }
 
-    /// The request for this command, whose attached fds will go to these numbers.
-    pub(crate) fn to_execve(&self, fds: Vec<i32>) -> Result<Execve> {
+    /// The request for this command with its limits as planned, whose attached fds will go to these numbers.
+    pub(crate) fn to_execve(&self, fds: Vec<i32>, plan: &Plan) -> Result<Execve> {
         let mut args = Strings::default();
         for arg in std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str)) {
             args.push(&[without_nul(arg)?]);
@@ -210,6 +219,8 @@ impl Command {
         if let Some((number, _)) = self.fds.iter().find(|(number, _)| *number < 3) {
             return Err(Error::invalid(format!("descriptor {number} is a standard stream's or none")));
         }
+        let is_set = |limit: &&Rlimit| self.rlimits.iter().any(|it| it.resource == limit.resource);
+        let planned = plan.rlimits.iter().filter(|limit| !is_set(limit));
         Ok(Execve {
             program: match self.executable {
                 None => Program::Named(self.program.clone()),
@@ -225,7 +236,10 @@ impl Command {
                 .position(|stream| stream.as_ref().is_some_and(Stdio::is_pty))
                 .map(|number| number as i32),
             gate: self.hook.is_some(),
-            rlimits: self.rlimits.clone(),
+            rlimits: planned.chain(&self.rlimits).copied().collect(),
+            affinity: plan.affinity.clone(),
+            times: plan.times,
+            throttled: plan.group.cpu_rate.is_some(),
         })
     }
 }

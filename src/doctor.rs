@@ -260,7 +260,8 @@ impl Obstacle {
             Self::NoCgroup { seen, is_root } => row(
                 Cgroup,
                 seen,
-                "nothing yet: this version limits the processes of a program one by one (Command::rlimit)",
+                "a run's memory, processes and CPU time are limited in weaker forms only, and only where \
+                 Limits::weaker says that they will do",
                 match is_root {
                     true => {
                         "systemd-run --scope -p Delegate=yes PROGRAM; docker run --security-opt writable-cgroups=true"

@@ -44,6 +44,8 @@ pub enum ErrorKind {
     File,
     /// No answer in the time that the caller gave. The container goes on.
     Timeout,
+    /// This machine cannot hold a limit that was asked for.
+    Unsupported,
     /// The host lacks a resource: file descriptors, memory, processes.
     Host,
     /// The container was destroyed on request, before or while the command was carried out.
@@ -98,6 +100,8 @@ steps! {
     MakeSymlink: "make symbolic link",
     Mask: "mask",
     MakeRootReadOnly: "make the root read-only",
+    ForbidNamespaces: "forbid nested user namespaces",
+    InstallFilter: "install the system-call filter",
     SetDomainName: "set the domain name",
     SetHostName: "set the host name",
     ChangeDirectory: "change directory to",
@@ -114,8 +118,16 @@ steps! {
     Unmount: "unmount",
     // A run.
     MakeStream: "make a stream",
+    HoldLimit: "hold the limit",
+    MakeGroup: "make the control group",
+    LimitGroup: "set the control group's",
+    RemoveGroup: "remove the control group",
     Clone: "clone",
     PidHook: "pass the pid hook",
+    EnterGroup: "enter the control group",
+    ReadGroup: "read the control group's figures",
+    ReadProcesses: "read the processes' figures",
+    SetAffinity: "set the CPU affinity",
     StartSession: "start a session",
     PlaceFd: "place a file descriptor",
     TakeTerminal: "take the controlling terminal",
@@ -257,7 +269,7 @@ impl Error {
                 let passing = [libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR, libc::ETXTBSY];
                 self.0.errno.is_some_and(|errno| passing.contains(&errno))
             }
-            ErrorKind::InvalidInput | ErrorKind::Destroyed => false,
+            ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::Destroyed => false,
         }
     }
 }
@@ -270,6 +282,7 @@ impl fmt::Display for Error {
             ErrorKind::Exec => "the program could not be started",
             ErrorKind::File => "the file command failed",
             ErrorKind::Timeout => "no answer in time",
+            ErrorKind::Unsupported => "this machine cannot hold a limit",
             ErrorKind::Host => "the host lacks a resource",
             ErrorKind::Destroyed => "the container was destroyed",
             ErrorKind::Lost => "the container is lost",

@@ -19,12 +19,14 @@
 //! }
 //! ```
 //!
-//! A program's failure is a [`Report`]; an [`Error`] means that the machine, or the call, was at fault.
+//! A program's failure is a [`Report`], and [`Report::verdict`] says in a word what became of it; an [`Error`] means that the
+//! machine, or the call, was at fault. [`Limits`] are what a run may use.
 #![warn(clippy::unwrap_used, unreachable_pub)]
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("cellblock runs on Linux, on x86_64 and aarch64");
 
+mod cgroup;
 mod command;
 mod container;
 mod doctor;
@@ -35,18 +37,22 @@ mod mount;
 mod process;
 mod pty;
 mod report;
+mod seccomp;
 mod sys;
+mod verdict;
 mod wire;
 
 pub use command::{Command, Overflow, Stdio};
 pub use container::{Builder, Container};
 pub use doctor::{Diagnosis, Finding, Grant, Lack, Subject, doctor};
 pub use error::{Error, ErrorKind, Result, Step};
-pub use limits::Resource;
+pub use limits::{Form, Held, Limit, Limits, Resource};
 pub use mount::{Mount, Tmpfs};
-pub use process::{Output, Process};
+pub use process::{Output, OutputPipe, Process};
 pub use pty::Pty;
-pub use report::{Report, Status, Usage};
+pub use report::{Cause, Evidence, Protections, Report, Source, Sources, Status, Usage};
+pub use seccomp::Filter;
+pub use verdict::Verdict;
 pub use wire::OpenFile;
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -4,20 +4,24 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
 use nix::fcntl::OFlag;
 use nix::unistd::{fchown, pipe2};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use crate::command::{Capture, Command, Overflow, PidHook, Stream};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::limits::Limit;
 use crate::pty::Pty;
-use crate::report::Report;
+use crate::report::{Reason, Report};
 use crate::sys::{memory, socket};
 use crate::wire::Ids;
 
@@ -30,9 +34,9 @@ pub struct Process {
     /// Writes to the program's standard input, if that is [piped](crate::Stdio::piped). Dropping it is the end of input.
     pub stdin: Option<pipe::Sender>,
     /// Reads the program's standard output, if that is piped.
-    pub stdout: Option<pipe::Receiver>,
+    pub stdout: Option<OutputPipe>,
     /// Reads the program's standard error, if that is piped.
-    pub stderr: Option<pipe::Receiver>,
+    pub stderr: Option<OutputPipe>,
     /// The other end of the program's terminal, if it [has one](crate::Stdio::pty). Dropping it hangs up.
     pub pty: Option<Pty>,
     run: Run,
@@ -45,11 +49,38 @@ pub(crate) type Forked = oneshot::Receiver<Result<(u32, OwnedFd)>>;
 #[derive(Debug)]
 pub(crate) struct Run {
     outcome: Outcome,
-    kill: Option<oneshot::Sender<()>>,
+    kill: KillSwitch,
+    /// How much more it may write, where that is limited.
+    quota: Option<Arc<AtomicU64>>,
     container: Container,
 }
 
+/// Ends a run, once.
+#[derive(Clone, Debug)]
+pub(crate) struct KillSwitch(Arc<Mutex<Option<oneshot::Sender<Reason>>>>);
+
+impl KillSwitch {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Reason>) {
+        let (kill, killed) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(kill)))), killed)
+    }
+
+    fn kill(&self, reason: Reason) {
+        if let Some(kill) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A run that is over has nobody to be told.
+            kill.send(reason).ok();
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.kill.kill(Reason::Request);
+    }
+}
+
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of a run, and it comes to be the larger")]
 enum Outcome {
     Awaited(oneshot::Receiver<Result<Report>>),
     Known(Result<Report>),
@@ -58,6 +89,7 @@ enum Outcome {
 impl Process {
     pub(crate) fn new(streams: Streams, run: Run) -> Self {
         let Streams { stdin, stdout, stderr, pty } = streams;
+        let (stdout, stderr) = (stdout.map(|pipe| run.metered(pipe)), stderr.map(|pipe| run.metered(pipe)));
         Self { stdin, stdout, stderr, pty, run }
     }
 
@@ -92,8 +124,7 @@ impl Process {
 
     /// Kills the program and everything that it started, without waiting for their end.
     pub fn start_kill(&mut self) {
-        // Dropping the sender is the message.
-        self.run.kill = None;
+        self.run.kill.kill(Reason::Request);
     }
 }
 
@@ -101,9 +132,16 @@ impl Run {
     pub(crate) fn new(
         container: Container,
         outcome: oneshot::Receiver<Result<Report>>,
-        kill: oneshot::Sender<()>,
+        kill: KillSwitch,
+        output: Option<u64>,
     ) -> Self {
-        Self { outcome: Outcome::Awaited(outcome), kill: Some(kill), container }
+        let quota = output.map(|bytes| Arc::new(AtomicU64::new(bytes)));
+        Self { outcome: Outcome::Awaited(outcome), kill, quota, container }
+    }
+
+    fn metered(&self, pipe: pipe::Receiver) -> OutputPipe {
+        let quota = self.quota.as_ref().map(|left| (Arc::clone(left), self.kill.clone()));
+        OutputPipe { pipe, quota, is_cut: false }
     }
 
     /// Shows the process to the hook, and opens its gate if the hook says so. Dropping the gate leaves it shut for good.
@@ -147,6 +185,59 @@ impl Run {
     }
 }
 
+/// Reads an output of a program, up to the limit that [`Limits::output`](crate::Limits::output) sets for both together: there
+/// the run is killed, and this comes to its end.
+#[derive(Debug)]
+pub struct OutputPipe {
+    pipe: pipe::Receiver,
+    quota: Option<(Arc<AtomicU64>, KillSwitch)>,
+    is_cut: bool,
+}
+
+impl OutputPipe {
+    /// Whether the program had written more than was let through.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+}
+
+impl AsyncRead for OutputPipe {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { pipe, quota, is_cut } = &mut *self;
+        let Some((left, kill)) = quota else { return Pin::new(pipe).poll_read(context, into) };
+        if *is_cut || into.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        // Taken before it is read, and what was not needed is given back: there is another reader.
+        let wanted = into.remaining().min(64 << 10);
+        let take = |left: u64| Some(left.saturating_sub(wanted as u64));
+        let had = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
+        let taken = wanted.min(usize::try_from(had).unwrap_or(usize::MAX));
+        if taken > 0 {
+            let mut part = ReadBuf::new(into.initialize_unfilled_to(taken));
+            let polled = Pin::new(pipe).poll_read(context, &mut part);
+            let read = part.filled().len();
+            left.fetch_add((taken - read) as u64, Ordering::Relaxed);
+            into.advance(read);
+            return polled;
+        }
+        let mut beyond = [0];
+        let mut part = ReadBuf::new(&mut beyond);
+        let polled = Pin::new(pipe).poll_read(context, &mut part);
+        if !part.filled().is_empty() {
+            *is_cut = true;
+            kill.kill(Reason::Limit(Limit::Output));
+        }
+        polled
+    }
+}
+
+impl AsFd for OutputPipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
 /// What a program wrote, as far as it was kept: from [`Container::output`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -168,22 +259,30 @@ impl Output {
     pub(crate) async fn collect(streams: Streams, mut run: Run, keep: Capture) -> Result<Self> {
         let Streams { stdin, stdout, stderr, pty } = streams;
         drop(stdin);
-        let kill = Mutex::new(run.kill.take());
+        let (mut stdout, mut stderr) = (stdout.map(|pipe| run.metered(pipe)), stderr.map(|pipe| run.metered(pipe)));
+        let kill = run.kill.clone();
         let overflow = || match keep.overflow {
             Overflow::Discard => {}
-            // Dropping the sender is the message.
-            Overflow::Kill => drop(kill.lock().unwrap_or_else(PoisonError::into_inner).take()),
+            Overflow::Kill => kill.kill(Reason::Limit(Limit::Output)),
         };
         let is_piped = stdout.is_some();
-        let (stdout, stderr) = (capture(stdout, keep.bytes, overflow), capture(stderr, keep.bytes, overflow));
+        let (out, err) = (&mut stdout, &mut stderr);
+        let (out, err) = (capture(out.as_mut(), keep.bytes, overflow), capture(err.as_mut(), keep.bytes, overflow));
         let shown = capture(pty, keep.bytes, overflow);
-        let (stdout, stderr, shown, report) = tokio::join!(stdout, stderr, shown, run.wait());
-        let stdout = if is_piped { stdout } else { shown };
+        let (out, err, shown, report) = tokio::join!(out, err, shown, run.wait());
+        let out = if is_piped { out } else { shown };
         let report = report?;
         let failure = |error| Error::io(ErrorKind::Host, Step::Read, error);
-        let (stdout, stdout_truncated) = stdout.map_err(failure)?;
-        let (stderr, stderr_truncated) = stderr.map_err(failure)?;
-        Ok(Self { report, stdout, stdout_truncated, stderr, stderr_truncated })
+        let (out, out_has_more) = out.map_err(failure)?;
+        let (err, err_has_more) = err.map_err(failure)?;
+        let is_cut = |pipe: Option<OutputPipe>| pipe.is_some_and(|pipe| pipe.is_cut());
+        Ok(Self {
+            report,
+            stdout: out,
+            stdout_truncated: out_has_more || is_cut(stdout),
+            stderr: err,
+            stderr_truncated: err_has_more || is_cut(stderr),
+        })
     }
 }
 
@@ -225,18 +324,28 @@ impl Streams {
 }
 
 /// The program's ends, with the numbers that they get.
-pub(crate) type ProgramFds = Vec<(i32, Arc<OwnedFd>)>;
+type ProgramFds = Vec<(i32, Arc<OwnedFd>)>;
+
+/// A command's streams, ready for a run.
+pub(crate) struct Opened {
+    pub(crate) streams: Streams,
+    pub(crate) fds: ProgramFds,
+    /// Whether the program can write to an output that is not one of these streams.
+    pub(crate) outputs_elsewhere: bool,
+}
 
 /// Opens what a command's streams need. `unset` is what an output is that the command says nothing about; what is made here
 /// belongs to `program`.
-pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Ids>) -> Result<(Streams, ProgramFds)> {
+pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Ids>) -> Result<Opened> {
     let failure = |error| Error::io(ErrorKind::Host, Step::MakeStream, error);
     let mut streams = Streams::default();
     let mut fds = command.fds.clone();
-    let mut terminal = None;
+    let (mut terminal, mut outputs_elsewhere) = (None, false);
     for (number, stream) in command.streams.iter().enumerate() {
         let default = if number == 0 { &Stream::Null } else { unset };
-        let fd = match stream.as_ref().map_or(default, |stdio| &stdio.0) {
+        let stream = stream.as_ref().map_or(default, |stdio| &stdio.0);
+        outputs_elsewhere |= number > 0 && matches!(stream, Stream::Fd(_) | Stream::Inherit | Stream::Pty);
+        let fd = match stream {
             Stream::Null => continue,
             Stream::Fd(fd) => Arc::clone(fd),
             Stream::AsStdout if number == 2 => match fds.iter().find(|(number, _)| *number == 1) {
@@ -260,7 +369,7 @@ pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Id
         };
         fds.push((number as i32, fd));
     }
-    Ok((streams, fds))
+    Ok(Opened { streams, fds, outputs_elsewhere })
 }
 
 fn inherited(number: usize) -> io::Result<OwnedFd> {

@@ -20,14 +20,15 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::error::{Failure, bytes_path};
-use crate::limits::Rlimit;
+use crate::limits::{Form, Rlimit, Times};
 use crate::mount::Mount;
-use crate::report::Report;
+use crate::report::{Measured, Reason};
+use crate::seccomp::Filter;
 use crate::sys::memory;
 use crate::sys::socket::{self, MAX_FDS_PER_DATAGRAM};
 
 /// The protocol's version. Host and init are usually the same build; a separate init executable may not be.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The argument that makes a process an init.
 pub(crate) const INIT_ARGUMENT: &str = "cellblock:init";
@@ -44,17 +45,23 @@ const MAX_DEPTH: usize = 16;
 /// What the host asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// The id maps are written: take ids, make pid 1. The first request, and stage one's only one.
-    Start,
+    /// The id maps are written: take ids, make pid 1, in a cgroup namespace of its own where its group is not to be left by its
+    /// children. The first request, and stage one's only one.
+    Start {
+        cgroup_namespace: bool,
+    },
     Configure(Configure),
     Ping,
     Open(Vec<OpenFile>),
     Symlink(Vec<Symlink>),
     Delete(#[serde(with = "bytes_path")] PathBuf),
     Reset,
+    /// From now on these are the files of the runs' group, in the place of others. Has no reply of its own.
+    Join(Group),
     Execve(Execve),
-    /// Ends the run with this id. Has no reply of its own; the run's is its answer. Ignored where that run is over.
-    Kill(u64),
+    /// Ends the run with this id, for this reason. Has no reply of its own; the run's is its answer. Ignored where that run
+    /// is over.
+    Kill(u64, Reason),
 }
 
 /// What the init answers. A reply carries its request's id; what the init says unasked carries 0.
@@ -73,7 +80,7 @@ pub(crate) enum Reply {
     /// A run whose gate is shut has its process; a pidfd of that is attached. The run's own reply is still to come.
     Forked,
     /// The run has ended and nothing of it is alive.
-    Ended(Report),
+    Ended(Measured),
     Failed(Failure),
 }
 
@@ -91,10 +98,10 @@ pub(crate) enum State {
 impl State {
     pub(crate) fn admits(self, request: &Request) -> bool {
         match request {
-            Request::Start => self == Self::Unshared,
+            Request::Start { .. } => self == Self::Unshared,
             Request::Configure(_) => self == Self::Born,
-            Request::Execve(_) | Request::Reset => self == Self::Idle,
-            Request::Ping | Request::Open(_) | Request::Symlink(_) | Request::Delete(_) | Request::Kill(_) => {
+            Request::Execve(_) | Request::Reset | Request::Join(_) => self == Self::Idle,
+            Request::Ping | Request::Open(_) | Request::Symlink(_) | Request::Delete(_) | Request::Kill(..) => {
                 matches!(self, Self::Idle | Self::Running)
             }
         }
@@ -112,6 +119,9 @@ pub(crate) struct Configure {
     pub(crate) domain_name: String,
     #[serde(with = "bytes_path")]
     pub(crate) work_dir: PathBuf,
+    pub(crate) filter: Filter,
+    /// Whether the runs' group is one of cgroup v2, into which they are cloned.
+    pub(crate) clones_into_group: bool,
 }
 
 /// A mount, and how many of the mount trees it is made of are attached (otherwise the init makes them).
@@ -198,6 +208,54 @@ pub(crate) struct Execve {
     /// reads the end.
     pub(crate) gate: bool,
     pub(crate) rlimits: Vec<Rlimit>,
+    /// The CPUs that the program starts on; all that the init has where there are none.
+    pub(crate) affinity: Vec<u32>,
+    pub(crate) times: Times,
+    /// Whether the group's CPU time is withheld at times, so that the child may take long to get to its program.
+    pub(crate) throttled: bool,
+}
+
+/// The control group of the runs. A descriptor is attached for each file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Group {
+    pub(crate) form: Form,
+    pub(crate) files: Vec<GroupFile>,
+}
+
+/// A file of a group, and what the init does with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum GroupFile {
+    /// A 0 is written here by whoever enters.
+    Tasks,
+    /// The directory, to be cloned into.
+    Directory,
+    /// A figure is read here.
+    Counter(Counter),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counter {
+    pub(crate) figure: Figure,
+    /// What the figure's line begins with; empty where the file is the figure.
+    pub(crate) key: String,
+    /// In nanoseconds, for a time.
+    pub(crate) unit: u32,
+}
+
+/// What a group counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Figure {
+    CpuTime,
+    MemoryNow,
+    /// The most that has been charged since the group was made.
+    MemoryPeak,
+    /// The most that has been charged since a 0 was last written here.
+    MemoryPeakSinceReset,
+    OomKills,
+    /// The most there have been since the group was made.
+    ProcessesPeak,
+    RefusedForks,
+    Throttled,
 }
 
 /// What is executed, by a name that messages have too.

@@ -55,7 +55,7 @@ async fn at_every_poll(
         Left::Any(states) => (states, true),
     };
     let list = sh("for name in *; do [ -e $name ] && echo $name=$(head -c 9 $name | tr '\\0' 0); done; true");
-    let census = Census::take();
+    let census = Census::beside_a_container();
     for polls in 0..10_000 {
         container.reset().await.unwrap();
         container.write("old", *b"old", 0o644).await.unwrap();

@@ -279,7 +279,8 @@ fn keys(object: &Value) -> BTreeSet<&str> {
 fn assert_report(report: &Value, status: &Value) {
     assert_eq!(report["status"], *status);
     let usage = &report["usage"];
-    assert_eq!(keys(usage), ["wall_us", "user_us", "system_us", "memory_peak_bytes"].into(), "{report}");
+    let figures = ["wall_us", "cpu_us", "user_us", "system_us", "memory_peak_bytes", "processes_peak", "set_up_us"];
+    assert_eq!(keys(usage), figures.into(), "{report}");
     assert!(usage.as_object().unwrap().values().all(|figure| figure.is_u64() || figure.is_null()), "{report}");
 }
 

@@ -40,7 +40,7 @@ impl Init {
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
         let process = command.arg("cellblock:init").stdin(Stdio::from(theirs)).stderr(Stdio::piped()).spawn().unwrap();
         let init = Self { process, socket };
-        assert_eq!(init.receive(), frame(&(0, Hello::Hello(2))));
+        assert_eq!(init.receive(), frame(&(0, Hello::Hello(3))));
         init
     }
 
@@ -52,7 +52,7 @@ impl Init {
         std::fs::write(format!("/proc/{pid}/setgroups"), "deny").unwrap();
         std::fs::write(format!("/proc/{pid}/uid_map"), format!("0 {uid} 1")).unwrap();
         std::fs::write(format!("/proc/{pid}/gid_map"), format!("0 {gid} 1")).unwrap();
-        init.send(&frame(&(0, "Start")));
+        init.send(&start());
         assert_eq!(init.receive(), frame(&(0, "Started")));
         init
     }
@@ -99,13 +99,20 @@ enum Hello {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::type_complexity, reason = "it is what the request is made of")]
 enum Configure {
-    /// Mounts, links, masks, the program's ids, host name, domain name, working directory.
-    Configure(((), (), (), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes)),
+    /// Mounts, links, masks, the program's ids, host name, domain name, working directory, filter, kind of group.
+    Configure(((), (), (), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes, &'static str, bool)),
+}
+
+fn start() -> Vec<u8> {
+    frame(&(0, serde_json::json!({ "Start": {"cgroup_namespace": true} })))
 }
 
 fn configure() -> Vec<u8> {
-    let mut bytes = frame(&(1, Configure::Configure(((), (), (), (0, 0), "h", "d", serde_bytes::Bytes::new(b"/w")))));
+    let work_dir = serde_bytes::Bytes::new(b"/w");
+    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "off", false);
+    let mut bytes = frame(&(1, Configure::Configure(parts)));
     // Empty arrays, where serde has empty values.
     bytes.iter_mut().filter(|byte| **byte == 0xc0).for_each(|byte| *byte = 0x90);
     bytes
@@ -119,7 +126,7 @@ fn frame(message: &impl Serialize) -> Vec<u8> {
 
 /// Frames that no init may accept, and a word of what it must say to each.
 fn broken_frames() -> Vec<(Vec<u8>, &'static str)> {
-    let mut trailing = frame(&(0, "Start"));
+    let mut trailing = start();
     trailing.push(0);
     // In a field that is not known and must be skipped: nowhere else does nesting have no end.
     let nested = [b"\0\x92\0\x81\xa6Execve\x81\xa1x", &[0x91; 100_000][..]].concat();
@@ -165,9 +172,9 @@ fn a_request_out_of_place_is_its_end() {
         assert_eq!(code, Some(1));
         assert!(said.contains("out of place (Unshared)") && said.contains(request), "{said}");
     }
-    for request in ["Ping", "Start", "Reset"] {
+    for (request, bytes) in [("Ping", frame(&(0, "Ping"))), ("Start", start()), ("Reset", frame(&(0, "Reset")))] {
         let init = Init::with_pid_1();
-        init.send(&frame(&(0, request)));
+        init.send(&bytes);
         let (code, said) = init.end();
         assert_eq!(code, Some(0), "stage one had done its work");
         assert!(said.contains("out of place (Born)") && said.contains(request), "{said}");
@@ -176,7 +183,7 @@ fn a_request_out_of_place_is_its_end() {
 
 #[test]
 fn a_serving_init_has_no_second_start() {
-    for request in [frame(&(0, "Start")), configure()] {
+    for request in [start(), configure()] {
         let init = Init::configured();
         init.send(&frame(&(7, "Ping")));
         assert_eq!(init.receive(), frame(&(7, "Done")), "the control");
@@ -250,7 +257,7 @@ fn more_descriptors_than_a_message_may_carry_are_its_end() {
 fn descriptors_that_it_has_no_room_for_are_its_end() {
     let init = Init::start_with_few_descriptors(30);
     let (mut reader, writer) = pipe();
-    init.send_with(&frame(&(0, "Start")), &[writer.as_raw_fd(); 100]);
+    init.send_with(&start(), &[writer.as_raw_fd(); 100]);
     let (code, said) = init.end();
     assert!(code == Some(1) && said.contains("no room for its descriptors"), "{said}");
     drop(writer);
@@ -282,7 +289,7 @@ fn a_request_twice_is_two_requests() {
     assert_eq!([init.receive(), init.receive()], [frame(&(7, "Done")), frame(&(7, "Done"))]);
     // A run that is none, or is over: there is nothing to do and nothing to say.
     for _ in 0..2 {
-        init.send(&frame(&(0, serde_json::json!({"Kill": 5}))));
+        init.send(&frame(&(0, serde_json::json!({"Kill": [5, "Request"]}))));
     }
     init.send(&frame(&(8, "Ping")));
     assert_eq!(init.receive(), frame(&(8, "Done")));
@@ -292,6 +299,7 @@ fn a_request_twice_is_two_requests() {
 fn execve(id: u64) -> Vec<u8> {
     let execve = serde_json::json!({
         "program": {"Attached": "p"}, "args": "p\0", "env": "", "work_dir": null, "fds": [1], "gate": false, "rlimits": [],
+        "affinity": [], "times": {"wall": null, "cpu": null, "cpus": 1}, "throttled": false,
     });
     frame(&(id, serde_json::json!({ "Execve": execve })))
 }
@@ -302,7 +310,7 @@ fn a_run_or_a_reset_while_a_program_runs_is_its_end() {
     let program = dir.path().join("p");
     // Static: the root file system is empty.
     cc_static("#include <unistd.h>\nint main(void) { write(1, \"ready\\n\", 6); pause(); }", &program);
-    for request in [execve(6), frame(&(6, "Reset")), frame(&(6, "Start")), configure()] {
+    for request in [execve(6), frame(&(6, "Reset")), start(), configure()] {
         let init = Init::configured();
         let (mut reader, writer) = pipe();
         init.send_with(&execve(5), &[writer.as_raw_fd(), File::open(&program).unwrap().as_raw_fd()]);

@@ -1,7 +1,10 @@
 //! Runs one program in a fresh container, with the terminal's streams, and exits as the program did.
 //!
 //! ```text
-//! run [--stdin FILE | --tty] [--env K=V]... [--bind SRC[:DST[:rw]]]... [--json] -- program args…
+//! run [--stdin FILE | --tty] [--env K=V]... [--bind SRC[:DST[:rw]]]... [--json] [LIMITS] -- program args…
+//!
+//! LIMITS: --cpu-time 1s --wall-time 2s --memory 64MiB --processes 32 --stack 8MiB --file-size 16MiB --open-files 64
+//!         --output 1MiB --weaker
 //! ```
 //!
 //! The exit code is the program's own, or 128+n where signal n ended it; 127 where the program is missing, 126 where it
@@ -14,9 +17,13 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use cellblock::{Command, Container, ErrorKind, Mount, Stdio, Step};
-use clap::Parser;
+use bytesize::ByteSize;
+use cellblock::{Command, Container, ErrorKind, Limits, Mount, Report, Stdio, Step};
+use clap::{Args, Parser};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -41,9 +48,59 @@ struct Options {
     /// Prints the report as a line of JSON on standard output once the program has ended.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    limits: LimitOptions,
     /// The program and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
+}
+
+/// What the program may use. A time may have any unit (500ms, 2s), and so may a size (64MiB, 1MB).
+#[derive(Args)]
+struct LimitOptions {
+    /// CPU time of all its processes together.
+    #[arg(long, value_name = "TIME")]
+    cpu_time: Option<humantime::Duration>,
+    /// Time by the clock [default: 60s, and none with --tty].
+    #[arg(long, value_name = "TIME")]
+    wall_time: Option<humantime::Duration>,
+    /// Memory of all its processes together [default: 1GiB].
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
+    /// Processes and threads at once [default: 256].
+    #[arg(long, value_name = "COUNT")]
+    processes: Option<u32>,
+    /// The stack [default: 8MiB].
+    #[arg(long, value_name = "SIZE")]
+    stack: Option<ByteSize>,
+    /// Any one file.
+    #[arg(long, value_name = "SIZE")]
+    file_size: Option<ByteSize>,
+    /// Open files of each process [default: 1024].
+    #[arg(long, value_name = "COUNT")]
+    open_files: Option<u64>,
+    /// Both outputs together.
+    #[arg(long, value_name = "SIZE", conflicts_with = "tty")]
+    output: Option<ByteSize>,
+    /// Makes do with a weaker form of a limit that this machine cannot hold.
+    #[arg(long)]
+    weaker: bool,
+}
+
+impl LimitOptions {
+    fn limits(&self, is_interactive: bool) -> Limits {
+        let wall = self.wall_time.map(Into::into).or(is_interactive.then_some(Duration::MAX));
+        let size = |size: Option<ByteSize>| size.map(|size| size.as_u64());
+        let limits = Limits::new().weaker(self.weaker);
+        let limits = self.cpu_time.into_iter().fold(limits, |limits, time| limits.cpu_time(time.into()));
+        let limits = wall.into_iter().fold(limits, Limits::wall_time);
+        let limits = size(self.memory).into_iter().fold(limits, Limits::memory);
+        let limits = self.processes.into_iter().fold(limits, Limits::processes);
+        let limits = size(self.stack).into_iter().fold(limits, Limits::stack);
+        let limits = size(self.file_size).into_iter().fold(limits, Limits::file_size);
+        let limits = self.open_files.into_iter().fold(limits, Limits::open_files);
+        size(self.output).into_iter().fold(limits, Limits::output)
+    }
 }
 
 fn variable(argument: &str) -> Result<(String, String), &'static str> {
@@ -89,7 +146,13 @@ async fn run(options: Options) -> Result<u8, Box<dyn Error>> {
     let mounts = options.bind.into_iter().chain(tty);
     let container = mounts.fold(Container::builder(), |builder, mount| builder.mount(mount)).build().await?;
     let run = async {
-        if options.tty { terminal::run(&container, command).await } else { Ok(container.run(&command).await?) }
+        if options.tty {
+            terminal::run(&container, command).await
+        } else if options.limits.output.is_some() {
+            pass_on(&container, command).await
+        } else {
+            Ok(container.run(&command).await?)
+        }
     };
     let report = tokio::select! {
         report = run => Ok(report),
@@ -102,7 +165,9 @@ async fn run(options: Options) -> Result<u8, Box<dyn Error>> {
         Err(code) => return Ok(code),
     };
     if options.json {
-        writeln!(std::io::stdout(), "{}", serde_json::to_string(&report)?)?;
+        let mut line = json!(report);
+        line["verdict"] = json!(report.verdict());
+        writeln!(std::io::stdout(), "{line}")?;
     }
     Ok(u8::try_from(report.status.shell_code())?)
 }
@@ -116,7 +181,22 @@ fn command(options: &Options) -> Result<Command, Box<dyn Error>> {
     let mut command = Command::new(program);
     command.args(args).stdin(stdin).stdout(Stdio::inherit()).stderr(Stdio::inherit());
     command.env("PATH", "/usr/local/bin:/usr/bin:/bin").envs(options.env.iter().cloned());
+    command.limits(options.limits.limits(options.tty));
     Ok(command)
+}
+
+/// Runs a program whose outputs are read here, so that they can be limited.
+async fn pass_on(container: &Container, mut command: Command) -> Result<Report, Box<dyn Error>> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = container.spawn(&command).await?;
+    let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
+    let (mut stdout, mut stderr) = (stdout.ok_or("no standard output")?, stderr.ok_or("no standard error")?);
+    let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
+    let both = tokio::try_join!(tokio::io::copy(&mut stdout, &mut out), tokio::io::copy(&mut stderr, &mut err));
+    tokio::try_join!(out.flush(), err.flush())?;
+    let report = process.wait().await?;
+    both?;
+    Ok(report)
 }
 
 async fn caught(signal: &mut Signal, kind: SignalKind) -> u8 {

@@ -18,14 +18,21 @@ use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
-use crate::report::Report;
+use crate::limits::{GroupLimits, Held};
+use crate::report::{Protections, Reason, Report};
 use crate::sys::reactor::Async;
-use crate::wire::{self, Datagram, Decoder, Execve, Ids, Message as Frame, OpenFile, Reply, Request, Symlink};
+use crate::wire::{self, Datagram, Decoder, Execve, Message as Frame, OpenFile, Reply, Request, Symlink};
 
-use super::Shared;
 use super::builder::Builder;
 use super::launch::{Init, Launched, last_words, launch, receive};
+use super::{Made, Shared};
+
+/// For how long a run waits for memory of earlier ones to be freed.
+const FREEING: Duration = Duration::from_millis(500);
+
+const LEFT_CHARGED: &str = "what earlier runs left in memory counts for this one: reset the container, or delete it";
 
 /// As far off as a clock is asked to look.
 const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -47,10 +54,14 @@ pub(super) enum Message {
 pub(super) struct QueuedRun {
     pub(super) execve: Execve,
     pub(super) fds: Vec<Arc<OwnedFd>>,
+    pub(super) group: GroupLimits,
+    pub(super) held: Vec<Held>,
     pub(super) progress: Progress,
     pub(super) outcome: Answer<Report>,
-    /// Resolves, in whichever way, when the run is to be killed.
-    pub(super) killed: oneshot::Receiver<()>,
+    /// Until when it waits for what earlier runs had in memory to be freed.
+    pub(super) patience: Option<Instant>,
+    /// Resolves when the run is to be killed. Its caller wants that, or has gone, where there is no reason.
+    pub(super) killed: oneshot::Receiver<Reason>,
 }
 
 /// What a run's caller wants to be told before its outcome.
@@ -76,14 +87,16 @@ enum Pending {
     Opened(usize, Answer<Vec<Result<OwnedFd>>>),
     Linked(usize, Answer<Vec<Result<()>>>),
     Reset(Answer<()>),
-    Run(Answer<Report>),
+    Run(Answer<Report>, Vec<Held>),
 }
 
 /// The run in the container, for as long as it may be killed.
 struct Current {
     id: u64,
-    killed: oneshot::Receiver<()>,
+    killed: oneshot::Receiver<Reason>,
     forked: Option<Answer<(u32, OwnedFd)>>,
+    /// When the init should long have ended it by itself.
+    overdue: Option<Instant>,
 }
 
 pub(super) struct Actor {
@@ -92,10 +105,14 @@ pub(super) struct Actor {
     socket: Async,
     decoder: Decoder,
     init: Init,
+    group: Option<Group>,
+    protections: Protections,
     outbox: VecDeque<Datagram>,
     queue: VecDeque<Turn>,
     /// The id of the run or reset whose turn it is.
     turn: Option<u64>,
+    /// When the next turn is tried again.
+    retry: Option<Instant>,
     current: Option<Current>,
     pending: HashMap<u64, Pending>,
     last_id: u64,
@@ -110,7 +127,7 @@ impl Actor {
         builder: Builder,
         messages: mpsc::Receiver<Message>,
         shared: Arc<Shared>,
-        ready: oneshot::Sender<Result<Option<Ids>>>,
+        ready: oneshot::Sender<Result<Made>>,
     ) {
         let record = RecordDeath(shared);
         let launched = match launch(&builder).await {
@@ -118,7 +135,7 @@ impl Actor {
             Err(error) => return drop(ready.send(Err(error))),
         };
         // Where nobody waits for it any more there is no handle either, and it ends at once.
-        drop(ready.send(Ok(launched.program)));
+        drop(ready.send(Ok(launched.made)));
         Self::serve_to_the_end(launched, messages, record, builder.reply_timeout).await;
     }
 
@@ -128,16 +145,19 @@ impl Actor {
         record: RecordDeath,
         patience: Duration,
     ) {
-        let Launched { socket, decoder, init, stderr, program: _ } = launched;
+        let Launched { socket, decoder, init, stderr, group, made } = launched;
         let mut actor = Self {
             messages,
             shared: Arc::clone(&record.0),
             socket,
             decoder,
             init,
+            group,
+            protections: made.protections,
             outbox: VecDeque::new(),
             queue: VecDeque::new(),
             turn: None,
+            retry: None,
             current: None,
             pending: HashMap::new(),
             last_id: 0,
@@ -145,8 +165,8 @@ impl Actor {
             patience,
         };
         let reason = actor.serve().await;
-        let Self { init, pending, queue, current, messages, .. } = actor;
-        record.set(bury(init, stderr, reason).await);
+        let Self { init, group, pending, queue, current, messages, .. } = actor;
+        record.set(bury(init, group, stderr, reason).await);
         // Only now the promises that are left: their owners look for the reason.
         drop((pending, queue, current, messages));
     }
@@ -154,12 +174,18 @@ impl Actor {
     /// Serves until the container is to end, and says why.
     async fn serve(&mut self) -> Error {
         // Set again only when it fires: a busy container does not pay for it at every request.
-        let mut silence = pin!(sleep_until(Instant::now()));
+        let (mut silence, mut lateness) = (pin!(sleep_until(Instant::now())), pin!(sleep_until(Instant::now())));
         loop {
-            let owes = self.owes();
+            let (owes, overdue) = (self.owes(), self.current.as_ref().and_then(|current| current.overdue));
             let killed = async {
                 match &mut self.current {
-                    Some(current) => drop((&mut current.killed).await),
+                    Some(current) => (&mut current.killed).await.unwrap_or(Reason::Request),
+                    None => pending().await,
+                }
+            };
+            let pause = async {
+                match self.retry {
+                    Some(at) => sleep_until(at).await,
                     None => pending().await,
                 }
             };
@@ -172,7 +198,11 @@ impl Actor {
                     Err(broken) => Err(Error::lost(format!("the init sent {broken}"))),
                 },
                 sent = flush(&self.socket, &mut self.outbox), if !self.outbox.is_empty() => self.sent(sent),
-                () = killed => self.kill(),
+                reason = killed => self.kill(reason),
+                () = pause => {
+                    self.retry = None;
+                    Ok(())
+                }
                 () = &mut silence, if owes => {
                     // Patience that outlasts the clock has no end.
                     let end = self.silent_since.checked_add(self.patience).unwrap_or_else(|| Instant::now() + YEARS);
@@ -180,6 +210,13 @@ impl Actor {
                         return Error::lost(format!("the init owed an answer for {:?}", self.patience));
                     }
                     silence.as_mut().reset(end);
+                    continue;
+                }
+                () = &mut lateness, if overdue.is_some() => {
+                    if overdue.is_some_and(|end| Instant::now() >= end) {
+                        return Error::lost("the init did not end a run at its time");
+                    }
+                    overdue.into_iter().for_each(|end| lateness.as_mut().reset(end));
                     continue;
                 }
                 message = self.messages.recv(), if self.outbox.is_empty() => match message {
@@ -219,31 +256,57 @@ impl Actor {
 
     /// Starts the next run or reset, if it is time. One whose caller has gone never starts.
     fn next_turn(&mut self) -> Result<()> {
-        while self.turn.is_none() {
+        while self.turn.is_none() && self.retry.is_none() {
             self.turn = match self.queue.pop_front() {
                 None => return Ok(()),
                 Some(Turn::Reset(answer)) if answer.is_closed() => None,
                 Some(Turn::Reset(answer)) => self.request(&Request::Reset, Vec::new(), Pending::Reset(answer))?,
                 Some(Turn::Run(run)) if run.outcome.is_closed() => None,
-                Some(Turn::Run(QueuedRun { execve, fds, progress, outcome, killed })) => {
-                    let id = self.request(&Request::Execve(execve), fds, Pending::Run(outcome))?;
-                    if let Some(id) = id {
-                        let forked = match progress {
-                            Progress::Nothing => None,
-                            // Whoever asked may have gone; then `killed` knows.
-                            Progress::Turn(turn) => {
-                                turn.send(()).ok();
-                                None
-                            }
-                            Progress::Forked(answer) => Some(answer),
-                        };
-                        self.current = Some(Current { id, killed, forked });
-                    }
-                    id
-                }
+                Some(Turn::Run(run)) => self.begin(run)?,
             };
         }
         Ok(())
+    }
+
+    /// Starts a run, in a group that is ready for it. `None` where that cannot be, which the caller is told.
+    fn begin(&mut self, run: QueuedRun) -> Result<Option<u64>> {
+        let now = Instant::now();
+        let prepared = self.group.as_mut().map_or(Ok(None), |it| it.prepare(&run.group));
+        let QueuedRun { execve, fds, held, progress, outcome, killed, .. } = match prepared {
+            Ok(None) => run,
+            Ok(Some((joined, files))) => {
+                self.say(&Request::Join(joined), files)?;
+                run
+            }
+            // More is charged than the run may have. The init frees what a reset took away after it has answered.
+            Err(Failure { errno: libc::EBUSY, .. }) if run.patience.is_none_or(|end| now < end) => {
+                self.retry = Some(now + Duration::from_millis(1));
+                let patience = run.patience.or(Some(now + FREEING));
+                self.queue.push_front(Turn::Run(QueuedRun { patience, ..run }));
+                return Ok(None);
+            }
+            Err(failure) => {
+                let hint = (failure.errno == libc::EBUSY).then(|| LEFT_CHARGED.to_owned());
+                drop(run.outcome.send(Err(Error::failure(ErrorKind::Host, failure).hinted(hint))));
+                return Ok(None);
+            }
+        };
+        let wall = execve.times.wall;
+        let id = self.request(&Request::Execve(execve), fds, Pending::Run(outcome, held))?;
+        if let Some(id) = id {
+            let forked = match progress {
+                Progress::Nothing => None,
+                // Whoever asked may have gone; then `killed` knows.
+                Progress::Turn(turn) => {
+                    turn.send(()).ok();
+                    None
+                }
+                Progress::Forked(answer) => Some(answer),
+            };
+            let overdue = wall.and_then(|wall| Instant::now().checked_add(wall.checked_add(self.patience)?));
+            self.current = Some(Current { id, killed, forked, overdue });
+        }
+        Ok(id)
     }
 
     /// Sends a request and notes who waits for its reply. `None` where it cannot be sent, which the caller is told.
@@ -289,12 +352,17 @@ impl Actor {
     }
 
     /// Ends the run that is going on; from now on its report is owed.
-    fn kill(&mut self) -> Result<()> {
+    fn kill(&mut self, reason: Reason) -> Result<()> {
         self.note_debt();
         let Some(Current { id, .. }) = self.current.take() else {
             return Ok(());
         };
-        let datagrams = wire::encode(0, &Request::Kill(id), Vec::new());
+        self.say(&Request::Kill(id, reason), Vec::new())
+    }
+
+    /// Sends a request that has no reply.
+    fn say(&mut self, request: &Request, fds: Vec<Arc<OwnedFd>>) -> Result<()> {
+        let datagrams = wire::encode(0, request, fds);
         self.outbox.extend(datagrams.map_err(|error| Error::io(ErrorKind::Host, Step::Send, error))?);
         let sent = flush_now(&self.socket, &mut self.outbox);
         self.sent(sent)
@@ -315,7 +383,12 @@ impl Actor {
         // An answer that nobody takes is dropped, and closes what it holds.
         match (pending, body) {
             (Pending::Done(_, answer) | Pending::Reset(answer), Reply::Done) => drop(answer.send(Ok(()))),
-            (Pending::Run(answer), Reply::Ended(report)) => drop(answer.send(Ok(report))),
+            (Pending::Run(answer, held), Reply::Ended(measured)) => {
+                if let Some(group) = &mut self.group {
+                    group.ran(&measured.usage);
+                }
+                drop(answer.send(Ok(Report::new(measured, held, self.protections))));
+            }
             (Pending::Opened(count, answer), Reply::Opened(results)) => {
                 let opened = results.iter().filter(|result| result.is_none()).count();
                 if results.len() != count || opened != fds.len() || !fds.iter().all(is_regular_file) {
@@ -330,8 +403,14 @@ impl Actor {
             (Pending::Opened(_, answer), Reply::Failed(failure)) => {
                 drop(answer.send(Err(Error::failure(ErrorKind::Host, failure))));
             }
-            (Pending::Run(answer), Reply::Failed(failure)) => {
-                drop(answer.send(Err(Error::failure(ErrorKind::Exec, failure))));
+            (Pending::Run(answer, _), Reply::Failed(failure)) => {
+                let of_group = matches!(failure.step, Step::EnterGroup | Step::ReadGroup);
+                if let (true, Some(group)) = (of_group, &mut self.group) {
+                    // Somebody has removed it.
+                    group.forget();
+                }
+                let kind = if of_group { ErrorKind::Host } else { ErrorKind::Exec };
+                drop(answer.send(Err(Error::failure(kind, failure))));
             }
             (Pending::Done(kind, answer), Reply::Failed(failure)) => {
                 drop(answer.send(Err(Error::failure(kind, failure))));
@@ -391,7 +470,7 @@ impl Pending {
             Self::Done(_, answer) | Self::Reset(answer) => drop(answer.send(Err(error))),
             Self::Opened(_, answer) => drop(answer.send(Err(error))),
             Self::Linked(_, answer) => drop(answer.send(Err(error))),
-            Self::Run(answer) => drop(answer.send(Err(error))),
+            Self::Run(answer, _) => drop(answer.send(Err(error))),
         }
     }
 }
@@ -436,10 +515,20 @@ fn destroyed() -> Error {
     Error::new(ErrorKind::Destroyed, Step::Serve)
 }
 
-/// Sees the init to its end, and adds what it had said to a reason that is not the caller's own.
-async fn bury(init: Init, mut stderr: File, reason: Error) -> Error {
+/// Sees the init to its end and removes the group, and adds what the init had said to a reason that is not the caller's own.
+async fn bury(init: Init, group: Option<Group>, mut stderr: File, reason: Error) -> Error {
     if let Err(error) = init.end().await {
         return Error::io(ErrorKind::Lost, Step::Wait, error);
+    }
+    if let Some(group) = group {
+        // The last processes may be on their way out. What takes longer is removed in the background.
+        for _ in 0..100 {
+            match group.remove() {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+                _ => break,
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
     match last_words(&mut stderr) {
         Some(words) if reason.kind() == ErrorKind::Lost => Error::lost(format!("{reason}; it had said: {words}")),

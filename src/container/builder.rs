@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::mount::{Mount, Tmpfs};
+use crate::seccomp::Filter;
 use crate::wire::Symlink;
 
 use super::actor::Actor;
@@ -42,6 +43,7 @@ pub struct Builder {
     pub(super) domain_name: String,
     pub(super) work_dir: PathBuf,
     pub(super) set_up: Option<Command>,
+    pub(super) filter: Filter,
     pub(super) start_timeout: Duration,
     pub(super) reply_timeout: Duration,
 }
@@ -58,6 +60,7 @@ impl Default for Builder {
             domain_name: "cellblock".into(),
             work_dir: "/w".into(),
             set_up: None,
+            filter: Filter::default(),
             start_timeout: Duration::from_secs(10),
             reply_timeout: Duration::from_secs(10),
         }
@@ -151,6 +154,14 @@ impl Builder {
         self
     }
 
+    /// Sets which system calls programs may make. Default: [`Filter::Denylist`].
+    ///
+    /// The init installs the filter once, for itself and every run: its cost is the container's and not the run's.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
     /// Sets how long a build may take. Default: 10 s.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
@@ -196,11 +207,11 @@ impl Builder {
         let (mailbox, messages) = mpsc::channel(64);
         let (ready, built) = oneshot::channel();
         tokio::spawn(Actor::build_and_serve(self.clone(), messages, Arc::clone(&shared), ready));
-        let program = match built.await {
+        let made = match built.await {
             Ok(result) => result?,
             Err(_) => return Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")),
         };
-        let container = Container { mailbox, shared, program };
+        let container = Container { mailbox, shared, made };
         match &self.set_up {
             Some(command) => set_up(container, command).await,
             None => Ok(container),

@@ -59,6 +59,14 @@ impl Mapping {
         }
     }
 
+    /// The init's ids on the host, where they are not this process's own.
+    pub(super) fn init_on_host(&self) -> Option<Ids> {
+        match self {
+            Self::Own { first, .. } => Some(Ids { uid: *first, gid: *first }),
+            Self::Shared => None,
+        }
+    }
+
     /// Writes the maps of a process that has unshared its user namespace.
     pub(super) fn write(&self, pid: u32) -> io::Result<()> {
         let write = |file, content: String| fs::write(format!("/proc/{pid}/{file}"), content);

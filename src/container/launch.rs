@@ -16,14 +16,18 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tokio::io::Interest;
 
+use crate::cgroup::{Group, Hierarchy};
 use crate::doctor;
 use crate::error::{Error, ErrorKind, Failure, Result, Step, printable};
+use crate::limits::{Grants, Groups};
 use crate::mount::{Kind, Mount};
+use crate::report::Protections;
 use crate::sys::process::{self, Pidfd};
 use crate::sys::reactor::Async;
-use crate::sys::{clone, memory, mount, socket};
+use crate::sys::{clone, in_background, memory, mount, socket};
 use crate::wire::{self, Attach, Broken, Configure, Decoder, INIT_ARGUMENT, Ids, Message, Peer, Reply, Request};
 
+use super::Made;
 use super::builder::Builder;
 use super::ids::Mapping;
 
@@ -35,8 +39,9 @@ pub(super) struct Launched {
     pub(super) init: Init,
     /// What the init says on standard error.
     pub(super) stderr: File,
-    /// Who a program is on the host, if not this process's user.
-    pub(super) program: Option<Ids>,
+    /// Where its runs are to be, if this process may make groups.
+    pub(super) group: Option<Group>,
+    pub(super) made: Made,
 }
 
 #[cfg(test)]
@@ -46,14 +51,15 @@ impl Launched {
         let null = File::open("/dev/null").unwrap();
         let sleep = memory::executable(Path::new("/bin/sleep")).unwrap();
         let stdio = [null.as_fd(); 3];
-        let clone::Spawned { pidfd, .. } = clone::spawn(sleep.as_fd(), &[c"sleep", c"600"], stdio).unwrap();
+        let clone::Spawned { pidfd, .. } = clone::spawn(sleep.as_fd(), &[c"sleep", c"600"], stdio, None).unwrap();
         let socket = Async::new(socket, Interest::READABLE | Interest::WRITABLE).unwrap();
         Self {
             socket,
             decoder: Decoder::new(Peer::Init),
             init: Init { alive: Some(pidfd) },
             stderr: null,
-            program: None,
+            group: None,
+            made: Made::for_tests(),
         }
     }
 }
@@ -64,8 +70,14 @@ pub(super) async fn launch(builder: &Builder) -> Result<Launched> {
     match tokio::time::timeout(builder.start_timeout, starting.lead(builder)).await {
         Ok(led) => {
             let (init, program) = led?;
-            let Starting { socket, decoder, stderr, .. } = starting;
-            Ok(Launched { socket, decoder, init, stderr, program })
+            let Starting { socket, decoder, stderr, group, .. } = starting;
+            let (group, groups) = group.unzip();
+            let made = Made {
+                program,
+                grants: grants(groups, program.is_some()),
+                protections: Protections::new(builder.filter, program.is_some()),
+            };
+            Ok(Launched { socket, decoder, init, stderr, group, made })
         }
         Err(_) => Err(starting.silent(builder)),
     }
@@ -77,6 +89,7 @@ struct Starting {
     socket: Async,
     decoder: Decoder,
     stderr: File,
+    group: Option<(Group, Groups)>,
     /// What is waited for, for the message where nothing comes.
     awaited: Step,
 }
@@ -85,6 +98,10 @@ impl Starting {
     fn new(builder: &Builder) -> Result<Self> {
         let image = init_image(&builder.init_exe)
             .map_err(|error| Error::io(ErrorKind::Build, Step::ReadInitExecutable, error).at(&builder.init_exe))?;
+        let hierarchy = Hierarchy::find().map_err(|error| Error::io(kind(&error), Step::MakeGroup, error))?;
+        let grants = hierarchy.as_ref().map(|hierarchy| hierarchy.grants());
+        let group = hierarchy.map(Group::new).transpose();
+        let group = group.map_err(|failure| Error::failure(ErrorKind::Host, failure))?.zip(grants);
         let start = || -> io::Result<_> {
             let (host, init) = socket::pair()?;
             let for_stage_one = host.try_clone()?;
@@ -96,17 +113,13 @@ impl Starting {
                 image.as_fd(),
                 &[c"cellblock-init", &name],
                 [init.as_fd(), null.as_fd(), init_stderr.as_fd()],
+                group.as_ref().and_then(|(group, _)| group.of_init()),
             )?;
             let stage_one = StageOne { pid, alive: Some((pidfd, for_stage_one)) };
-            Ok(Self {
-                stage_one,
-                socket,
-                decoder: Decoder::new(Peer::Init),
-                stderr: stderr.into(),
-                awaited: Step::Hello,
-            })
+            Ok((stage_one, socket, File::from(stderr)))
         };
-        start().map_err(|error| Error::io(kind(&error), Step::StartInit, error))
+        let (stage_one, socket, stderr) = start().map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
+        Ok(Self { stage_one, socket, decoder: Decoder::new(Peer::Init), stderr, group, awaited: Step::Hello })
     }
 
     /// Leads the init through its states, and reaps stage one, which ends by itself once it has made pid 1.
@@ -122,7 +135,11 @@ impl Starting {
         // While stage one is busy with its namespaces.
         let mapping = Mapping::choose(builder.id_range.as_ref())
             .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
-        let (configure, mut fds) = configuration(builder, &mapping)?;
+        let clones_into_group = self.group.as_ref().is_some_and(|(group, _)| group.of_init().is_some());
+        if let (Some((group, _)), Some(init)) = (&mut self.group, mapping.init_on_host()) {
+            group.give(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
+        }
+        let (configure, mut fds) = configuration(builder, &mapping, clones_into_group)?;
         match self.expect(Step::Hello).await?.body {
             Reply::Hello(wire::VERSION) => self.awaited = Step::ForkPid1,
             Reply::Hello(version) => {
@@ -136,7 +153,7 @@ impl Starting {
             return Err(self.explained(Error::io(kind(&error), Step::MapIds, error).hinted(hint)).await);
         }
         let program = mapping.program_on_host();
-        self.send(&Request::Start, Vec::new()).await?;
+        self.send(&Request::Start { cgroup_namespace: !clones_into_group }, Vec::new()).await?;
         // Sent ahead: pid 1 reads it as soon as it is there.
         fds.extend(mapping.into_reservation().map(Arc::new));
         self.send(&Request::Configure(configure), fds).await?;
@@ -301,34 +318,6 @@ async fn ended(process: &Pidfd) -> io::Result<()> {
     end.io(Interest::READABLE, reap).await
 }
 
-/// Does what must be done after its owner has gone, where there may be no runtime any more.
-fn in_background(work: impl FnOnce() -> io::Result<()> + Send + 'static) {
-    let work = move || {
-        if let Err(error) = work() {
-            // Nobody is left to be told. The socket is closed, so the init ends; what may remain is a zombie.
-            eprintln!("cellblock: a container could not be reaped: {error}");
-        }
-    };
-    // A thread that cannot be had does not give back what it was to do.
-    let work = Arc::new(Mutex::new(Some(work)));
-    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let theirs = Arc::clone(&work);
-    let thread = std::thread::Builder::new().name("cellblock-reaper".into()).stack_size(256 << 10);
-    if thread
-        .spawn(move || {
-            if let Some(work) = take(&theirs) {
-                work()
-            }
-        })
-        .is_ok()
-    {
-        return;
-    }
-    if let Some(work) = take(&work) {
-        work();
-    }
-}
-
 /// The next message from an init. `more` says whether another may be there beside it. Dropping the future loses nothing.
 pub(super) async fn receive(
     socket: &Async,
@@ -373,7 +362,11 @@ fn init_image(path: &Path) -> io::Result<Arc<OwnedFd>> {
 }
 
 /// The configuration, with the mount trees that the host has to make itself.
-fn configuration(builder: &Builder, mapping: &Mapping) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
+fn configuration(
+    builder: &Builder,
+    mapping: &Mapping,
+    clones_into_group: bool,
+) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
     let mut fds = Vec::new();
     let mut mounts = Vec::new();
     for mount in &builder.mounts {
@@ -390,8 +383,22 @@ fn configuration(builder: &Builder, mapping: &Mapping) -> Result<(Configure, Vec
         host_name: builder.host_name.clone(),
         domain_name: builder.domain_name.clone(),
         work_dir: builder.work_dir.clone(),
+        filter: builder.filter,
+        clones_into_group,
     };
     Ok((configure, fds))
+}
+
+/// What this machine can hold for a container's runs.
+fn grants(groups: Option<Groups>, own_ids: bool) -> Grants {
+    let hard = |resource| nix::sys::resource::getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard);
+    Grants {
+        groups,
+        own_ids,
+        cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
+        hard_stack: hard(nix::sys::resource::Resource::RLIMIT_STACK),
+        hard_open_files: hard(nix::sys::resource::Resource::RLIMIT_NOFILE),
+    }
 }
 
 /// Finds what a mount shows of the host, with the host's rights: its mount trees, or none where the init has to make them.

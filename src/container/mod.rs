@@ -19,9 +19,11 @@ use tokio::sync::{SetOnce, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{Command, Stream};
+use crate::doctor;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::process::{Output, Process, ProgramFds, Run, open_streams};
-use crate::report::Report;
+use crate::limits::Grants;
+use crate::process::{KillSwitch, Opened, Output, Process, Run, open_streams};
+use crate::report::{Protections, Report};
 use crate::sys::socket;
 use crate::wire::{Ids, MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
 
@@ -42,8 +44,16 @@ pub(crate) use ids::DEFAULT_RANGE as DEFAULT_IDS;
 pub struct Container {
     mailbox: mpsc::Sender<Message>,
     shared: Arc<Shared>,
+    made: Made,
+}
+
+/// What a container turned out to be.
+#[derive(Clone, Copy, Debug)]
+struct Made {
     /// Who a program is on the host, if not this process's user.
     program: Option<Ids>,
+    grants: Grants,
+    protections: Protections,
 }
 
 /// What the handles and the actor share.
@@ -192,23 +202,24 @@ impl Container {
     /// That the program could not be executed is told by [`Process::wait`].
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a NUL byte in a string, a bad number for a descriptor, or arguments and environment
+    /// [`ErrorKind::Unsupported`] for a limit that this machine cannot hold; [`ErrorKind::InvalidInput`] for a NUL byte in a string, a bad number for a descriptor, or arguments and environment
     /// of more than 16 MiB; [`ErrorKind::Host`] where a stream cannot be opened.
     ///
     /// # Cancel safety
     /// Dropped before its turn the program never starts; dropped later it is killed.
     pub async fn spawn(&self, command: &Command) -> Result<Process> {
-        let (streams, fds) = open_streams(command, &Stream::Null, self.program)?;
+        let mut opened = open_streams(command, &Stream::Null, self.made.program)?;
         if command.hook.is_some() {
-            return Ok(Process::new(streams, self.start(command, fds).await?));
+            let run = self.start(command, &mut opened).await?;
+            return Ok(Process::new(opened.streams, run));
         }
         let (turn, started) = oneshot::channel();
-        let mut run = self.enqueue(command, fds, None, Progress::Turn(turn)).await?;
+        let mut run = self.enqueue(command, &mut opened, None, Progress::Turn(turn)).await?;
         if started.await.is_err() {
             // Refused, or the container ended: the outcome has the reason.
             run.wait().await?;
         }
-        Ok(Process::new(streams, run))
+        Ok(Process::new(opened.streams, run))
     }
 
     /// Runs a program to its end. An output that is [piped](crate::Stdio::piped) is closed at once.
@@ -220,12 +231,12 @@ impl Container {
     /// # Cancel safety
     /// Dropped before its turn the program never starts; dropped later it is killed.
     pub async fn run(&self, command: &Command) -> Result<Report> {
-        let (streams, fds) = open_streams(command, &Stream::Null, self.program)?;
-        if streams.has_terminal() {
+        let mut opened = open_streams(command, &Stream::Null, self.made.program)?;
+        if opened.streams.has_terminal() {
             return Err(Error::invalid("nobody would be at the program's terminal: spawn it, or collect its output"));
         }
-        drop(streams);
-        self.start(command, fds).await?.wait().await
+        drop(std::mem::take(&mut opened.streams));
+        self.start(command, &mut opened).await?.wait().await
     }
 
     /// Runs a program to its end, and collects the outputs that the command says nothing about, or says are piped.
@@ -238,9 +249,9 @@ impl Container {
     /// # Cancel safety
     /// As [`run`](Self::run); what was collected is lost.
     pub async fn output(&self, command: &Command) -> Result<Output> {
-        let (streams, fds) = open_streams(command, &Stream::Piped, self.program)?;
-        let run = self.start(command, fds).await?;
-        Output::collect(streams, run, command.capture).await
+        let mut opened = open_streams(command, &Stream::Piped, self.made.program)?;
+        let run = self.start(command, &mut opened).await?;
+        Output::collect(opened.streams, run, command.capture).await
     }
 
     /// Destroys the container, ahead of everything that waits: kills what runs, and returns when the init is reaped.
@@ -273,13 +284,13 @@ impl Container {
     }
 
     /// Hands a command over and, where it has a hook, sees its process past that.
-    async fn start(&self, command: &Command, fds: ProgramFds) -> Result<Run> {
+    async fn start(&self, command: &Command, opened: &mut Opened) -> Result<Run> {
         let Some(hook) = &command.hook else {
-            return self.enqueue(command, fds, None, Progress::Nothing).await;
+            return self.enqueue(command, opened, None, Progress::Nothing).await;
         };
         let (inside, gate) = socket::pair().map_err(|error| Error::io(ErrorKind::Host, Step::PidHook, error))?;
         let (answer, forked) = oneshot::channel();
-        let mut run = self.enqueue(command, fds, Some(inside), Progress::Forked(answer)).await?;
+        let mut run = self.enqueue(command, opened, Some(inside), Progress::Forked(answer)).await?;
         run.pass(hook, forked, gate).await?;
         Ok(run)
     }
@@ -287,18 +298,25 @@ impl Container {
     async fn enqueue(
         &self,
         command: &Command,
-        fds: ProgramFds,
+        opened: &mut Opened,
         gate: Option<OwnedFd>,
         progress: Progress,
     ) -> Result<Run> {
-        let (numbers, mut fds): (_, Vec<_>) = fds.into_iter().unzip();
+        let plan = command.limits.plan(&self.made.grants, opened.outputs_elsewhere);
+        let plan = plan.map_err(|error| {
+            let is_lack = error.kind() == ErrorKind::Unsupported && self.made.grants.groups.is_none();
+            if is_lack { error.hinted(doctor::hint(Step::HoldLimit, None)) } else { error }
+        })?;
+        let (numbers, mut fds): (_, Vec<_>) = std::mem::take(&mut opened.fds).into_iter().unzip();
         fds.extend(command.executable().map(Arc::clone));
         fds.extend(gate.map(Arc::new));
-        let execve = command.to_execve(numbers)?;
+        let (execve, output) = (command.to_execve(numbers, &plan)?, plan.output);
         let (outcome, report) = oneshot::channel();
-        let (kill, killed) = oneshot::channel();
-        self.tell(Message::Run(QueuedRun { execve, fds, progress, outcome, killed })).await?;
-        Ok(Run::new(self.clone(), report, kill))
+        let (kill, killed) = KillSwitch::new();
+        let run =
+            QueuedRun { execve, fds, group: plan.group, held: plan.held, progress, outcome, patience: None, killed };
+        self.tell(Message::Run(run)).await?;
+        Ok(Run::new(self.clone(), report, kill, output))
     }
 
     async fn tell(&self, message: Message) -> Result<()> {
@@ -334,6 +352,14 @@ async fn off_the_runtime<T: Send + 'static>(
         return work();
     }
     tokio::task::spawn_blocking(work).await?
+}
+
+#[cfg(test)]
+impl Made {
+    fn for_tests() -> Self {
+        let grants = Grants { groups: None, own_ids: false, cpus: 1, hard_stack: u64::MAX, hard_open_files: u64::MAX };
+        Self { program: None, grants, protections: Protections::new(crate::seccomp::Filter::Off, false) }
+    }
 }
 
 const _: () = assert!(MAX_FDS * 24 < MAX_INLINE, "a failure for each file must fit in one frame");

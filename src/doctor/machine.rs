@@ -155,6 +155,9 @@ impl Machine<'_> {
             AppArmorProfile, CoveredProc, NoSetIds, NoUserNamespaces, OldKernel, RootWithoutSetfcap, Setting,
         };
         use Obstacle::{Refused, SeccompFilter, TooManyNamespaces, UnmappedIds};
+        if step == Step::HoldLimit {
+            return self.obstacles().into_iter().find(|it| matches!(it, Obstacle::NoCgroup { .. }));
+        }
         let filter = || self.caller()?.is_filtered.then_some(SeccompFilter);
         let Some(errno) = errno else {
             return [Step::Hello, Step::ForkPid1, Step::Serve].contains(&step).then(filter).flatten();
@@ -167,7 +170,7 @@ impl Machine<'_> {
             (Step::Unshare, libc::ENOSPC | libc::EUSERS) => matches!(it, Setting { name, .. } if is_limit(name)),
             (Step::Unshare, libc::EINVAL) => matches!(it, NoUserNamespaces),
             (Step::MapIds, libc::EPERM) => matches!(it, UnmappedIds { .. } | RootWithoutSetfcap | NoSetIds),
-            (Step::Mount, libc::EPERM) => matches!(it, CoveredProc { .. }),
+            (Step::Mount, libc::EPERM) | (Step::ForbidNamespaces, _) => matches!(it, CoveredProc { .. }),
             (Step::Unshare, libc::EPERM | libc::EACCES) => matches!(it, Setting { name, .. } if !is_limit(name)),
             (_, libc::EPERM | libc::EACCES) => match it {
                 Setting { name, .. } => !is_limit(name),

@@ -1,7 +1,7 @@
 //! One run: a program, what it leaves, and the report.
 //!
-//! Invariant: there is one run at a time. When its first process ends, everything else in the pid namespace is killed,
-//! and the run is over only when there is no child left to reap.
+//! Invariant: there is one run at a time. When its first process ends, or its time is up, everything else in the pid
+//! namespace is killed, and the run is over only when there is no child left to reap.
 
 use std::ffi::CString;
 use std::io;
@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Step};
-use crate::report::{Report, Status, Usage};
-use crate::sys::child::{Children, Image, Op, Reaped, Rusage, Vector};
+use crate::limits::{Limit, Times};
+use crate::report::{Evidence, Measured, Reason, Source, Sources, Status, Usage};
+use crate::sys::child::{Children, Image, Op, Outcome, Reaped, Rusage, Vector};
 use crate::sys::process;
 use crate::wire::{Execve, Ids, Program, Reply, Strings};
 
+use super::meter::{Group, Processes};
 use super::{End, files};
 
 /// Where programs are looked for when the run's environment names no PATH.
@@ -24,16 +26,27 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 /// Where a container keeps variables for the runs that do not set them.
 const ENVIRONMENT: &str = "/.env";
 
+/// By how much a CPU time limit may be overrun, beside what the kernel's figures are late.
+const SLACK: Duration = Duration::from_millis(1);
+
 pub(super) struct Runner {
     children: Children<Step>,
     program: Ids,
     defaults: Strings,
+    group: Option<Group>,
+    /// Made for the first run whose CPU time no group counts.
+    processes: Option<Processes>,
     run: Option<Run>,
 }
 
 struct Run {
     id: u64,
+    received: Option<Duration>,
     start: Instant,
+    times: Times,
+    /// When the CPU time is looked at next: it cannot have been used up before.
+    next_look: Option<Instant>,
+    killed: Option<Reason>,
     /// What a failure to start is about.
     program: Program,
     work_dir: Option<PathBuf>,
@@ -47,7 +60,7 @@ struct Run {
 /// How the first process ended.
 struct Ended {
     status: Status,
-    failure: Option<(Step, i32)>,
+    outcome: Outcome<Step>,
     /// Whether what the program left has been killed.
     is_swept: bool,
 }
@@ -55,7 +68,13 @@ struct Ended {
 impl Runner {
     pub(super) fn new(program: Ids) -> Result<Self, Failure> {
         let children = Children::new().map_err(|error| Failure::new(Step::ResetInherited, error))?;
-        Ok(Self { children, program, defaults: default_environment()?, run: None })
+        let defaults = default_environment()?;
+        Ok(Self { children, program, defaults, group: None, processes: None, run: None })
+    }
+
+    /// From now on runs are in this group.
+    pub(super) fn join(&mut self, group: Group) {
+        self.group = Some(group);
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -69,14 +88,22 @@ impl Runner {
         if fds.len() != execve.fds.len() + executable + usize::from(execve.gate) {
             return Err(Failure::new(Step::PlaceFd, nix::Error::EBADMSG));
         }
+        let received = process::monotonic_time();
         let fds = above(execve.fds.iter().copied().max().unwrap_or(0).max(2), fds)?;
         let (program, work_dir) = (execve.program.clone(), execve.work_dir.clone());
+        let (times, throttled) = (execve.times, execve.throttled);
         let ops = self.steps(execve, &fds)?;
+        self.group.as_mut().map_or(Ok(()), Group::begin)?;
         let start = Instant::now();
-        let pidfd = self.children.start(ops).map_err(|error| Failure::new(Step::Clone, error))?;
+        let directory = self.group.as_ref().and_then(Group::directory);
+        let pidfd = self.children.start(ops, directory, throttled).map_err(|error| Failure::new(Step::Clone, error))?;
         self.run = Some(Run {
             id,
+            received,
             start,
+            times,
+            next_look: times.cpu.and_then(|limit| start.checked_add(limit / times.cpus.max(1))),
+            killed: None,
             program,
             work_dir,
             ended: None,
@@ -88,12 +115,56 @@ impl Runner {
         Ok(pidfd)
     }
 
-    /// Ends the run with this id, if it is the one that is running.
-    pub(super) fn kill(&mut self, id: u64) -> Result<(), End> {
-        if self.run.as_ref().is_some_and(|run| run.id == id) {
+    /// Ends the run with this id, if it is the one that is running. The first reason counts.
+    pub(super) fn kill(&mut self, id: u64, reason: Reason) -> Result<(), End> {
+        if let Some(run) = self.run.as_mut().filter(|run| run.id == id) {
+            run.killed.get_or_insert(reason);
             process::kill_all_others().map_err(|error| Failure::new(Step::Wait, error))?;
         }
         Ok(())
+    }
+
+    /// For how long there is nothing to look at unless a child ends; for ever where it is `None`.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let run = self.run.as_ref().filter(|run| run.killed.is_none() && run.ended.is_none())?;
+        let next = run.wall_end().into_iter().chain(run.next_look).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Looks at the times, and ends the run where one is up.
+    pub(super) fn look(&mut self) -> Result<(), End> {
+        let Some(run) = self.run.as_ref().filter(|run| run.killed.is_none() && run.ended.is_none()) else {
+            return Ok(());
+        };
+        let (id, now) = (run.id, Instant::now());
+        if run.wall_end().is_some_and(|end| now >= end) {
+            return self.kill(id, Reason::Limit(Limit::WallTime));
+        }
+        let Some(limit) = run.times.cpu.filter(|_| run.next_look.is_some_and(|look| now >= look)) else {
+            return Ok(());
+        };
+        let used = self.cpu_time()?;
+        if used >= limit {
+            return self.kill(id, Reason::Limit(Limit::CpuTime));
+        }
+        if let Some(run) = &mut self.run {
+            run.next_look = now.checked_add((limit - used + SLACK) / run.times.cpus.max(1));
+        }
+        Ok(())
+    }
+
+    /// What the run has used so far.
+    fn cpu_time(&mut self) -> Result<Duration, Failure> {
+        if let Some(time) = self.group.as_ref().map_or(Ok(None), Group::cpu_time)? {
+            return Ok(time);
+        }
+        let failure = |error| Failure::new(Step::ReadProcesses, error);
+        let processes = match &self.processes {
+            Some(processes) => processes,
+            None => self.processes.insert(Processes::new().map_err(failure)?),
+        };
+        let reaped = self.run.as_ref().map_or(Duration::ZERO, |run| run.user + run.system);
+        Ok(processes.cpu_time().map_err(failure)? + reaped)
     }
 
     /// Ends the run that has just been started; this will be its reply.
@@ -101,7 +172,7 @@ impl Runner {
         let Some(run) = &mut self.run else { return Ok(()) };
         run.given_up = Some(failure);
         let id = run.id;
-        self.kill(id)
+        self.kill(id, Reason::Request)
     }
 
     /// Reaps all that has ended. Gives the reply to the run once it is over.
@@ -112,9 +183,9 @@ impl Runner {
                 return Ok(None);
             };
             match reaped {
-                Reaped::Program { status, usage, failure } => {
+                Reaped::Program { status, usage, outcome } => {
                     run.add(usage);
-                    run.ended = Some(Ended { status: Status::from_wait(status), failure, is_swept: false });
+                    run.ended = Some(Ended { status: Status::from_wait(status), outcome, is_swept: false });
                 }
                 Reaped::Orphan(usage) => run.add(usage),
                 Reaped::Alive => match &mut run.ended {
@@ -128,18 +199,26 @@ impl Runner {
                 // Every process of the namespace has an ancestor that is a child of pid 1, so none is left.
                 Reaped::Nobody => {
                     let run = self.run.take().ok_or_else(|| End::Fatal("a run ended twice".into()))?;
-                    return Ok(Some((run.id, run.reply()?)));
+                    return Ok(Some((run.id, run.reply(self.group.as_ref())?)));
                 }
             }
         }
     }
 
     fn steps(&self, execve: Execve, fds: &[OwnedFd]) -> Result<Vec<(Step, Op)>, Failure> {
-        let Execve { program, args, mut env, work_dir, fds: targets, terminal, gate, rlimits } = execve;
+        let Execve { program, args, mut env, work_dir, fds: targets, terminal, gate, rlimits, affinity, .. } = execve;
         env.add_missing(&self.defaults);
         let mut steps = Vec::new();
         if let (true, Some(gate)) = (gate, fds.last()) {
             steps.push((Step::PidHook, Op::PassGate(gate.as_raw_fd())));
+        }
+        if let Some(group) = &self.group {
+            steps.extend(group.tasks().map(|fd| (Step::EnterGroup, Op::EnterGroup(fd))));
+            // As its own root, or the group's name would show.
+            steps.extend(group.directory().map(|_| (Step::EnterGroup, Op::NewCgroupNamespace)));
+        }
+        if !affinity.is_empty() {
+            steps.push((Step::SetAffinity, Op::SetAffinity(mask(&affinity))));
         }
         steps.push((Step::StartSession, Op::StartSession));
         // The init's own 0 and 1 are /dev/null, and are what its child starts with; 2 is the host's pipe.
@@ -181,21 +260,40 @@ impl Run {
         self.peak_bytes = self.peak_bytes.max(usage.peak_bytes);
     }
 
-    fn reply(self) -> Result<Reply, End> {
+    fn wall_end(&self) -> Option<Instant> {
+        self.times.wall.and_then(|limit| self.start.checked_add(limit))
+    }
+
+    fn reply(self, group: Option<&Group>) -> Result<Reply, End> {
         if let Some(failure) = self.given_up {
             return Ok(Reply::Failed(failure));
         }
-        let Some(Ended { status, failure, .. }) = self.ended else {
+        let Some(Ended { status, outcome: Outcome { failure, executed }, .. }) = self.ended else {
             return Err(End::Fatal("the program was reaped by somebody else".into()));
         };
         let Some((step, errno)) = failure else {
             let usage = Usage {
                 wall: Some(self.start.elapsed()),
+                cpu: Some(self.user + self.system),
                 user: Some(self.user),
                 system: Some(self.system),
                 memory_peak_bytes: Some(self.peak_bytes),
+                processes_peak: None,
+                set_up: executed.zip(self.received).and_then(|(executed, received)| executed.checked_sub(received)),
             };
-            return Ok(Reply::Ended(Report::new(status, usage)));
+            let sources = Sources {
+                wall: Source::Clock,
+                cpu: Source::Wait4,
+                user_and_system: Source::Wait4,
+                memory_peak: Source::Wait4,
+                processes_peak: Source::Nowhere,
+            };
+            let evidence = Evidence::default();
+            let mut measured = Measured { status, killed: self.killed, usage, sources, evidence };
+            if let Some(Err(failure)) = group.map(|group| group.finish(&mut measured)) {
+                return Ok(Reply::Failed(failure));
+            }
+            return Ok(Reply::Ended(measured));
         };
         let path = match step {
             Step::Exec => match self.program {
@@ -206,6 +304,16 @@ impl Run {
         };
         Ok(Reply::Failed(Failure { step, errno, path }))
     }
+}
+
+/// The CPUs as the kernel takes them.
+fn mask(cpus: &[u32]) -> Vec<u64> {
+    let words = cpus.iter().max().map_or(0, |&most| most as usize / 64 + 1);
+    let mut mask = vec![0; words];
+    for cpu in cpus {
+        mask[*cpu as usize / 64] |= 1 << (cpu % 64);
+    }
+    mask
 }
 
 /// Moves the fds to numbers above `highest`, so that placing one never overwrites another.

@@ -7,6 +7,7 @@
 
 mod exec;
 mod files;
+mod meter;
 mod rootfs;
 
 use std::io;
@@ -14,19 +15,23 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
+use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Pid, Uid, dup2_stdin, dup2_stdout, setgroups, setpgid, setresgid, setresuid};
 
 use crate::error::{Failure, Step};
+use crate::seccomp::Clone3;
 use crate::sys::{clone, process, socket};
 use crate::wire::{self, Broken, Decoder, INIT_ARGUMENT, Ids, Message, Peer, Reply, Request, State};
 
 use exec::Runner;
+use meter::Group;
 use rootfs::Rootfs;
 
 /// Whether this process was started to be an init, as its arguments say.
@@ -157,12 +162,15 @@ fn become_pid_1() -> Result<Option<Host>, End> {
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
+        | CloneFlags::CLONE_NEWUTS;
     told(&host, unshare(others))?;
 
-    host.receive(State::Unshared)?;
+    let started = host.receive(State::Unshared)?;
+    if let Request::Start { cgroup_namespace: true } = started.body {
+        told(&host, unshare(CloneFlags::CLONE_NEWCGROUP))?;
+    }
     told(&host, take_ids())?;
+    told(&host, forbid_nested_namespaces())?;
     let forked = clone::fork_to_parent().map_err(|error| Failure::new(Step::ForkPid1, error));
     if !told(&host, forked)? {
         return Ok(None);
@@ -203,6 +211,12 @@ fn take_ids() -> Result<(), Failure> {
     take().map_err(|error: io::Error| Failure::new(Step::TakeIds, error))
 }
 
+/// In a user namespace of its own a program would have every capability over what it makes there.
+fn forbid_nested_namespaces() -> Result<(), Failure> {
+    const MOST: &str = "/proc/sys/user/max_user_namespaces";
+    std::fs::write(MOST, "0").map_err(|error| Failure::at(Step::ForbidNamespaces, MOST, error))
+}
+
 fn reset_inherited() -> io::Result<()> {
     process::deny_tracing()?;
     process::reset_signals()?;
@@ -232,11 +246,17 @@ impl Init {
         let program = configure.program;
         let count = configure.mounts.iter().fold(0, |sum: usize, attach| sum.saturating_add(attach.trees));
         let kept = trees.split_off(count.min(trees.len()));
+        let clone3 = if configure.clones_into_group { Clone3::Allowed } else { Clone3::Refused };
+        let filter = configure.filter.compile(clone3);
         let made = Rootfs::make(configure, trees);
         let rootfs = told(&host, made)?;
         let sigchld = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC);
         let sigchld = told(&host, sigchld.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
         let runner = told(&host, Runner::new(program))?;
+        if let Some(filter) = filter {
+            let installed = process::install_filter(&filter);
+            told(&host, installed.map_err(|error| Failure::new(Step::InstallFilter, error)))?;
+        }
         host.send(id, &Reply::Done, Vec::new())?;
         Ok(Self { host, sigchld, runner, rootfs, program, _kept: kept })
     }
@@ -246,6 +266,7 @@ impl Init {
             if self.runner.is_running() {
                 let (has_request, has_ended) = self.wait()?;
                 let ended = if has_ended { self.runner.reap()? } else { None };
+                self.runner.look()?;
                 if let Some((id, reply)) = ended {
                     self.host.send(id, &reply, Vec::new())?;
                 }
@@ -259,11 +280,14 @@ impl Init {
         }
     }
 
-    /// Waits for a request or a child's end.
+    /// Waits for a request or a child's end, or until there is something to look at.
     fn wait(&self) -> Result<(bool, bool), End> {
         let wait = || -> nix::Result<_> {
             let mut fds = [self.host.socket.as_fd(), self.sigchld.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            poll(&mut fds, PollTimeout::NONE)?;
+            match ppoll(&mut fds, self.runner.patience().map(TimeSpec::from), None) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
             let [request, child] = fds.each_ref().map(|fd| fd.any().unwrap_or(true));
             if child {
                 self.sigchld.read_signal()?;
@@ -302,8 +326,12 @@ impl Init {
                 }
                 Err(failure) => Reply::Failed(failure),
             },
-            Request::Kill(run) => return self.runner.kill(run),
-            Request::Start | Request::Configure(_) => unreachable!("the state does not admit it"),
+            Request::Kill(run, reason) => return self.runner.kill(run, reason),
+            Request::Join(group) => {
+                self.runner.join(Group::new(group, fds)?);
+                return Ok(());
+            }
+            Request::Start { .. } | Request::Configure(_) => unreachable!("the state does not admit it"),
         };
         self.host.send(id, &reply, Vec::new())
     }

@@ -45,7 +45,7 @@ pub(super) struct Discarded {
 impl Rootfs {
     /// Makes the root file system and moves into it. The fds are the mount trees that the host attached, in order.
     pub(super) fn make(configure: Configure, trees: Vec<OwnedFd>) -> Result<Self, Failure> {
-        let Configure { mounts, symlinks, masked, program, host_name, domain_name, work_dir } = configure;
+        let Configure { mounts, symlinks, masked, program, host_name, domain_name, work_dir, .. } = configure;
         // All sources first: the new root covers some of the host's paths.
         let mut trees = trees.into_iter();
         let detached = mounts.iter().map(|Attach { mount, trees: attached }| {

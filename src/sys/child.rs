@@ -1,20 +1,22 @@
 //! The untrusted program's process, from clone to exec, and the wait for its end.
 //!
-//! The child runs in the init's memory on a stack of its own while the init goes on. All it does is to walk a list of
-//! system calls that was prepared before.
+//! All that the child does is to walk a list of system calls that was prepared before, on a stack of its own. It does so in
+//! the init's memory, which costs least, and the init is suspended until it has executed. The suspension is what keeps the
+//! init alive where a run's group has no memory left for the execution: the kernel's out-of-memory killer takes all
+//! processes that share a memory along, except for a child in the middle of a vfork, which it does not choose. A child that
+//! may have to wait for something on its way gets a copy of the memory instead, and the init goes on.
 //!
 //! Invariant: what the child reads is alive and unchanged until it has been reaped; [`Children`] owns both the plan and
 //! the wait, so nobody can break that. The child makes raw system calls only: no allocation, lock, panic or errno.
 
-use std::cell::UnsafeCell;
 use std::ffi::{CString, c_char, c_void};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
-use super::clone::{Stack, exit_now};
+use super::clone::{Stack, clone_into, exit_now};
 use super::raw_syscall;
 
 /// One step of the child's.
@@ -22,6 +24,11 @@ use super::raw_syscall;
 pub(crate) enum Op {
     /// Waits until a byte can be read here; the end is a refusal, ECANCELED.
     PassGate(i32),
+    /// Enters the group whose `tasks` file this is: a thread that moves itself does not wait for an RCU grace period.
+    EnterGroup(i32),
+    NewCgroupNamespace,
+    /// A bit for each CPU.
+    SetAffinity(Vec<u64>),
     StartSession,
     /// The child's descriptor `to` becomes a copy of `from`, and stays open across the exec.
     Place {
@@ -83,13 +90,21 @@ pub(crate) enum Reaped<T> {
     Program {
         status: i32,
         usage: Rusage,
-        failure: Option<(T, i32)>,
+        outcome: Outcome<T>,
     },
     /// Some other process, which the program started.
     Orphan(Rusage),
     /// There are children, and none has ended.
     Alive,
     Nobody,
+}
+
+/// What a child says of its way to the program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome<T> {
+    pub(crate) failure: Option<(T, i32)>,
+    /// When it last began to execute something, by the monotonic clock.
+    pub(crate) executed: Option<Duration>,
 }
 
 /// What wait4(2) says of a process and of those that it had waited for.
@@ -104,37 +119,56 @@ pub(crate) struct Rusage {
 #[derive(Debug)]
 pub(crate) struct Children<T> {
     stack: ManuallyDrop<Stack>,
+    outcome: ManuallyDrop<SharedCell<Outcome<T>>>,
     program: Option<(i32, Box<Plan<T>>)>,
 }
 
 #[derive(Debug)]
 struct Plan<T> {
     ops: Vec<(T, Op)>,
-    failure: UnsafeCell<Option<(T, i32)>>,
+    outcome: *mut Outcome<T>,
 }
 
 impl<T: Copy> Children<T> {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { stack: ManuallyDrop::new(Stack::new()?), program: None })
+        let outcome = SharedCell::new(Outcome { failure: None, executed: None })?;
+        Ok(Self { stack: ManuallyDrop::new(Stack::new()?), outcome: ManuallyDrop::new(outcome), program: None })
     }
 
-    /// Starts a process that carries out these steps, each under the caller's name for it. The last should be
-    /// [`Op::Exec`]; a process that comes to the end exits. Gives the pidfd of one that has to pass a gate first.
-    pub(crate) fn start(&mut self, ops: Vec<(T, Op)>) -> io::Result<Option<OwnedFd>> {
+    /// Starts a process that carries out these steps, each under the caller's name for it, in a group of cgroup v2 where one
+    /// is named. The last should be [`Op::Exec`]; a process that comes to the end exits. The caller is suspended until it has
+    /// executed, unless it `may_wait` on its way. Gives the pidfd of one that has to pass a gate first.
+    pub(crate) fn start(
+        &mut self,
+        ops: Vec<(T, Op)>,
+        group: Option<BorrowedFd<'_>>,
+        may_wait: bool,
+    ) -> io::Result<Option<OwnedFd>> {
         if self.program.is_some() {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
         let is_held = matches!(ops.first(), Some((_, Op::PassGate(_))));
         let mut pidfd = -1;
-        let flags = libc::CLONE_VM | libc::SIGCHLD | if is_held { libc::CLONE_PIDFD } else { 0 };
-        let plan = Box::new(Plan { ops, failure: UnsafeCell::new(None) });
+        let memory = if is_held || may_wait { 0 } else { libc::CLONE_VM | libc::CLONE_VFORK };
+        let flags = memory | if is_held { libc::CLONE_PIDFD } else { 0 };
+        // No child writes there: the last one was reaped.
+        self.outcome.set(Outcome { failure: None, executed: None });
+        let plan = Box::new(Plan { ops, outcome: self.outcome.place() });
         let argument = (&raw const *plan).cast_mut().cast::<c_void>();
-        // SAFETY: the stack is used by no other child (`program` is none: the last one was reaped), and the plan is kept
-        // in `program` until this one has been reaped. `child` keeps this module's invariant.
-        let pid = unsafe { libc::clone(child::<T>, self.stack.top(), flags, argument, &raw mut pidfd) };
-        if pid < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        // Where the memory is shared the kernel returns here only once the child has executed or ended.
+        let pid = if let Some(group) = group {
+            // SAFETY: the stack is used by no other child (`program` is none: the last one was reaped), and the plan is kept
+            // in `program` until this one has been reaped. `child` keeps this module's invariant.
+            unsafe { clone_into(group.as_raw_fd(), child::<T>, &self.stack, flags, argument, &raw mut pidfd) }?
+        } else {
+            // SAFETY: as above.
+            let pid =
+                unsafe { libc::clone(child::<T>, self.stack.top(), flags | libc::SIGCHLD, argument, &raw mut pidfd) };
+            if pid < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            pid
+        };
         self.program = Some((pid, plan));
         // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new fd that nobody else owns.
         Ok(is_held.then(|| unsafe { OwnedFd::from_raw_fd(pidfd) }))
@@ -160,7 +194,7 @@ impl<T: Copy> Children<T> {
             peak_bytes: usage.ru_maxrss as u64 * 1024,
         };
         match self.program.take_if(|(program, _)| *program == pid) {
-            Some((_, plan)) => Ok(Reaped::Program { status, usage, failure: plan.failure.into_inner() }),
+            Some(_) => Ok(Reaped::Program { status, usage, outcome: self.outcome.get() }),
             None => Ok(Reaped::Orphan(usage)),
         }
     }
@@ -169,11 +203,55 @@ impl<T: Copy> Children<T> {
 impl<T> Drop for Children<T> {
     fn drop(&mut self) {
         match self.program.take() {
-            // The child may still be reading the one and standing on the other.
+            // The child may still be reading the one, writing to the other, and standing on the third.
             Some(program) => std::mem::forget(program),
-            // SAFETY: no child uses the stack, and it is not looked at again.
-            None => unsafe { ManuallyDrop::drop(&mut self.stack) },
+            None => {
+                // SAFETY: no child uses the stack, and it is not looked at again.
+                unsafe { ManuallyDrop::drop(&mut self.stack) };
+                // SAFETY: no child writes there, and it is not looked at again.
+                unsafe { ManuallyDrop::drop(&mut self.outcome) };
+            }
         }
+    }
+}
+
+/// A value in memory that children share with their parent, whether or not they share the rest.
+#[derive(Debug)]
+struct SharedCell<T>(ptr::NonNull<T>);
+
+impl<T: Copy> SharedCell<T> {
+    fn new(value: T) -> io::Result<Self> {
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping, at an address of the kernel's choice, which is aligned to a page.
+        let start =
+            unsafe { libc::mmap(ptr::null_mut(), size_of::<T>(), libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let cell = Self(ptr::NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?);
+        cell.set(value);
+        Ok(cell)
+    }
+
+    fn place(&self) -> *mut T {
+        self.0.as_ptr()
+    }
+
+    fn get(&self) -> T {
+        // SAFETY: `new` mapped and filled it. Its users call this when no child can write there.
+        unsafe { self.0.read_volatile() }
+    }
+
+    fn set(&self, value: T) {
+        // SAFETY: as for `get`.
+        unsafe { self.0.write_volatile(value) }
+    }
+}
+
+impl<T> Drop for SharedCell<T> {
+    fn drop(&mut self) {
+        // SAFETY: the whole mapping, which is this value's alone.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<T>()) };
     }
 }
 
@@ -185,9 +263,13 @@ extern "C" fn child<T: Copy>(plan: *mut c_void) -> i32 {
     // SAFETY: `start` passes a plan that lives until this process has been reaped, and shares it with nobody else.
     let plan = unsafe { &*plan.cast::<Plan<T>>() };
     for (name, op) in &plan.ops {
+        if matches!(op, Op::Exec { .. }) {
+            // SAFETY: the place is mapped for as long as there is a child, and read only after this process has been reaped.
+            unsafe { (&raw mut (*plan.outcome).executed).write_volatile(super::process::monotonic_time()) };
+        }
         if let Err(errno) = op.carry_out() {
-            // SAFETY: the init reads it only after this process has been reaped.
-            unsafe { *plan.failure.get() = Some((*name, errno)) };
+            // SAFETY: as above.
+            unsafe { (&raw mut (*plan.outcome).failure).write_volatile(Some((*name, errno))) };
             break;
         }
     }
@@ -206,6 +288,17 @@ impl Op {
                     0 => return Err(libc::ECANCELED),
                     _ => 0,
                 }
+            }
+            Self::EnterGroup(fd) => {
+                let own = b"0";
+                // SAFETY: the text outlives the call.
+                unsafe { raw_syscall(libc::SYS_write, [*fd as usize, own.as_ptr() as usize, own.len(), 0, 0]) }?
+            }
+            Self::NewCgroupNamespace => numbers(libc::SYS_unshare, [libc::CLONE_NEWCGROUP as usize, 0, 0, 0, 0])?,
+            Self::SetAffinity(mask) => {
+                let arguments = [0, size_of_val(&mask[..]), mask.as_ptr() as usize, 0, 0];
+                // SAFETY: the mask outlives the call, and its size is told.
+                unsafe { raw_syscall(libc::SYS_sched_setaffinity, arguments) }?
             }
             Self::StartSession => numbers(libc::SYS_setsid, [0; 5])?,
             Self::Place { from, to } => numbers(libc::SYS_dup3, [*from as usize, *to as usize, 0, 0, 0])?,

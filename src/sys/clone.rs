@@ -23,8 +23,14 @@ pub(crate) struct Spawned {
 }
 
 /// Starts an executable file as posix_spawn(3) does, without copying this process's page tables, with these as its
-/// descriptors 0, 1 and 2, no other, and an empty environment. The calling thread waits until it has been executed.
-pub(crate) fn spawn(image: BorrowedFd<'_>, arguments: &[&CStr], stdio: [BorrowedFd<'_>; 3]) -> io::Result<Spawned> {
+/// descriptors 0, 1 and 2, no other, and an empty environment; in a group of cgroup v2, where one is named. The calling
+/// thread waits until it has been executed.
+pub(crate) fn spawn(
+    image: BorrowedFd<'_>,
+    arguments: &[&CStr],
+    stdio: [BorrowedFd<'_>; 3],
+    group: Option<BorrowedFd<'_>>,
+) -> io::Result<Spawned> {
     let argv: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).chain([ptr::null()]).collect();
     let mut plan = SpawnPlan {
         fds: [stdio[0], stdio[1], stdio[2], image].map(|fd| fd.as_raw_fd()),
@@ -34,19 +40,24 @@ pub(crate) fn spawn(image: BorrowedFd<'_>, arguments: &[&CStr], stdio: [Borrowed
     };
     let stack = Stack::new()?;
     let mut pidfd = -1;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
+    let argument = (&raw mut plan).cast::<c_void>();
 
     // A handler of the host's must not run in the child, on the host's memory.
     let mut inherited = SigSet::empty();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut inherited))?;
-    // SAFETY: the stack is the child's alone. CLONE_VFORK holds this thread until the child has left this memory, so the
-    // stack and the plan outlive its use of them; `spawn_child` keeps this module's invariant.
-    let pid = unsafe { libc::clone(spawn_child, stack.top(), flags, (&raw mut plan).cast::<c_void>(), &raw mut pidfd) };
-    let error = io::Error::last_os_error();
+    let cloned = match group {
+        // SAFETY: the stack is the child's alone. CLONE_VFORK holds this thread until the child has left this memory, so the
+        // stack and the plan outlive its use of them; `spawn_child` keeps this module's invariant.
+        Some(group) => unsafe { clone_into(group.as_raw_fd(), spawn_child, &stack, flags, argument, &raw mut pidfd) },
+        None => {
+            // SAFETY: as above.
+            let pid = unsafe { libc::clone(spawn_child, stack.top(), flags | libc::SIGCHLD, argument, &raw mut pidfd) };
+            if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+        }
+    };
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?;
-    if pid < 0 {
-        return Err(error);
-    }
+    let pid = cloned?;
     // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new fd that nobody else owns; it closes on exec.
     let pidfd = Pidfd::new(unsafe { OwnedFd::from_raw_fd(pidfd) });
     // SAFETY: the child wrote through a pointer to this place, and has left this memory.
@@ -177,6 +188,74 @@ pub(crate) fn fork_to_parent() -> io::Result<bool> {
     Ok(pid.map_err(io::Error::from_raw_os_error)? == 0)
 }
 
+/// As `libc::clone`, into a group of cgroup v2, whose directory this descriptor is open on. SIGCHLD is sent at the child's end.
+///
+/// # Safety
+/// As for `libc::clone`: `child` gets `argument` on this stack, and must not return. What both point to, and `pidfd` where
+/// the flags ask for one, live until the child has ended or left this memory.
+pub(super) unsafe fn clone_into(
+    group: i32,
+    child: extern "C" fn(*mut c_void) -> i32,
+    stack: &Stack,
+    flags: i32,
+    argument: *mut c_void,
+    pidfd: *mut i32,
+) -> io::Result<i32> {
+    // SAFETY: all zeroes is a valid value.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = flags as u64 | CLONE_INTO_CGROUP;
+    arguments.pidfd = pidfd as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    (arguments.stack, arguments.stack_size) = (stack.bottom() as u64, Stack::SIZE as u64);
+    arguments.cgroup = group as u64;
+    let (place, size) = (&raw const arguments, size_of_val(&arguments));
+    let value: isize;
+    // SAFETY: the kernel returns twice. The parent goes on after the block. The child has the registers of the parent but for
+    // the result and the stack pointer, which is at the top of an empty, aligned stack; it never comes to the block's end.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 as isize => value,
+            in("rdi") place,
+            in("rsi") size,
+            in("r12") argument,
+            in("r13") child,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x20",
+            "blr x21",
+            "brk 1",
+            "2:",
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") place as isize => value,
+            in("x1") size,
+            in("x20") argument,
+            in("x21") child,
+        );
+    }
+    if value < 0 { Err(io::Error::from_raw_os_error(-value as i32)) } else { Ok(value as i32) }
+}
+
+/// The flag is the kernel's 33rd bit; the others that this module passes are lower.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
 /// Ends the calling process without running anything of the C library's.
 pub(super) fn exit_now() -> ! {
     loop {
@@ -209,6 +288,11 @@ impl Stack {
             return Err(io::Error::last_os_error());
         }
         Ok(stack)
+    }
+
+    fn bottom(&self) -> *mut c_void {
+        // SAFETY: within the mapping.
+        unsafe { self.0.as_ptr().byte_add(Self::GUARD) }
     }
 
     pub(super) fn top(&self) -> *mut c_void {

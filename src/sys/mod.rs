@@ -12,7 +12,38 @@ pub(crate) mod process;
 pub(crate) mod reactor;
 pub(crate) mod socket;
 
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use syscalls::raw;
+
+/// Does what must be done after its owner has gone, where there may be no runtime any more.
+pub(crate) fn in_background(work: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    let work = move || {
+        if let Err(error) = work() {
+            // Nobody is left to be told.
+            eprintln!("cellblock: something could not be cleared away: {error}");
+        }
+    };
+    // A thread that cannot be had does not give back what it was to do.
+    let work = Arc::new(Mutex::new(Some(work)));
+    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let theirs = Arc::clone(&work);
+    let thread = std::thread::Builder::new().name("cellblock-reaper".into()).stack_size(256 << 10);
+    if thread
+        .spawn(move || {
+            if let Some(work) = take(&theirs) {
+                work()
+            }
+        })
+        .is_ok()
+    {
+        return;
+    }
+    if let Some(work) = take(&work) {
+        work();
+    }
+}
 
 /// A system call that touches neither errno nor any other memory of the C library's, for code that runs in somebody
 /// else's address space.

@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, sigprocmask};
@@ -177,9 +178,50 @@ pub(crate) fn forbid_privileges_to_children() -> io::Result<()> {
     prctl(libc::PR_SET_SECUREBITS, NO_ROOT_AND_LOCKED)
 }
 
+/// The monotonic clock, also for a child that may touch nothing of the C library's. `None` where there is none.
+pub(crate) fn monotonic_time() -> Option<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let arguments = [libc::CLOCK_MONOTONIC as usize, (&raw mut time) as usize, 0, 0, 0];
+    // SAFETY: the struct outlives the call.
+    unsafe { super::raw_syscall(libc::SYS_clock_gettime, arguments) }.ok()?;
+    Some(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// Has the kernel run this filter before every system call of the calling thread and of what it starts, for good.
+///
+/// The thread must have given up new privileges, or have CAP_SYS_ADMIN.
+pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = program.len().try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let arguments = [libc::SECCOMP_SET_MODE_FILTER as usize, 0, (&raw const program) as usize, 0, 0];
+    // SAFETY: the struct and the instructions, as many as it says, outlive the call, which copies them.
+    let set = unsafe { super::raw_syscall(libc::SYS_seccomp, arguments) };
+    set.map(drop).map_err(io::Error::from_raw_os_error)
+}
+
 /// Sets the NIS domain name of this UTS namespace.
 pub(crate) fn set_domain_name(name: &str) -> io::Result<()> {
     // SAFETY: a pointer and its length.
     let set = unsafe { super::raw_syscall(libc::SYS_setdomainname, [name.as_ptr() as usize, name.len(), 0, 0, 0]) };
     set.map(drop).map_err(io::Error::from_raw_os_error)
+}
+
+/// Makes a system call in order to see whether it is refused.
+#[cfg(test)]
+pub(crate) fn attempt(number: libc::c_long, arguments: [usize; 5]) -> Result<usize, i32> {
+    const FIRST_UNKNOWN: libc::c_long = 470;
+    match number {
+        libc::SYS_keyctl => assert_eq!(arguments[0], 9999, "no operation"),
+        libc::SYS_clone => {
+            assert_ne!(arguments[0] as i32 & libc::CLONE_FS, 0, "with a user namespace it makes no process")
+        }
+        libc::SYS_clone3 | libc::SYS_io_uring_setup | FIRST_UNKNOWN => assert_eq!(arguments, [0; 5]),
+        libc::SYS_ioctl | libc::SYS_setns => assert_eq!(arguments[0], usize::MAX, "no descriptor"),
+        libc::SYS_prlimit64 | libc::SYS_socketpair => assert_eq!(arguments[2..], [0; 3], "null pointers"),
+        libc::SYS_unshare | libc::SYS_socket => {}
+        _ => panic!("nobody has thought about call {number}"),
+    }
+    // SAFETY: none of these, so called, reads or writes memory, or changes what belongs to somebody: see above. A socket
+    // that is made stays.
+    unsafe { super::raw_syscall(number, arguments) }
 }

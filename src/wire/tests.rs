@@ -19,8 +19,8 @@ fn exchange(request: Request, fds: usize) -> Message<Request> {
 
 #[test]
 fn a_message_arrives_with_its_fds() {
-    let message = exchange(Request::Kill(3), 2);
-    assert!(matches!(message, Message { id: 7, body: Request::Kill(3), .. }));
+    let message = exchange(Request::Kill(3, Reason::Request), 2);
+    assert!(matches!(message, Message { id: 7, body: Request::Kill(3, Reason::Request), .. }));
     assert_eq!(message.fds.len(), 2);
 }
 
@@ -44,6 +44,9 @@ fn a_payload_over_the_datagram_arrives_in_a_memfd() {
         terminal: None,
         gate: false,
         rlimits: Vec::new(),
+        affinity: Vec::new(),
+        times: Times::default(),
+        throttled: false,
     };
     let message = exchange(Request::Execve(execve), 1);
     let Request::Execve(execve) = message.body else { panic!("another request") };

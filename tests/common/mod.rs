@@ -94,6 +94,8 @@ pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// What this process has: it must be the same before and after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Census {
+    /// Whether the groups of its containers' runs are counted, which change for as long as a container lives.
+    counts_groups: bool,
     pub fds: BTreeSet<String>,
     /// Zombies included.
     pub children: BTreeSet<u32>,
@@ -104,6 +106,15 @@ pub struct Census {
 
 impl Census {
     pub fn take() -> Self {
+        Self::count(true)
+    }
+
+    /// One to be compared while a container lives.
+    pub fn beside_a_container() -> Self {
+        Self::count(false)
+    }
+
+    fn count(counts_groups: bool) -> Self {
         let fds = fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
             let path = entry.unwrap().path();
             let target = fs::read_link(&path).ok()?;
@@ -111,11 +122,14 @@ impl Census {
         });
         let is_lasting = |fd: &String| {
             // The sealed executables are kept on purpose, one for each path; the other is this listing's own.
-            !fd.contains("memfd:cellblock-init") && !fd.ends_with(&format!("/proc/{}/fd", std::process::id()))
+            (counts_groups || !fd.contains("/cellblock-runs-"))
+                && !fd.contains("memfd:cellblock-init")
+                && !fd.ends_with(&format!("/proc/{}/fd", std::process::id()))
         };
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let entries = |dir| fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
         Self {
+            counts_groups,
             fds: fds.filter(is_lasting).collect(),
             children: children(),
             mounts: mounts.lines().map(str::to_owned).collect(),
@@ -126,9 +140,10 @@ impl Census {
     /// Waits until this process has what it had at the time of this census.
     pub async fn is_back(&self) {
         let end = Instant::now() + Duration::from_secs(10);
-        while Self::take() != *self {
+        let now = || Self::count(self.counts_groups);
+        while now() != *self {
             if Instant::now() > end {
-                assert_eq!(Self::take(), *self);
+                assert_eq!(now(), *self);
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -172,7 +187,8 @@ pub fn cc_static(source: &str, output: &std::path::Path) {
     gcc(source, output, &["-static"]);
 }
 
-fn gcc(source: &str, output: &std::path::Path, options: &[&str]) {
+/// Builds a C program with these options of the compiler.
+pub fn gcc(source: &str, output: &std::path::Path, options: &[&str]) {
     let file = output.with_extension("c");
     fs::write(&file, source).unwrap();
     let status = HostCommand::new("gcc").args(["-O1", "-o"]).arg(output).arg(file).args(options).status().unwrap();

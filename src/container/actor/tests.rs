@@ -3,7 +3,7 @@
 use super::*;
 use crate::command::Command;
 use crate::container::Container;
-use crate::report::{Status, Usage};
+use crate::report::{Measured, Status};
 use crate::sys::socket;
 use crate::wire::Peer;
 use std::os::fd::AsFd;
@@ -27,7 +27,7 @@ fn served_with_patience(
     let record = RecordDeath(Arc::clone(&shared));
     let launched = Launched::without_an_init(host);
     tokio::spawn(Actor::serve_to_the_end(launched, messages, record, patience));
-    (Container { mailbox, shared, program: None }, thread::spawn(move || play(init)))
+    (Container { mailbox, shared, made: Made::for_tests() }, thread::spawn(move || play(init)))
 }
 
 fn frame(id: u64, reply: &Reply) -> Vec<u8> {
@@ -35,8 +35,8 @@ fn frame(id: u64, reply: &Reply) -> Vec<u8> {
     datagrams.into_iter().next().unwrap().bytes
 }
 
-fn report() -> Report {
-    Report::new(Status::Exited(0), Usage::default())
+fn report() -> Measured {
+    Measured::of(Status::Exited(0))
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn a_panic_of_the_actors_task_is_told_to_everybody_and_ends_the_init() {
             () = tokio::time::sleep(Duration::from_millis(50)) => panic!("on purpose"),
         }
     });
-    let container = Container { mailbox, shared, program: None };
+    let container = Container { mailbox, shared, made: Made::for_tests() };
     let (waiting, queued) = tokio::join!(container.ping(Duration::from_secs(5)), container.delete("x"));
     for result in [waiting, queued, container.reset().await] {
         let error = result.unwrap_err();

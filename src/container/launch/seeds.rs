@@ -4,9 +4,9 @@
 
 use super::*;
 use crate::command::Command;
-use crate::limits::Resource;
-use crate::report::{Report, Status, Usage};
-use crate::wire::{OpenFile, Symlink, fuzzing};
+use crate::limits::{Form, Limit, Limits, Resource};
+use crate::report::{Measured, Reason, Status};
+use crate::wire::{Counter, Figure, Group as Joined, GroupFile, OpenFile, Symlink, fuzzing};
 use serde::Serialize;
 
 /// A datagram of a script, as `wire::fuzzing` reads it.
@@ -26,12 +26,14 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
         .symlink("/proc/self/fd", "/dev/fd")
         .masked_paths(["/proc/keys"])
         .mount(Mount::bind("/", "/x"));
-    let (configure, fds) = configuration(&builder, &Mapping::Shared).unwrap();
+    let (configure, fds) = configuration(&builder, &Mapping::Shared, true).unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", ":"]).env("PATH", "/bin").current_dir("/tmp").rlimit(Resource::Stack, 1, u64::MAX);
-    let execve = Request::Execve(command.to_execve(vec![0, 1, 2]).unwrap());
+    let limits = Limits::new().cpu_time(Duration::from_secs(1)).weaker(true);
+    let plan = limits.plan(&Made::for_tests().grants, false).unwrap();
+    let execve = Request::Execve(command.to_execve(vec![0, 1, 2], &plan).unwrap());
     let program = File::open("/bin/sh").unwrap();
-    let attached = Request::Execve(Command::from_fd("sh", program).to_execve(vec![3]).unwrap());
+    let attached = Request::Execve(Command::from_fd("sh", program).to_execve(vec![3], &plan).unwrap());
     let in_memfd = |place, repeat| {
         let ping = wire::encode(1, &Request::Ping, Vec::new()).unwrap();
         let mut bytes = ping.into_iter().next().unwrap().bytes;
@@ -40,26 +42,32 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
     };
     let link = Symlink { target: "a".into(), path: "/w/b".into() };
     vec![
-        ("start", message(&Request::Start, 0)),
+        ("start", message(&Request::Start { cgroup_namespace: true }, 0)),
         ("configure", message(&Request::Configure(configure), fds.len())),
         ("open", message(&Request::Open(vec![OpenFile::read("a"), OpenFile::write("b", 0o644).create_parents()]), 0)),
         ("symlink", message(&Request::Symlink(vec![link]), 0)),
         ("delete", message(&Request::Delete("/w/a".into()), 0)),
-        ("run", [message(&execve, 3), message(&Request::Kill(3), 0)].concat()),
+        ("run", [message(&execve, 3), message(&Request::Kill(3, Reason::Limit(Limit::Output)), 0)].concat()),
         ("run_attached", message(&attached, 2)),
+        ("join", message(&Request::Join(Joined { form: Form::CgroupV1, files: group_files() }), 3)),
         ("several", [message(&Request::Ping, 0), message(&Request::Reset, 0), message(&Request::Ping, 0)].concat()),
         ("in_memfd", in_memfd(1, 0)),
         ("in_open_memfd", in_memfd(2, 0)),
         // Each of no byte.
-        ("many_paths", part(1, 0, 0xfd, b"\x02\x92\0\x81\xa9Configure\x97\x90\x90\xdd\0\x10\0\x01\xa0")),
+        ("many_paths", part(1, 0, 0xfd, b"\x02\x92\0\x81\xa9Configure\x99\x90\x90\xdd\0\x10\0\x01\xa0")),
         ("in_large_memfd", in_memfd(1, 0xfe)),
         ("in_larger_memfd", in_memfd(1, 0xff)),
     ]
 }
 
+fn group_files() -> Vec<GroupFile> {
+    let counter = Counter { figure: Figure::CpuTime, key: "usage_usec".into(), unit: 1000 };
+    vec![GroupFile::Tasks, GroupFile::Directory, GroupFile::Counter(counter)]
+}
+
 fn replies() -> Vec<(&'static str, Vec<u8>)> {
     let failure = || Failure::at(Step::Open, "/w/a", nix::Error::ENOENT);
-    let report = |status| Reply::Ended(Report::new(status, Usage::default()));
+    let report = |status| Reply::Ended(Measured::of(status));
     vec![
         ("hello", message(&Reply::Hello(wire::VERSION), 0)),
         ("started", message(&Reply::Started, 1)),

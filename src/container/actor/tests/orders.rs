@@ -93,7 +93,7 @@ impl Fake {
         let state = if self.owed.iter().any(has_turn) { State::Running } else { State::Idle };
         assert!(state.admits(&request.body), "{state:?}: {request:?}");
         match request.body {
-            Request::Kill(id) => {
+            Request::Kill(id, _) => {
                 assert!(self.runs.contains(&id), "no run has the id {id}");
                 self.killed.push(id);
             }
@@ -129,7 +129,7 @@ impl Fake {
                     true => Status::Signaled { signal: 9, core_dumped: false },
                     false => Status::Exited(number),
                 };
-                let report = Reply::Ended(Report::new(status, Usage::default()));
+                let report = Reply::Ended(Measured::of(status));
                 failure(number, Step::Exec).map_or(report, Reply::Failed)
             }
             other => panic!("not to be asked: {other:?}"),

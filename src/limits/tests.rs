@@ -1,0 +1,71 @@
+//! What each machine makes of each wish.
+
+use super::*;
+
+const BARE: Grants = Grants { groups: None, own_ids: true, cpus: 8, hard_stack: u64::MAX, hard_open_files: 500 };
+
+const GROUPS: Groups =
+    Groups { form: Form::CgroupV2, memory: true, processes: true, cpu_time: true, cpu_rate: true, cpu_set: true };
+
+fn form(plan: &Plan, limit: Limit) -> Option<(u64, Form)> {
+    plan.held.iter().find(|held| held.limit == limit).map(|held| (held.value, held.form))
+}
+
+#[test]
+fn what_was_asked_for_is_held_or_refused() {
+    let second = Duration::from_secs(1);
+    let wishes = [
+        (Limits::new().memory(1 << 20), Limit::Memory, 1 << 20, Some(Form::Rlimit)),
+        (Limits::new().processes(4), Limit::Processes, 4, Some(Form::Rlimit)),
+        (Limits::new().cpu_time(second), Limit::CpuTime, 1_000_000, Some(Form::ProcessTimes)),
+        (Limits::new().cpu_set([1, 1, 3]), Limit::CpuSet, 2, Some(Form::Affinity)),
+        (Limits::new().cpu_rate(1.5), Limit::CpuRate, 1500, None),
+    ];
+    for (wish, limit, value, weaker) in wishes {
+        let full = Grants { groups: Some(GROUPS), ..BARE };
+        let plan = wish.plan(&full, false).unwrap();
+        assert_eq!(form(&plan, limit), Some((value, Form::CgroupV2)));
+        let error = wish.plan(&BARE, false).unwrap_err();
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Unsupported, Some(Step::HoldLimit)), "{error}");
+        match (wish.clone().weaker(true).plan(&BARE, false), weaker) {
+            (Ok(plan), Some(weaker)) => assert_eq!(form(&plan, limit), Some((value, weaker))),
+            (plan, weaker) => assert!(plan.is_err() && weaker.is_none()),
+        }
+    }
+}
+
+#[test]
+fn a_default_is_held_in_the_best_form_there_is() {
+    let plan = Limits::new().plan(&Grants { groups: Some(GROUPS), ..BARE }, true).unwrap();
+    assert_eq!(form(&plan, Limit::Memory), Some((DEFAULT_MEMORY, Form::CgroupV2)));
+    assert_eq!(form(&plan, Limit::Processes), Some((256, Form::CgroupV2)));
+    let plan = Limits::new().plan(&BARE, true).unwrap();
+    assert_eq!(form(&plan, Limit::Memory), Some((DEFAULT_MEMORY, Form::Rlimit)));
+    assert_eq!(form(&plan, Limit::Processes), Some((256, Form::Rlimit)));
+    assert_eq!(form(&plan, Limit::OpenFiles), Some((500, Form::Rlimit)), "the host's own hard limit");
+    let plan = Limits::new().plan(&Grants { own_ids: false, ..BARE }, true).unwrap();
+    assert_eq!(form(&plan, Limit::Processes), None, "others would count");
+}
+
+#[test]
+fn cpu_time_grows_no_faster_than_there_are_cpus_for_it() {
+    let full = Grants { groups: Some(GROUPS), ..BARE };
+    let cpus = |wish: Limits| wish.weaker(true).plan(&full, false).unwrap().times.cpus;
+    assert_eq!(cpus(Limits::new()), 8);
+    assert_eq!(cpus(Limits::new().processes(3)), 3);
+    assert_eq!(cpus(Limits::new().cpu_set([0, 5])), 2);
+    // What the program can change is no bound.
+    assert_eq!(Limits::new().weaker(true).cpu_set([0]).plan(&BARE, false).unwrap().times.cpus, 8);
+}
+
+#[test]
+fn limits_are_written_as_they_are_read() {
+    let text = r#"{"cpu_time_ms":1000,"wall_time_ms":2000,"memory_bytes":67108864,"processes":32,"stack_bytes":1,
+        "file_size_bytes":2,"open_files":3,"address_space_bytes":4,"cpu_set":[0],"cpu_rate":1.5,"output_bytes":5,
+        "weaker":true}"#;
+    let limits: Limits = serde_json::from_str(text).unwrap();
+    let again = serde_json::to_value(&limits).unwrap();
+    assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
+    assert_eq!(serde_json::from_str::<Limits>("{}").unwrap(), Limits::new());
+    assert!(serde_json::from_str::<Limits>(r#"{"memory":1}"#).is_err(), "a word that nobody knows");
+}

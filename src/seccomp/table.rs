@@ -1,0 +1,268 @@
+//! What is refused, and how: the only list.
+//!
+//! Invariant: a call that is not named here is allowed, up to [`LAST`]; a number above it, or of no call, is `ENOSYS`.
+
+use libc::{EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT};
+
+/// The last call that this list was made for, Linux 6.18's `file_setattr`: newer ones have not been thought about.
+const LAST: u32 = 469;
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Allow,
+    /// This errno: C libraries, runtimes or debuggers make the call unasked, and can do without.
+    Refuse(i32),
+    /// This errno or, where the filter kills, the end of the process: nobody makes the call by accident.
+    Forbid(i32),
+}
+
+impl Answer {
+    /// What the filter returns to the kernel.
+    pub(super) fn action(self, kills: bool) -> u32 {
+        match self {
+            Self::Allow => libc::SECCOMP_RET_ALLOW,
+            Self::Forbid(_) if kills => libc::SECCOMP_RET_KILL_PROCESS,
+            Self::Refuse(errno) | Self::Forbid(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Rule {
+    Always(Answer),
+    Check(&'static Checks),
+}
+
+/// The answer of the first case whose conditions are all met.
+#[derive(Debug)]
+pub(super) struct Checks {
+    pub(super) cases: &'static [(&'static [Condition], Answer)],
+    pub(super) otherwise: Answer,
+}
+
+/// What these bits of a word of the arguments must be among.
+#[derive(Debug)]
+pub(super) struct Condition {
+    /// 32 bits each, two for each argument, the low one first: both architectures are little-endian.
+    pub(super) word: u32,
+    pub(super) mask: u32,
+    pub(super) among: &'static [u32],
+}
+
+/// An architecture's numbers.
+#[derive(Debug)]
+pub(super) struct Arch {
+    /// What the kernel calls it in struct seccomp_data.
+    pub(super) audit: u32,
+    pub(super) clone3: u32,
+    pub(super) calls: &'static [(u32, Rule)],
+    /// Numbers, from one to another, of no known call.
+    pub(super) strangers: &'static [(u32, u32, Answer)],
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(super) use self::AARCH64 as NATIVE;
+#[cfg(target_arch = "x86_64")]
+pub(super) use self::X86_64 as NATIVE;
+
+#[cfg(any(test, target_arch = "x86_64"))]
+pub(super) const X86_64: Arch = Arch {
+    audit: 0xC000_003E,
+    clone3: syscalls::x86_64::Sysno::clone3 as u32,
+    calls: arch!(x86_64:
+        iopl ioperm => forbid(EPERM);
+        modify_ldt => refuse(ENOSYS);
+        _sysctl create_module get_kernel_syms query_module sysfs uselib ustat => refuse(ENOSYS);
+    ),
+    strangers: &[
+        // 335 and 336 stay: the kernel itself places them in a program that somebody on the host looks into.
+        (337, 423, Answer::Refuse(ENOSYS)),
+        (LAST + 1, X32 - 1, Answer::Refuse(ENOSYS)),
+        (X32, 2 * X32 - 1, Answer::Forbid(ENOSYS)),
+        (2 * X32, u32::MAX, Answer::Refuse(ENOSYS)),
+    ],
+};
+
+/// The bit that makes a number one of the x32 ABI's.
+#[cfg(any(test, target_arch = "x86_64"))]
+const X32: u32 = 0x4000_0000;
+
+/// Tested as a table only, against the same cases as the other: no kernel of this architecture has run it yet.
+#[cfg(any(test, target_arch = "aarch64"))]
+pub(super) const AARCH64: Arch = Arch {
+    audit: 0xC000_00B7,
+    clone3: syscalls::aarch64::Sysno::clone3 as u32,
+    calls: arch!(aarch64:),
+    strangers: &[
+        // The latter with those that only 32-bit kernels have.
+        (244, 259, Answer::Refuse(ENOSYS)),
+        (295, 423, Answer::Refuse(ENOSYS)),
+        (LAST + 1, u32::MAX, Answer::Refuse(ENOSYS)),
+    ],
+};
+
+/// The calls of an architecture that are not simply allowed: those that both have, and its own.
+macro_rules! arch {
+    ($arch:ident: $($own:tt)*) => { rules!($arch:
+        // Much code of the kernel's, of which no program can tell whether it is there. libuv and others ask.
+        io_uring_setup io_uring_enter io_uring_register => refuse(ENOSYS);
+        bpf perf_event_open userfaultfd fanotify_init => forbid(EPERM);
+        add_key request_key keyctl => forbid(EPERM);
+
+        // New namespaces, and other roots. Pid 1 has its own by now.
+        clone => Rule::Check(&CLONE);
+        clone3 => refuse(ENOSYS);
+        unshare => Rule::Check(&UNSHARE);
+        setns pivot_root chroot => forbid(EPERM);
+
+        // Others' memory and descriptors. Debuggers try the first two, and use ptrace where they are not there; memory
+        // allocators try process_madvise.
+        process_vm_readv process_vm_writev process_madvise process_mrelease => refuse(ENOSYS);
+        kcmp => refuse(EPERM);
+        pidfd_getfd open_by_handle_at => forbid(EPERM);
+
+        // Pid 1 may have the program's user id. Signals do it no harm, and nobody can trace it.
+        prlimit64 sched_setaffinity sched_setattr sched_setparam sched_setscheduler => Rule::Check(&FIRST_IS_PID);
+        setpriority => Rule::Check(&SETPRIORITY);
+        ioprio_set => Rule::Check(&IOPRIO_SET);
+
+        // Numerical libraries and databases try these, and go on without.
+        mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node => refuse(EPERM);
+
+        // The whole machine's.
+        init_module finit_module delete_module kexec_load kexec_file_load reboot => forbid(EPERM);
+        swapon swapoff acct quotactl quotactl_fd syslog vhangup => forbid(EPERM);
+        clock_settime settimeofday => forbid(EPERM);
+        // Also ways to read the clock's corrections.
+        adjtimex clock_adjtime => refuse(EPERM);
+
+        ioctl => Rule::Check(&IOCTL);
+        personality => Rule::Check(&PERSONALITY);
+        socket => Rule::Check(&SOCKET);
+        socketpair => Rule::Check(&SOCKETPAIR);
+
+        lookup_dcookie nfsservctl => refuse(ENOSYS);
+        $($own)*
+    ) };
+}
+
+macro_rules! rules {
+    ($arch:ident: $($($name:ident)+ => $rule:expr;)+) => {
+        &[$($((syscalls::$arch::Sysno::$name as u32, $rule)),+),+]
+    };
+}
+
+use {arch, rules};
+
+const NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32;
+
+/// Older kernels take the flags as 64 bits, and none has one in the high half. A time namespace cannot be had by `clone`.
+const CLONE: Checks =
+    Checks { cases: &[(&[masked(0, NAMESPACES, &[0])], Answer::Allow)], otherwise: Answer::Forbid(EPERM) };
+
+/// Pid 1's children take a cgroup namespace of their own; a program may not. The kernel looks at all 64 bits.
+const UNSHARE: Checks = Checks {
+    cases: &[(&[low(0, &[libc::CLONE_NEWCGROUP as u32]), high(0, &[0])], Answer::Allow)],
+    otherwise: Answer::Forbid(EPERM),
+};
+
+const FIRST_IS_PID: Checks = Checks { cases: &[(&[low(0, &[1])], Answer::Forbid(EPERM))], otherwise: Answer::Allow };
+
+/// Pid 1 leads the process group 1, and is alone there.
+const SETPRIORITY: Checks = Checks {
+    cases: &[
+        (&[low(0, &[PRIO_PROCESS, PRIO_PGRP]), low(1, &[1])], Answer::Forbid(EPERM)),
+        (&[low(0, &[PRIO_USER])], Answer::Forbid(EPERM)),
+    ],
+    otherwise: Answer::Allow,
+};
+const PRIO_PROCESS: u32 = 0;
+const PRIO_PGRP: u32 = 1;
+const PRIO_USER: u32 = 2;
+
+/// As for SETPRIORITY, with numbers that begin at 1.
+const IOPRIO_SET: Checks = Checks {
+    cases: &[
+        (&[low(0, &[IOPRIO_WHO_PROCESS, IOPRIO_WHO_PGRP]), low(1, &[1])], Answer::Forbid(EPERM)),
+        (&[low(0, &[IOPRIO_WHO_USER])], Answer::Forbid(EPERM)),
+    ],
+    otherwise: Answer::Allow,
+};
+const IOPRIO_WHO_PROCESS: u32 = 1;
+const IOPRIO_WHO_PGRP: u32 = 2;
+const IOPRIO_WHO_USER: u32 = 3;
+
+/// The kernel ignores the high half of a request (CVE-2019-10063). A line discipline is a driver that is loaded for
+/// whoever asks.
+const IOCTL: Checks =
+    Checks { cases: &[(&[low(1, &[TIOCSTI, TIOCLINUX, TIOCSETD])], Answer::Forbid(EPERM))], otherwise: Answer::Allow };
+const TIOCSTI: u32 = 0x5412;
+const TIOCLINUX: u32 = 0x541C;
+const TIOCSETD: u32 = 0x5423;
+
+/// A question, or what 32-bit builds, sanitizers, debuggers and Lisps set.
+const PERSONALITY: Checks = Checks {
+    cases: &[
+        (&[low(0, &[u32::MAX])], Answer::Allow),
+        (&[masked(0, !(PER_LINUX32 | UNAME26 | ADDR_NO_RANDOMIZE), &[0])], Answer::Allow),
+    ],
+    otherwise: Answer::Refuse(EPERM),
+};
+const PER_LINUX32: u32 = 0x0008;
+const UNAME26: u32 = 0x2_0000;
+const ADDR_NO_RANDOMIZE: u32 = 0x4_0000;
+
+/// Families by what they are, and IP by what it carries: SCTP, DCCP, L2TP and others are drivers that are loaded for whoever
+/// asks. A raw socket is refused by the kernel. Libraries ask for what they can do without, as OpenSSL does for AF_ALG.
+const SOCKET: Checks = Checks {
+    cases: &[
+        (&[low(0, &[libc::AF_UNIX as u32])], Answer::Allow),
+        (&[low(0, &[libc::AF_NETLINK as u32]), low(2, &[libc::NETLINK_ROUTE as u32])], Answer::Allow),
+        (&[low(0, IP), masked(1, SOCK_TYPE_MASK, IP_TYPES), low(2, IP_PROTOCOLS)], Answer::Allow),
+        (&[low(0, IP)], Answer::Refuse(EPROTONOSUPPORT)),
+    ],
+    otherwise: Answer::Refuse(EAFNOSUPPORT),
+};
+const IP: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
+/// Beside the type an argument has flags, SOCK_CLOEXEC and SOCK_NONBLOCK.
+const SOCK_TYPE_MASK: u32 = 0xf;
+/// Not SOCK_PACKET, which makes it a socket of another family.
+const IP_TYPES: &[u32] = &[libc::SOCK_STREAM as u32, libc::SOCK_DGRAM as u32, libc::SOCK_RAW as u32];
+const IP_PROTOCOLS: &[u32] = &[
+    0,
+    libc::IPPROTO_TCP as u32,
+    libc::IPPROTO_UDP as u32,
+    libc::IPPROTO_ICMP as u32,
+    libc::IPPROTO_ICMPV6 as u32,
+    libc::IPPROTO_RAW as u32,
+];
+
+const SOCKETPAIR: Checks =
+    Checks { cases: &[(&[low(0, &[libc::AF_UNIX as u32])], Answer::Allow)], otherwise: Answer::Refuse(EAFNOSUPPORT) };
+
+const fn refuse(errno: i32) -> Rule {
+    Rule::Always(Answer::Refuse(errno))
+}
+
+const fn forbid(errno: i32) -> Rule {
+    Rule::Always(Answer::Forbid(errno))
+}
+
+const fn low(argument: u32, among: &'static [u32]) -> Condition {
+    masked(argument, u32::MAX, among)
+}
+
+const fn masked(argument: u32, mask: u32, among: &'static [u32]) -> Condition {
+    Condition { word: 2 * argument, mask, among }
+}
+
+const fn high(argument: u32, among: &'static [u32]) -> Condition {
+    Condition { word: 2 * argument + 1, mask: u32::MAX, among }
+}

@@ -1,0 +1,407 @@
+//! The programs on a machine of our own, for both architectures, and on the kernel's.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::thread;
+
+use super::table::{AARCH64, X86_64};
+use super::*;
+use crate::sys::process::{attempt, install_filter};
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+const HIGH: u64 = 0xDEAD_BEEF_0000_0000;
+
+/// struct seccomp_data, without the instruction pointer.
+#[derive(Clone, Copy)]
+struct Call {
+    number: u32,
+    audit: u32,
+    arguments: [u64; 6],
+}
+
+fn errno(errno: i32) -> u32 {
+    libc::SECCOMP_RET_ERRNO | errno as u32
+}
+
+/// What the program returns and after how many instructions, as the kernel's interpreter does. Without arguments it is
+/// what the kernel finds out when a filter is installed: `None` where it would have to know them.
+fn run(program: &[Instruction], call: Call, knows_arguments: bool) -> Option<(u32, usize)> {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
+    const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    let (mut at, mut accumulator) = (0, 0_u32);
+    for steps in 1..=program.len() {
+        let Instruction { code, jt, jf, k } = program[at];
+        let skip = |holds: bool| usize::from(if holds { jt } else { jf });
+        at += 1;
+        match code.into() {
+            LOAD if k == NUMBER => accumulator = call.number,
+            LOAD if k == ARCHITECTURE => accumulator = call.audit,
+            LOAD if !knows_arguments => return None,
+            LOAD => {
+                let word = (k - ARGUMENTS) / 4;
+                assert!(k % 4 == 0 && word < 12);
+                accumulator = (call.arguments[word as usize / 2] >> (32 * (word % 2))) as u32;
+            }
+            AND => accumulator &= k,
+            EQUAL => at += skip(accumulator == k),
+            AT_LEAST => at += skip(accumulator >= k),
+            RETURN => return Some((k, steps)),
+            other => panic!("instruction {at} has the code {other:#x}"),
+        }
+    }
+    panic!("the program has a loop");
+}
+
+/// An architecture, its name, and its numbers by their names.
+type Machine = (Arch, &'static str, fn(&str) -> Option<u32>);
+
+fn machines() -> [Machine; 2] {
+    [
+        (X86_64, "x86_64", |name| name.parse::<syscalls::x86_64::Sysno>().ok().map(|it| it as u32)),
+        (AARCH64, "aarch64", |name| name.parse::<syscalls::aarch64::Sysno>().ok().map(|it| it as u32)),
+    ]
+}
+
+fn answer(arch: &Arch, kills: bool, number: u32, arguments: &[u64]) -> u32 {
+    let mut call = Call { number, audit: arch.audit, arguments: [0; 6] };
+    call.arguments[..arguments.len()].copy_from_slice(arguments);
+    run(&compile(arch, kills, Clone3::Refused), call, true).unwrap().0
+}
+
+/// What the table says, read from its top to its bottom.
+fn expected(arch: &Arch, kills: bool, clone3: Clone3, call: Call) -> u32 {
+    if call.audit != arch.audit {
+        return if kills { KILL } else { errno(libc::ENOSYS) };
+    }
+    if clone3 == Clone3::Allowed && call.number == arch.clone3 {
+        return ALLOW;
+    }
+    let met = |condition: &Condition| {
+        let word = (call.arguments[condition.word as usize / 2] >> (32 * (condition.word % 2))) as u32;
+        condition.among.contains(&(word & condition.mask))
+    };
+    let rule = arch.calls.iter().find(|(number, _)| *number == call.number).map(|(_, rule)| rule);
+    let stranger = arch.strangers.iter().find(|(first, last, _)| (*first..=*last).contains(&call.number));
+    let answer = match (rule, stranger) {
+        (Some(Rule::Always(answer)), None) | (None, Some((_, _, answer))) => *answer,
+        (Some(Rule::Check(checks)), None) => {
+            let case = checks.cases.iter().find(|(conditions, _)| conditions.iter().all(met));
+            case.map_or(checks.otherwise, |(_, answer)| *answer)
+        }
+        (None, None) => Answer::Allow,
+        (Some(_), Some(_)) => panic!("the call {} is a stranger", call.number),
+    };
+    answer.action(kills)
+}
+
+#[test]
+fn every_number_is_answered_as_the_table_says() {
+    let arguments = [0, 1, 2, 3, 7, 10, 16, 38, 0x5412, 0x2000_0000, 0xFFFF_FFFF, HIGH, HIGH | 1, 1 << 32];
+    let edges = [600, 0x3FFF_FFFF, 0x4000_0000, 0x4000_0010, 0x7FFF_FFFF, 0x8000_0000, u32::MAX];
+    for (arch, name, _) in machines() {
+        for kills in [false, true] {
+            for clone3 in [Clone3::Refused, Clone3::Allowed] {
+                let program = compile(&arch, kills, clone3);
+                for number in (0..=600).chain(edges) {
+                    for (first, second) in arguments.iter().flat_map(|a| arguments.iter().map(move |b| (*a, *b))) {
+                        for third in [0, 6, HIGH | 9] {
+                            let arguments = [first, second, third, 0, 0, 0];
+                            let call = Call { number, audit: arch.audit, arguments };
+                            let (action, _) = run(&program, call, true).unwrap();
+                            assert_eq!(action, expected(&arch, kills, clone3, call), "{name} {number} {arguments:x?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_foreign_architecture_is_refused_whatever_the_number() {
+    for (arch, _, _) in machines() {
+        for audit in
+            [0x4000_0003, 0x4000_0028, X86_64.audit, AARCH64.audit, 0].into_iter().filter(|it| *it != arch.audit)
+        {
+            for number in 0..600 {
+                let call = Call { number, audit, arguments: [0; 6] };
+                let [refused, killed] =
+                    [false, true].map(|kills| run(&compile(&arch, kills, Clone3::Refused), call, true));
+                assert_eq!((refused.unwrap().0, killed.unwrap().0), (errno(libc::ENOSYS), KILL));
+            }
+        }
+    }
+}
+
+#[test]
+fn strangers_are_exactly_the_numbers_of_no_call() {
+    let is_call: [fn(usize) -> bool; 2] =
+        [|it| syscalls::x86_64::Sysno::new(it).is_some(), |it| syscalls::aarch64::Sysno::new(it).is_some()];
+    for ((arch, name, _), is_call) in machines().into_iter().zip(is_call) {
+        // Up to the last one that the list was made for, whatever the crate has learnt since.
+        for number in 0..=469 {
+            let is_stranger = arch.strangers.iter().any(|(first, last, _)| (*first..=*last).contains(&number));
+            // What the crate does not know, and what it knows but 64-bit kernels do not have.
+            let is_uprobe = name == "x86_64" && number == 336;
+            let is_for_32_bits = name == "aarch64" && (403..=423).contains(&number);
+            let is_call = (is_call(number as usize) || is_uprobe) && !is_for_32_bits;
+            assert_eq!(is_stranger, !is_call, "{name} {number}");
+        }
+        assert_eq!(answer(&arch, true, 470, &[]), errno(libc::ENOSYS));
+    }
+}
+
+#[test]
+fn what_an_init_and_ordinary_programs_need_is_allowed_without_a_look_at_arguments() {
+    let init = "mount umount2 fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr openat2 openat chdir fchdir \
+                execve execveat kill wait4 waitid prctl capset setresuid setresgid setgroups setsid ppoll recvmsg sendmsg \
+                memfd_create pidfd_open pidfd_send_signal close_range dup3 rt_sigprocmask nanosleep signalfd4 seccomp \
+                symlinkat unlinkat mkdirat fchownat fchmodat statx statfs umask exit_group";
+    let programs = "read write close fstat mmap mprotect munmap brk rt_sigaction rt_sigreturn futex getpid gettid \
+                    set_robust_list rseq getrandom clock_gettime clock_nanosleep pipe2 epoll_create1 epoll_ctl epoll_pwait \
+                    eventfd2 sched_yield sched_getaffinity getpriority madvise ptrace tgkill mknodat memfd_secret \
+                    name_to_handle_at landlock_create_ruleset mq_open shmget semget get_mempolicy membarrier io_setup \
+                    file_setattr";
+    for (arch, machine, number) in machines() {
+        let program = compile(&arch, true, Clone3::Refused);
+        for name in init.split_whitespace().chain(programs.split_whitespace()) {
+            let call = Call { number: number(name).unwrap(), audit: arch.audit, arguments: [0; 6] };
+            let (action, steps) =
+                run(&program, call, false).unwrap_or_else(|| panic!("{machine} {name} has conditions"));
+            assert_eq!(action, ALLOW, "{machine} {name}");
+            assert!(steps <= 12, "{machine} {name} takes {steps} instructions");
+        }
+    }
+}
+
+#[test]
+fn what_nobody_needs_is_refused_and_kills_where_it_is_no_accident() {
+    let refused = [
+        (libc::ENOSYS, "io_uring_setup io_uring_enter io_uring_register clone3 process_vm_readv process_vm_writev"),
+        (
+            libc::ENOSYS,
+            "process_madvise process_mrelease lookup_dcookie modify_ldt sysfs ustat uselib _sysctl nfsservctl",
+        ),
+        (
+            libc::EPERM,
+            "kcmp mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node adjtimex clock_adjtime",
+        ),
+    ];
+    let forbidden = "bpf perf_event_open userfaultfd fanotify_init add_key request_key keyctl setns unshare pivot_root chroot \
+                     pidfd_getfd open_by_handle_at init_module finit_module delete_module kexec_load kexec_file_load \
+                     reboot swapon swapoff acct quotactl quotactl_fd syslog vhangup clock_settime settimeofday iopl ioperm";
+    let only_x86_64 = "modify_ldt sysfs ustat uselib _sysctl iopl ioperm";
+    for (arch, machine, number) in machines() {
+        let check = |name: &str, errno_: i32, killing: u32| match number(name) {
+            Some(number) => {
+                assert_eq!(answer(&arch, false, number, &[]), errno(errno_), "{machine} {name}");
+                assert_eq!(answer(&arch, true, number, &[]), killing, "{machine} {name}");
+            }
+            None => assert!(machine == "aarch64" && only_x86_64.split(' ').any(|it| it == name), "{machine} {name}"),
+        };
+        for (errno_, names) in refused {
+            names.split_whitespace().for_each(|name| check(name, errno_, errno(errno_)));
+        }
+        forbidden.split_whitespace().for_each(|name| check(name, libc::EPERM, KILL));
+    }
+}
+
+#[test]
+fn arguments_decide_and_high_halves_change_nothing() {
+    const EPERM: i32 = libc::EPERM;
+    const NO_FAMILY: i32 = libc::EAFNOSUPPORT;
+    const NO_PROTOCOL: i32 = libc::EPROTONOSUPPORT;
+    // Errno 0 is allowed.
+    let cases: &[(&str, &[u64], i32)] = &[
+        ("clone", &[libc::SIGCHLD as u64], 0),
+        ("clone", &[0x3D_0F00], 0), // a thread, as glibc makes one
+        ("clone", &[0x4111], 0),    // a vfork
+        ("clone", &[0x1000_0011], EPERM),
+        ("clone", &[0x0002_0000], EPERM),
+        ("clone", &[0x4000_0000], EPERM),
+        ("clone", &[0x0200_0000], EPERM),
+        ("clone", &[0x0400_0000], EPERM),
+        ("clone", &[0x0800_0000], EPERM),
+        ("clone", &[0x2000_0000], EPERM),
+        ("prlimit64", &[0, 7], 0),
+        ("prlimit64", &[2, 7], 0),
+        ("prlimit64", &[1, 7], EPERM),
+        ("sched_setaffinity", &[1], EPERM),
+        ("sched_setaffinity", &[0], 0),
+        ("sched_setscheduler", &[1], EPERM),
+        ("sched_setscheduler", &[11], 0),
+        ("sched_setparam", &[1], EPERM),
+        ("sched_setattr", &[1], EPERM),
+        ("setpriority", &[0, 0, 19], 0),
+        ("setpriority", &[0, 1, 19], EPERM),
+        ("setpriority", &[1, 1, 19], EPERM),
+        ("setpriority", &[1, 0, 19], 0),
+        ("setpriority", &[2, 0, 19], EPERM),
+        ("setpriority", &[2, 1000, 19], EPERM),
+        ("ioprio_set", &[1, 0], 0),
+        ("ioprio_set", &[1, 1], EPERM),
+        ("ioprio_set", &[2, 1], EPERM),
+        ("ioprio_set", &[2, 7], 0),
+        ("ioprio_set", &[3, 5], EPERM),
+        ("ioctl", &[0, 0x5401], 0),
+        ("ioctl", &[0, 0x540E], 0), // TIOCSCTTY, which a child of pid 1 needs
+        ("ioctl", &[0, 0x5412], EPERM),
+        ("ioctl", &[0, 0x541C], EPERM),
+        ("ioctl", &[0, 0x5423], EPERM),
+        ("personality", &[0xFFFF_FFFF], 0),
+        ("personality", &[0], 0),
+        ("personality", &[0x6_0008], 0),
+        ("personality", &[0x10_0000], EPERM),
+        ("personality", &[0x44_0000], EPERM),
+        ("socket", &[1, 1, 0], 0),
+        ("socket", &[2, 0x8_0801, 6], 0),
+        ("socket", &[10, 2, 17], 0),
+        ("socket", &[2, 2, 1], 0),
+        ("socket", &[2, 3, 255], 0),
+        ("socket", &[2, 1, 132], NO_PROTOCOL), // SCTP
+        ("socket", &[2, 5, 0], NO_PROTOCOL),   // SCTP by its type
+        ("socket", &[10, 6, 0], NO_PROTOCOL),  // DCCP by its type
+        ("socket", &[2, 10, 0], NO_PROTOCOL),  // AF_PACKET under another name
+        ("socket", &[16, 3, 0], 0),
+        ("socket", &[16, 3, 15], NO_FAMILY),
+        ("socket", &[38, 5, 0], NO_FAMILY),
+        ("socket", &[17, 3, 0], NO_FAMILY),
+        ("socket", &[40, 1, 0], NO_FAMILY),
+        ("socket", &[0, 1, 0], NO_FAMILY),
+        ("socketpair", &[1, 1], 0),
+        ("socketpair", &[2, 1], NO_FAMILY),
+        ("socketpair", &[30, 1], NO_FAMILY),
+    ];
+    for (arch, machine, number) in machines() {
+        for (name, arguments, error) in cases {
+            let number = number(name).unwrap();
+            let refused = if *error == 0 { ALLOW } else { errno(*error) };
+            let is_forbidden = *error == EPERM && *name != "personality";
+            let killing = if is_forbidden { KILL } else { refused };
+            for high in [0, HIGH, 1 << 32] {
+                let arguments: Vec<u64> = arguments.iter().map(|it| it | high).collect();
+                assert_eq!(answer(&arch, false, number, &arguments), refused, "{machine} {name} {arguments:x?}");
+                assert_eq!(answer(&arch, true, number, &arguments), killing, "{machine} {name} {arguments:x?}");
+            }
+        }
+        // The one call of which the kernel looks at all 64 bits.
+        let unshare = |flags| answer(&arch, false, number("unshare").unwrap(), &[flags]);
+        assert_eq!(unshare(0x0200_0000), ALLOW);
+        for flags in [0, 0x200, 0x80, 0x1000_0000, 0x0202_0000, 1 << 32 | 0x0200_0000] {
+            assert_eq!(unshare(flags), errno(EPERM), "{machine} {flags:x}");
+        }
+    }
+}
+
+#[test]
+fn a_filter_is_short_and_none_where_it_is_off() {
+    assert_eq!(Filter::Off.compile(Clone3::Refused), None);
+    let lengths = [Filter::Denylist, Filter::DenylistKill].map(|it| it.compile(Clone3::Refused).unwrap().len());
+    assert!(lengths.iter().all(|length| (100..400).contains(length)), "{lengths:?}");
+    assert_eq!(Filter::default(), Filter::Denylist);
+    let names = [Filter::Denylist, Filter::DenylistKill, Filter::Off].map(|it| serde_json::to_value(it).unwrap());
+    assert_eq!(names, ["denylist", "denylist_kill", "off"]);
+}
+
+/// Runs this in a thread of its own, which has the filter to itself.
+fn under<T: Send + 'static>(filter: Filter, run: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = thread::spawn(move || {
+        if let Some(program) = filter.compile(Clone3::Refused) {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            install_filter(&program).unwrap();
+        }
+        run()
+    });
+    thread.join().unwrap()
+}
+
+#[test]
+fn the_kernel_answers_as_the_filter_says() {
+    const HIGH: usize = 1 << 32;
+    let keyctl = (libc::SYS_keyctl, [9999, 0, 0, 0, 0]);
+    // Each with what comes of it under the filter. Without it the kernel finds another fault with every one.
+    let attempts = [
+        (keyctl, libc::EPERM),
+        ((libc::SYS_clone3, [0; 5]), libc::ENOSYS),
+        ((libc::SYS_io_uring_setup, [0; 5]), libc::ENOSYS),
+        // Not in a process that has another thread, nor together with CLONE_FS.
+        ((libc::SYS_unshare, [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0]), libc::EPERM),
+        ((libc::SYS_clone, [(libc::CLONE_NEWUSER | libc::CLONE_FS) as usize, 0, 0, 0, 0]), libc::EPERM),
+        ((libc::SYS_clone, [HIGH | (libc::CLONE_NEWUSER | libc::CLONE_FS) as usize, 0, 0, 0, 0]), libc::EPERM),
+        ((libc::SYS_setns, [usize::MAX, 0, 0, 0, 0]), libc::EPERM),
+        ((libc::SYS_ioctl, [usize::MAX, libc::TIOCSTI as usize, 0, 0, 0]), libc::EPERM),
+        ((libc::SYS_ioctl, [usize::MAX, HIGH | libc::TIOCSTI as usize, 0, 0, 0]), libc::EPERM),
+        ((libc::SYS_socket, [HIGH | libc::AF_NETLINK as usize, libc::SOCK_RAW as usize, 31, 0, 0]), libc::EAFNOSUPPORT),
+        ((libc::SYS_socketpair, [libc::AF_INET as usize, libc::SOCK_STREAM as usize, 0, 0, 0]), libc::EAFNOSUPPORT),
+    ];
+    // Of these it depends on the machine, and on who asks, what comes without the filter.
+    let more = [
+        ((libc::SYS_socket, [libc::AF_ALG as usize, libc::SOCK_SEQPACKET as usize, 0, 0, 0]), libc::EAFNOSUPPORT),
+        ((libc::SYS_prlimit64, [1, 9999, 0, 0, 0]), libc::EPERM),
+        ((libc::SYS_prlimit64, [HIGH | 1, 9999, 0, 0, 0]), libc::EPERM),
+        ((470, [0; 5]), libc::ENOSYS),
+    ];
+    let answers = move || {
+        let answers = attempts.iter().chain(&more).map(|((number, arguments), _)| attempt(*number, *arguments));
+        (answers.collect::<Vec<_>>(), std::process::id(), attempt(libc::SYS_prlimit64, [0, 9999, 0, 0, 0]))
+    };
+    let (filtered, pid, own) = under(Filter::Denylist, answers);
+    let wanted: Vec<_> = attempts.iter().chain(&more).map(|(_, errno)| Err(*errno)).collect();
+    assert_eq!(filtered, wanted);
+    assert_eq!((pid, own), (std::process::id(), Err(libc::EINVAL)), "a thread that does nothing forbidden");
+
+    let (free, ..) = under(Filter::Off, answers);
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    if status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "0"])) {
+        for (((number, arguments), errno), free) in attempts.iter().zip(&free) {
+            assert_ne!(free, &Err(*errno), "the control of call {number} with {arguments:x?}");
+        }
+    }
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(free[attempts.len() + 1..][..2], [Err(libc::EINVAL); 2], "root may set limits of pid 1");
+    }
+}
+
+/// Set where this executable runs again, with what it should try.
+const ROLE: &str = "CELLBLOCK_TEST_OF_FILTER";
+
+#[test]
+fn a_program_that_inherits_the_filter_is_refused_or_killed() {
+    let run = |filter, role: &'static str| {
+        let again = move || -> io::Result<_> {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["--exact", "seccomp::tests::the_program_that_is_run_again", "--nocapture"]);
+            command.env(ROLE, role).output()
+        };
+        under(filter, again).unwrap()
+    };
+    for (filter, role, signal) in [
+        (Filter::Denylist, "forbidden", None),
+        (Filter::DenylistKill, "refused", None),
+        (Filter::DenylistKill, "forbidden", Some(libc::SIGSYS)),
+    ] {
+        let output = run(filter, role);
+        assert_eq!(output.status.signal(), signal, "{filter:?} {role} {output:?}");
+        assert_eq!(output.status.success(), signal.is_none(), "{filter:?} {role} {output:?}");
+    }
+}
+
+#[test]
+fn the_program_that_is_run_again() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0).unwrap();
+    match &*role {
+        "forbidden" => assert_eq!(attempt(libc::SYS_keyctl, [9999, 0, 0, 0, 0]), Err(libc::EPERM)),
+        _ => {
+            assert_eq!(attempt(libc::SYS_clone3, [0; 5]), Err(libc::ENOSYS));
+            thread::spawn(|| assert!(Command::new("/proc/self/exe").arg("--list").output().unwrap().status.success()))
+                .join()
+                .unwrap();
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Figures beside what others measure, and how far limits are overrun.
+
+use std::time::Instant;
+
+use cellblock::{Cause, Form, Limit};
+
+use super::*;
+
+/// A scheduler tick of the slowest kernels there are, and the slack: for each busy CPU.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What the kernel may have charged ahead before a run, for each CPU, and taken back meanwhile.
+const BATCHES: u64 = MIB;
+
+#[tokio::test]
+async fn a_cpu_time_limit_is_met_within_a_tick_for_each_cpu() {
+    let container = container().await;
+    let has_groups = groups(&container).await.is_some();
+    let cpus = std::thread::available_parallelism().unwrap().get() as u32;
+    for what in ["spin", "threads 8", "grandchild"] {
+        let limit = millis(500);
+        let report = run(&container, &hog(what, limits().cpu_time(limit))).await;
+        let used = report.usage.cpu.unwrap();
+        assert!(used >= limit && report.cause == Cause::Limit(Limit::CpuTime), "{report}");
+        assert_eq!(report.evidence.cpu_overshoot, Some(used - limit).filter(|it| !it.is_zero()), "{report}");
+        // What the processes' times show comes in hundredths, and late by as much for each process.
+        let allowed = if has_groups { TICK * cpus + millis(1) } else { millis(100) };
+        assert!(is_slow() || used - limit <= allowed, "{what}: {report}");
+    }
+}
+
+#[tokio::test]
+async fn a_wall_time_limit_is_met() {
+    let container = container().await;
+    for what in ["sleep", "stop", "stubborn"] {
+        let start = Instant::now();
+        let report = run(&container, &hog(what, limits().wall_time(millis(200)))).await;
+        let wall = report.usage.wall.unwrap();
+        assert!(wall >= millis(200) && wall <= start.elapsed(), "{report}");
+        assert!(is_slow() || wall < millis(300), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn cpu_time_is_what_the_programs_own_clock_says() {
+    let container = container().await;
+    groups(&container).await;
+    let report = run(&container, &hog("burn 300", limits())).await;
+    let (cpu, split) = (report.usage.cpu.unwrap(), report.usage.user.unwrap() + report.usage.system.unwrap());
+    // And what it had used before it could look.
+    assert!(is_slow() || (cpu >= millis(295) && cpu < millis(330)), "{report}");
+    assert!(is_slow() || split.abs_diff(cpu) < millis(20), "wait4 and the group agree: {report}");
+}
+
+#[tokio::test]
+async fn a_peak_is_the_runs_own() {
+    let container = container().await;
+    let Some(_) = groups(&container).await else {
+        println!("skipped: the figures are those of wait4(2)");
+        return;
+    };
+    let peak = async |what: &str| run(&container, &hog(what, limits())).await.usage.memory_peak_bytes.unwrap();
+    let large = peak("heap 100000000").await;
+    assert!((100_000_000 - BATCHES..106_000_000).contains(&large), "{large}");
+    let small = peak("exit 0").await;
+    assert!(small < 4_000_000, "a peak does not carry over: {small}");
+    // What stays in the tmpfs stays charged, and is not the next run's.
+    let file = peak("file 30000000").await;
+    assert!((30_000_000 - BATCHES..36_000_000).contains(&file), "{file}");
+    let small = peak("exit 0").await;
+    assert!(small < 4_000_000, "{small}");
+    let error = container.run(&hog("exit 0", limits().memory(16 * MIB))).await;
+    let refused = error.map(|report| report.verdict());
+    assert!(
+        refused.is_err() || refused.is_ok_and(|verdict| verdict != cellblock::Verdict::Ok),
+        "what is left counts for the limit"
+    );
+    container.reset().await.unwrap();
+    assert_eq!(run(&container, &hog("exit 0", limits().memory(16 * MIB))).await.verdict(), cellblock::Verdict::Ok);
+}
+
+#[tokio::test]
+async fn a_full_group_never_takes_the_init_along() {
+    let container = container().await;
+    if groups(&container).await.is_none() {
+        return;
+    }
+    for _ in 0..20 {
+        // Not enough for its arguments, for its executable, or for its first page.
+        for pages in [1, 8, 16, 32, 64] {
+            let mut command = hog("exit 0", limits().memory(pages * 4096));
+            command.arg("x".repeat(100_000));
+            if let Ok(report) = container.run(&command).await {
+                assert!(report.verdict() == cellblock::Verdict::Memory || report.status.success(), "{report}");
+            }
+            container.ping(Duration::from_secs(5)).await.unwrap();
+        }
+    }
+    assert!(run(&container, &hog("exit 0", limits())).await.status.success());
+}
+
+#[tokio::test]
+async fn processes_are_counted() {
+    let container = container().await;
+    let Some(_) = groups(&container).await else { return };
+    let report = run(&container, &hog("exit 0", limits())).await;
+    let Some(_) = report.usage.processes_peak else {
+        println!("skipped: this kernel keeps no peak of processes");
+        return;
+    };
+    assert_eq!(report.usage.processes_peak, Some(1), "{report}");
+    let report = run(&container, &hog("threads 9", limits().cpu_time(millis(100)))).await;
+    assert_eq!(report.usage.processes_peak, Some(9), "{report}");
+    let report = run(&container, &hog("exit 0", limits())).await;
+    assert_eq!(report.usage.processes_peak, Some(1), "a peak does not carry over: {report}");
+    let report = run(&container, &hog("threads 9", limits().processes(4).cpu_time(millis(100)))).await;
+    assert_eq!((report.usage.processes_peak, report.evidence.refused_forks), (Some(4), Some(5)), "{report}");
+}
+
+#[tokio::test]
+async fn cpus_are_limited_by_set_and_by_rate() {
+    let container = container().await;
+    let first = "import os; print(sorted(os.sched_getaffinity(0)))";
+    let mut command = common::python(first);
+    command.limits(limits().cpu_set([0]));
+    assert_eq!(common::says(&container, &command).await, "[0]");
+    if groups(&container).await.is_none() {
+        let error = container.run(&hog("exit 0", limits().cpu_rate(0.5))).await.unwrap_err();
+        assert_eq!(error.kind(), cellblock::ErrorKind::Unsupported, "{error}");
+        return;
+    }
+    let report = match container.run(&hog("burn 200", limits().cpu_rate(0.25))).await {
+        Ok(report) => report,
+        Err(error) => {
+            assert_eq!(error.kind(), cellblock::ErrorKind::Unsupported, "{error}");
+            return;
+        }
+    };
+    assert!(report.usage.wall.unwrap() > millis(450) && report.evidence.throttled > Some(millis(200)), "{report}");
+    let report = run(&container, &hog("burn 200", limits())).await;
+    assert_eq!(report.evidence.throttled.unwrap_or_default(), Duration::ZERO, "a rate does not carry over: {report}");
+}
+
+#[tokio::test]
+async fn a_limit_that_cannot_be_held_is_refused_before_anything_runs() {
+    let container = container().await;
+    let has_groups = groups(&container).await.is_some();
+    let strict = Limits::new().memory(64 * MIB).processes(16).cpu_time(millis(100));
+    match container.run(&hog("exit 0", strict)).await {
+        Ok(report) => {
+            assert!(has_groups, "{report}");
+            let form = report.limit(Limit::Memory).unwrap().form;
+            assert!(matches!(form, Form::CgroupV1 | Form::CgroupV2), "{report}");
+        }
+        Err(error) => {
+            assert!(!has_groups && error.kind() == cellblock::ErrorKind::Unsupported, "{error}");
+            assert!(error.hint().is_some(), "{error}");
+            let report = run(&container, &hog("exit 0", limits().memory(64 * MIB))).await;
+            assert_eq!(report.limit(Limit::Memory).unwrap().form, Form::Rlimit, "{report}");
+        }
+    }
+    for senseless in [Limits::new().memory(0), Limits::new().cpu_time(Duration::ZERO), Limits::new().cpu_rate(f64::NAN)]
+    {
+        let error = container.run(&hog("exit 0", senseless)).await.unwrap_err();
+        assert_eq!(error.kind(), cellblock::ErrorKind::InvalidInput, "{error}");
+    }
+}

@@ -1,0 +1,144 @@
+//! The groups themselves: who has them, and that none is left.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+/// The directories of runs that exist, wherever they are.
+fn directories() -> BTreeSet<PathBuf> {
+    fn look(dir: &Path, depth: u32, found: &mut BTreeSet<PathBuf>) {
+        for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if entry.file_name().to_string_lossy().starts_with("cellblock-runs-") {
+                found.insert(entry.path());
+            } else if depth > 0 {
+                look(&entry.path(), depth - 1, found);
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    look(Path::new("/sys/fs/cgroup"), 5, &mut found);
+    found
+}
+
+fn of(host: u32) -> Vec<PathBuf> {
+    directories()
+        .into_iter()
+        .filter(|path| path.to_string_lossy().contains(&format!("cellblock-runs-{host}-")))
+        .collect()
+}
+
+/// What another host does with its groups.
+pub fn play(role: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let container = container().await;
+        groups(&container).await;
+        match role {
+            "run" => {
+                let _process = container.spawn(&hog("sleep", limits())).await.unwrap();
+                println!("running");
+                std::future::pending::<()>().await;
+            }
+            "destroy" => {
+                run(&container, &hog("exit 0", limits())).await;
+                assert!(!of(std::process::id()).is_empty(), "the control");
+                container.destroy().await;
+                assert_eq!(of(std::process::id()), [] as [PathBuf; 0], "destroy returns when they are gone");
+                // A runtime that is dropped with a run going on.
+                let container = common::container().await;
+                drop(container.spawn(&hog("sleep", limits())).await.unwrap());
+                let _process = container.spawn(&hog("sleep", limits())).await.unwrap();
+            }
+            "remove" => {
+                for group in of(std::process::id()) {
+                    fs::remove_dir(group).unwrap();
+                }
+                let mut refused = 0;
+                while let Err(error) = container.run(&hog("exit 0", limits())).await {
+                    assert!(error.is_retryable(), "{error}");
+                    refused += 1;
+                    assert!(refused < 3, "{error}");
+                }
+                assert!(refused > 0, "the control");
+            }
+            "none" => {}
+            other => panic!("no such role: {other}"),
+        }
+    });
+    drop(runtime);
+    let end = std::time::Instant::now() + Duration::from_secs(5);
+    while !of(std::process::id()).is_empty() {
+        assert!(std::time::Instant::now() < end, "{:?}", of(std::process::id()));
+        std::thread::sleep(millis(2));
+    }
+}
+
+#[tokio::test]
+async fn groups_are_gone_with_their_container() {
+    if groups(&container().await).await.is_none() {
+        return;
+    }
+    let status = common::another_host("destroy", &[]).status().unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn groups_of_a_host_that_died_are_removed_by_the_next() {
+    if groups(&container().await).await.is_none() {
+        return;
+    }
+    let mut host = common::another_host("run", &[]).spawn().unwrap();
+    common::read_up_to("running", &mut host);
+    let left = of(host.id());
+    assert!(!left.is_empty());
+    // A host that looks while the other lives does not touch them.
+    assert!(common::another_host("none", &[]).status().unwrap().success());
+    assert_eq!(of(host.id()), left);
+    host.kill().unwrap();
+    host.wait().unwrap();
+    assert_eq!(of(host.id()), left, "the control");
+    common::eventually("a host removes what is left once nothing is in it", || {
+        assert!(common::another_host("none", &[]).status().unwrap().success());
+        of(host.id()).is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_group_that_somebody_removes_is_made_again() {
+    // In v2 the init is in the container's group, and nobody can remove that.
+    if groups(&container().await).await != Some(Source::CgroupV1) {
+        return;
+    }
+    assert!(common::another_host("remove", &[]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn the_init_stays_out_of_its_runs_group() {
+    let container = container().await;
+    if groups(&container).await.is_none() {
+        return;
+    }
+    let mark = "4321.1234";
+    let mut command = Command::new("/bin/sleep");
+    command.arg(mark);
+    let mut process = container.spawn(&command).await.unwrap();
+    let mut pids = Vec::new();
+    common::eventually("it runs", || {
+        pids = common::processes_with(mark);
+        !pids.is_empty()
+    })
+    .await;
+    let groups = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(groups(pids[0]).contains("cellblock-runs-"));
+    for init in common::children() {
+        let own = groups(init);
+        assert!(!own.contains("cellblock-runs-") || own.trim_end().ends_with("/init"), "{own}");
+    }
+    process.kill().await.unwrap();
+}

@@ -1,0 +1,82 @@
+//! Limits hold, figures are true, and a verdict follows from its evidence: with programs of each kind.
+//!
+//! `CELLBLOCK_TEST_ROUNDS` says how often each program is run (2); `CELLBLOCK_TEST_CGROUP` which groups there must be (`v1`,
+//! `v2` or `none`); `CELLBLOCK_TEST_SLOW` turns bounds of time off, for a machine that is emulated.
+#![allow(missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod figures;
+mod groups;
+mod verdicts;
+
+use std::fs::File;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use cellblock::{Command, Container, Limits, Report, Source};
+use common::{builder, container};
+
+const MIB: u64 = 1 << 20;
+
+/// Built once; the file is open, and gone.
+fn hog(what: &str, limits: Limits) -> Command {
+    static HOG: OnceLock<File> = OnceLock::new();
+    let program = HOG.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hog");
+        common::gcc(include_str!("hog.c"), &path, &["-pthread"]);
+        File::open(path).unwrap()
+    });
+    let mut command = Command::from_fd("hog", program.try_clone().unwrap());
+    command.args(what.split(' ')).limits(limits);
+    command
+}
+
+/// Limits that hold in one form or the other.
+fn limits() -> Limits {
+    Limits::new().weaker(true).wall_time(millis(20_000))
+}
+
+fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+fn rounds() -> u32 {
+    std::env::var("CELLBLOCK_TEST_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap())
+}
+
+fn is_slow() -> bool {
+    std::env::var_os("CELLBLOCK_TEST_SLOW").is_some()
+}
+
+/// What counts the memory of runs here. Fails where the environment says that something else must.
+async fn groups(container: &Container) -> Option<Source> {
+    let report = container.run(&Command::new("/bin/true")).await.unwrap();
+    let groups = Some(report.sources.memory_peak).filter(|&source| source != Source::Wait4);
+    if let Ok(wanted) = std::env::var("CELLBLOCK_TEST_CGROUP") {
+        let wanted = match wanted.as_str() {
+            "v1" => Some(Source::CgroupV1),
+            "v2" => Some(Source::CgroupV2),
+            "none" => None,
+            other => panic!("no such groups: {other}"),
+        };
+        assert_eq!(groups, wanted, "what this machine must have");
+    }
+    if groups.is_none() {
+        println!("no control groups here: the weaker forms are tested");
+    }
+    groups
+}
+
+async fn run(container: &Container, command: &Command) -> Report {
+    container.run(command).await.unwrap()
+}
+
+/// No test of its own: what [`common::another_host`] runs in another process.
+#[test]
+fn another_host() {
+    if let Ok(role) = std::env::var(common::ROLE) {
+        groups::play(&role);
+    }
+}

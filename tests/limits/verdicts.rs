@@ -1,0 +1,153 @@
+//! A program for each verdict, and the programs that are no reason for one.
+
+use cellblock::Verdict::{self, *};
+use cellblock::{Cause, Filter, Limit, Mount};
+
+use super::*;
+
+/// What is run, under which limits, and its verdict where groups hold them, and where there are none.
+type Case = (&'static str, Limits, Verdict, Verdict);
+
+fn cases() -> Vec<Case> {
+    let cpu = |time| limits().cpu_time(millis(time));
+    let wall = || limits().wall_time(millis(300));
+    let memory = || limits().memory(64 * MIB);
+    vec![
+        ("exit 0", limits(), Ok, Ok),
+        ("exit 3", limits(), NonzeroExit, NonzeroExit),
+        ("raise 11", limits(), Signalled, Signalled),
+        ("raise 9", cpu(5000), Signalled, Signalled),
+        ("raise 24", limits(), Signalled, Signalled),
+        ("spin", cpu(200), CpuTime, CpuTime),
+        ("threads 8", cpu(300), CpuTime, CpuTime),
+        ("grandchild", cpu(200), CpuTime, CpuTime),
+        ("children", cpu(300), CpuTime, CpuTime),
+        ("burn 150", cpu(1000), Ok, Ok),
+        ("sleep", wall(), WallTime, WallTime),
+        ("stop", wall(), WallTime, WallTime),
+        ("stubborn", wall(), WallTime, WallTime),
+        ("spin", wall(), WallTime, WallTime),
+        ("grandchild", wall(), WallTime, WallTime),
+        // Where nobody counts what is refused, all that is seen is the time.
+        ("forks", limits().cpu_time(millis(500)).processes(16), Processes, CpuTime),
+        ("orphans 1000", limits().processes(16), Ok, Ok),
+        ("heap 67112960", memory(), Memory, NonzeroExit),
+        ("heap 62914560", memory(), Ok, Ok),
+        ("child 134217728", memory(), Memory, Ok),
+        ("reserve 107374182400", limits().memory(64 * MIB).address_space(u64::MAX), Ok, NonzeroExit),
+        ("flood 1048576", limits().output(MIB / 2), Output, Output),
+        ("flood 1048576", limits().output(MIB), Ok, Ok),
+        ("file 67108864", limits().file_size(MIB), Output, Output),
+        ("file 1048576", limits().file_size(MIB), Ok, Ok),
+        ("recurse", limits().stack(MIB), Signalled, Signalled),
+    ]
+}
+
+/// What the kernel charges only where a group is charged.
+fn charged_cases() -> Vec<(&'static str, Verdict)> {
+    vec![
+        ("shared 67112960", Memory),
+        ("shared 62914560", Ok),
+        ("memfd 67112960", Memory),
+        ("memfd 62914560", Ok),
+        ("file 67112960", Memory),
+        ("file 62914560", Ok),
+    ]
+}
+
+async fn check(container: &Container, what: &str, limits: &Limits, wanted: Verdict) {
+    for round in 0..rounds() {
+        container.reset().await.unwrap();
+        let output = container.output(&hog(what, limits.clone())).await.unwrap();
+        let report = output.report;
+        assert_eq!(report.verdict(), wanted, "{what} under {limits:?}, round {round}:\n{report}");
+        assert!(container.ping(Duration::from_secs(5)).await.is_ok(), "the init is unharmed by {what}");
+    }
+}
+
+#[tokio::test]
+async fn every_verdict_has_its_programs() {
+    let container = container().await;
+    let has_groups = groups(&container).await.is_some();
+    for (what, limits, grouped, weaker) in cases() {
+        check(&container, what, &limits, if has_groups { grouped } else { weaker }).await;
+    }
+}
+
+#[tokio::test]
+async fn memory_is_what_the_kernel_charges() {
+    let tmpfs = cellblock::Tmpfs::new().bytes(256 * MIB);
+    let container = builder().mount(Mount::tmpfs("/w", tmpfs)).build().await.unwrap();
+    if groups(&container).await.is_none() {
+        println!("skipped: without groups nothing of this is charged");
+        return;
+    }
+    for (what, wanted) in charged_cases() {
+        check(&container, what, &limits().memory(64 * MIB), wanted).await;
+        // The control.
+        check(&container, what, &limits().memory(512 * MIB), Ok).await;
+    }
+}
+
+#[tokio::test]
+async fn a_run_without_limits_is_within_them() {
+    let container = container().await;
+    let all = Limits::new()
+        .wall_time(Duration::MAX)
+        .memory(u64::MAX)
+        .processes(u32::MAX)
+        .stack(u64::MAX)
+        .open_files(u64::MAX)
+        .cpu_time(Duration::MAX)
+        .output(u64::MAX);
+    let report = run(&container, &hog("heap 1200000000", all)).await;
+    assert_eq!((report.verdict(), report.limits.as_slice()), (Ok, &[][..]), "{report}");
+}
+
+#[tokio::test]
+async fn a_forbidden_call_is_a_verdict_where_it_kills() {
+    for (filter, verdict) in [(Filter::Denylist, NonzeroExit), (Filter::DenylistKill, ForbiddenSyscall)] {
+        let container = builder().filter(filter).build().await.unwrap();
+        // keyctl
+        let number = if cfg!(target_arch = "x86_64") { 250 } else { 219 };
+        let report = run(&container, &hog(&format!("syscall {number}"), limits())).await;
+        assert_eq!((report.verdict(), report.protections.filter), (verdict, filter), "{report}");
+    }
+    let container = builder().filter(Filter::Off).build().await.unwrap();
+    let report = run(&container, &hog("syscall 39", limits())).await;
+    assert_eq!((report.verdict(), report.protections.filter), (Ok, Filter::Off), "{report}");
+}
+
+#[tokio::test]
+async fn a_kill_that_was_asked_for_is_no_limit() {
+    let container = container().await;
+    let mut process = container.spawn(&hog("sleep", limits())).await.unwrap();
+    let report = process.kill().await.unwrap();
+    assert_eq!((report.cause, report.verdict()), (Cause::Request, Signalled), "{report}");
+    let report = run(&container, &hog("sleep", limits().wall_time(millis(50)))).await;
+    assert_eq!(report.cause, Cause::Limit(Limit::WallTime));
+}
+
+#[tokio::test]
+async fn output_is_limited_whoever_reads_it() {
+    use tokio::io::AsyncReadExt;
+    let container = container().await;
+    let mut command = hog("flood 1048576", limits().output(1000));
+    command.stdout(cellblock::Stdio::piped()).stderr(cellblock::Stdio::piped());
+    let mut process = container.spawn(&command).await.unwrap();
+    let (mut stdout, mut read) = (process.stdout.take().unwrap(), Vec::new());
+    stdout.read_to_end(&mut read).await.unwrap();
+    assert_eq!((read.len(), stdout.is_cut()), (1000, true), "what is within the limit comes out");
+    assert_eq!(process.wait().await.unwrap().verdict(), Output);
+    let output = container.output(&hog("flood 1048576", limits().output(1000))).await.unwrap();
+    assert_eq!((output.stdout.len(), output.stdout_truncated), (1000, true));
+    // Where nobody of ours reads, only the weaker form is left.
+    let file = tempfile::tempfile().unwrap();
+    let mut command = hog("flood 1048576", limits().output(1000).weaker(false));
+    command.stdout(file.try_clone().unwrap());
+    let error = container.run(&command).await.unwrap_err();
+    assert_eq!(error.kind(), cellblock::ErrorKind::Unsupported, "{error}");
+    command.limits(limits().output(1000));
+    assert_eq!(run(&container, &command).await.verdict(), Output);
+    assert_eq!(file.metadata().unwrap().len(), 1000);
+}
