@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cellblock::{Builder, Command, Container, Mount, OpenFile, Tmpfs};
+use cellblock::{Builder, Command, Container, Filter, Limits, Mount, OpenFile, Tmpfs};
 use criterion::Criterion;
 use futures::future::join_all;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -61,6 +61,32 @@ fn main() {
                     |count| run_warm(runtime, &containers[..at_once], &Command::new(inside), count),
                 );
             }
+        }
+        let limited = containers_of(runtime, &builder, cores);
+        let unfiltered = containers_of(runtime, &builder.clone().filter(Filter::Off), cores);
+        for (what, containers, command) in [
+            ("without a limit, unfiltered", &unfiltered, command(unlimited())),
+            ("without a limit", &limited, command(unlimited())),
+            ("with all limits", &limited, command(limits())),
+        ] {
+            bench.pair(
+                &format!("run /bin/true {what}, {cores} at a time, {flavour}"),
+                |count| spawn_bare(c"/bin/true", count, cores),
+                |count| run_warm(runtime, containers, &command, count),
+            );
+        }
+        bench.pair(
+            &format!("run /bin/true with all limits and captured, {cores} at a time, {flavour}"),
+            |count| spawn_bare(c"/bin/true", count, cores),
+            |count| capture_warm(runtime, &limited, &command(limits()), count),
+        );
+        bench.after_idling(
+            &format!("run /bin/true with all limits and captured, after 50 ms, {flavour}"),
+            || spawn_bare(c"/bin/true", 1, 1),
+            || capture_warm(runtime, &limited[..1], &command(limits()), 1),
+        );
+        for container in limited.into_iter().chain(unfiltered) {
+            runtime.block_on(container.destroy());
         }
         let container = &containers[0];
         for (what, program, bytes) in [("/bin/true", "/bin/true", 0), ("cat of 1 MiB", "/bin/cat", 1 << 20)] {
@@ -131,6 +157,27 @@ fn main() {
     }
 }
 
+fn containers_of(runtime: &Runtime, builder: &Builder, count: usize) -> Vec<Container> {
+    (0..count).map(|_| runtime.block_on(builder.build()).unwrap()).collect()
+}
+
+fn command(limits: Limits) -> Command {
+    let mut command = Command::new("/bin/true");
+    command.limits(limits);
+    command
+}
+
+/// What a judge would set.
+fn limits() -> Limits {
+    let limits = Limits::new().cpu_time(Duration::from_secs(1)).wall_time(Duration::from_secs(2));
+    limits.memory(64 << 20).processes(32).output(1 << 20).weaker(true)
+}
+
+fn unlimited() -> Limits {
+    let limits = Limits::new().wall_time(Duration::MAX).memory(u64::MAX).processes(u32::MAX);
+    limits.stack(u64::MAX).open_files(u64::MAX)
+}
+
 fn builder() -> Builder {
     Container::builder().init_exe(env!("CARGO_BIN_EXE_cellblock-init"))
 }
@@ -149,6 +196,22 @@ struct Row {
 impl Bench {
     fn pair(&mut self, name: &str, mut floor: impl FnMut(u64) -> Duration, mut subject: impl FnMut(u64) -> Duration) {
         self.measure(name, |count| (Some(floor(count)), subject(count)));
+    }
+
+    /// Each after nothing has happened for 50 ms, which is what makes some of the kernel's locks slow.
+    fn after_idling(&mut self, name: &str, mut floor: impl FnMut() -> Duration, mut subject: impl FnMut() -> Duration) {
+        let arguments: Vec<_> = std::env::args().skip(1).collect();
+        let is_meant = |filter: &String| filter.starts_with('-') || name.contains(filter.as_str());
+        if !arguments.iter().all(is_meant) {
+            return;
+        }
+        let rounds = if arguments.iter().any(|argument| argument == "--test") { 1 } else { 60 };
+        let idle = |measure: &mut dyn FnMut() -> Duration| {
+            std::thread::sleep(Duration::from_millis(50));
+            measure()
+        };
+        let samples = (0..rounds).map(|_| (Some(idle(&mut floor)), idle(&mut subject))).collect();
+        self.rows.push(Row { name: name.to_owned(), samples });
     }
 
     fn alone(&mut self, name: &str, mut subject: impl FnMut(u64) -> Duration) {
@@ -222,6 +285,17 @@ fn run_warm(runtime: &Runtime, containers: &[Container], command: &Command, coun
     runtime.block_on(join_all(containers.iter().map(async |container| {
         for _ in 0..count {
             assert!(container.run(command).await.unwrap().status.success());
+        }
+    })));
+    start.elapsed()
+}
+
+/// The same, with what the program prints.
+fn capture_warm(runtime: &Runtime, containers: &[Container], command: &Command, count: u64) -> Duration {
+    let start = Instant::now();
+    runtime.block_on(join_all(containers.iter().map(async |container| {
+        for _ in 0..count {
+            assert!(container.output(command).await.unwrap().report.status.success());
         }
     })));
     start.elapsed()
