@@ -50,7 +50,9 @@ impl Report {
             (Status::Exited(_), _) => Cause::Exit,
         };
         let cpu_limit = limits.iter().find(|held| held.limit == Limit::CpuTime);
-        let over = |used: Duration, held: &Held| used.checked_sub(Duration::from_micros(held.value));
+        let over = |used: Duration, held: &Held| {
+            used.checked_sub(Duration::from_micros(held.value)).filter(|over| !over.is_zero())
+        };
         evidence.cpu_overshoot = usage.cpu.zip(cpu_limit).and_then(|(used, held)| over(used, held));
         Self { status, cause, usage, sources, evidence, limits, protections }
     }

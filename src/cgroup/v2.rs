@@ -5,7 +5,7 @@
 //! begin again. So files that earlier runs left stay charged to the box, and the next run's peak is its own.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,12 @@ impl Tree {
 
     fn at(base: &Path) -> Option<Self> {
         if !may_write(base) || !may_write(&base.join("cgroup.procs")) {
+            return None;
+        }
+        // With a process in it a group other than the root may have threaded controllers only, and what is below it then is
+        // of no use. Only the root has no type.
+        let is_root = !base.join("cgroup.type").exists();
+        if !is_root && !fs::read_to_string(base.join("cgroup.procs")).is_ok_and(|pids| pids.is_empty()) {
             return None;
         }
         let available = words(&base.join("cgroup.controllers"));
@@ -202,7 +208,9 @@ fn join(of_runs: &Path, run: &Path) -> io::Result<(bool, Joined)> {
     files.fds.push(directory(run)?.into());
     files.kinds.push(GroupFile::Directory);
     let peak = run.join("memory.peak");
-    let resets = OpenOptions::new().read(true).write(true).open(&peak).is_ok();
+    // Root may open it whatever the kernel can do.
+    let reset = || OpenOptions::new().write(true).open(&peak)?.write_all(b"0");
+    let resets = reset().is_ok();
     files.count(Figure::MemoryNow, &run.join("memory.current"), "", 1)?;
     files.count(if resets { Figure::MemoryPeakSinceReset } else { Figure::MemoryPeak }, &peak, "", 1)?;
     files.count(Figure::OomKills, &of_runs.join("memory.events"), "oom_kill", 1)?;

@@ -279,14 +279,15 @@ impl Actor {
                 run
             }
             // More is charged than the run may have. The init frees what a reset took away after it has answered.
-            Err(Failure { errno: libc::EBUSY, .. }) if run.patience.is_none_or(|end| now < end) => {
+            Err(Failure { errno: libc::EBUSY | libc::ENOMEM, .. }) if run.patience.is_none_or(|end| now < end) => {
                 self.retry = Some(now + Duration::from_millis(1));
                 let patience = run.patience.or(Some(now + FREEING));
                 self.queue.push_front(Turn::Run(QueuedRun { patience, ..run }));
                 return Ok(None);
             }
             Err(failure) => {
-                let hint = (failure.errno == libc::EBUSY).then(|| LEFT_CHARGED.to_owned());
+                let is_full = [libc::EBUSY, libc::ENOMEM].contains(&failure.errno);
+                let hint = is_full.then(|| LEFT_CHARGED.to_owned());
                 drop(run.outcome.send(Err(Error::failure(ErrorKind::Host, failure).hinted(hint))));
                 return Ok(None);
             }

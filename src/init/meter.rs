@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::unistd::{SysconfVar, sysconf};
 use rustix::fs::Dir;
-use rustix::param::clock_ticks_per_second;
 
 use crate::error::{Failure, Step};
 use crate::limits::Form;
@@ -152,6 +152,7 @@ impl Processes {
             let times = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(4));
             ticks += times.into_iter().flatten().filter_map(|time| time.parse::<u64>().ok()).sum::<u64>();
         }
-        Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
+        let in_a_second = sysconf(SysconfVar::CLK_TCK)?.ok_or(io::ErrorKind::Unsupported)?;
+        Ok(Duration::from_secs_f64(ticks as f64 / in_a_second as f64))
     }
 }

@@ -278,13 +278,15 @@ fn place(root: &OwnedFd, mount: &Mount, trees: &[OwnedFd], program: Ids) -> Resu
 fn lay(target: &OwnedFd, lowers: &[OwnedFd]) -> std::io::Result<()> {
     let layers = new_file_system("tmpfs", &options([("size", "16k"), ("mode", "0700")]), forbid::DEVICES)?;
     mkdirat(&layers, UPPER, Mode::S_IRWXU)?;
+    // Before the layers: older kernels mount nothing on what is nowhere itself.
+    attach(&layers, target)?;
     for (number, lower) in lowers.iter().enumerate() {
         let name = number.to_string();
         mkdirat(&layers, &*name, Mode::S_IRWXU)?;
         restrict_tree(lower, forbid::WRITES | forbid::DEVICES)?;
         attach(lower, resolve(&layers, Path::new(&name), OFlag::O_PATH, 0)?)?;
     }
-    attach(&layers, target)
+    Ok(())
 }
 
 /// Covers the layers at a target with an overlay of them, whose upper one is new.

@@ -85,6 +85,10 @@ async fn a_full_group_never_takes_the_init_along() {
     if groups(&container).await.is_none() {
         return;
     }
+    if std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("User Mode Linux")) {
+        println!("skipped: this kernel panics where a process is killed in the middle of its execution");
+        return;
+    }
     for _ in 0..20 {
         // Not enough for its arguments, for its executable, or for its first page.
         for pages in [1, 8, 16, 32, 64] {
