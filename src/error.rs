@@ -116,6 +116,9 @@ steps! {
     Write: "write",
     Delete: "delete",
     Unmount: "unmount",
+    NewIpcNamespace: "make a new IPC namespace",
+    TakeFingerprint: "take a fingerprint",
+    CompareFingerprint: "compare with the first fingerprint",
     // A run.
     MakeStream: "make a stream",
     HoldLimit: "hold the limit",

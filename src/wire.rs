@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::error::{Failure, bytes_path};
+use crate::fingerprint::Fingerprint;
 use crate::limits::{Form, Rlimit, Times};
 use crate::mount::Mount;
 use crate::report::{Measured, Reason};
@@ -55,7 +56,9 @@ pub(crate) enum Request {
     Open(Vec<OpenFile>),
     Symlink(Vec<Symlink>),
     Delete(#[serde(with = "bytes_path")] PathBuf),
+    /// Everything that runs may have changed as good as new, or else a failure.
     Reset,
+    Fingerprint,
     /// From now on these are the files of the runs' group, in the place of others. Has no reply of its own.
     Join(Group),
     Execve(Execve),
@@ -77,6 +80,9 @@ pub(crate) enum Reply {
     Opened(Vec<Option<Failure>>),
     /// One result for each link asked for.
     Linked(Vec<Option<Failure>>),
+    Fingerprint(Fingerprint),
+    /// A reset has been carried out, and these things differ from what they were at first.
+    Differs(Vec<String>),
     /// A run whose gate is shut has its process; a pidfd of that is attached. The run's own reply is still to come.
     Forked,
     /// The run has ended and nothing of it is alive.
@@ -100,7 +106,7 @@ impl State {
         match request {
             Request::Start { .. } => self == Self::Unshared,
             Request::Configure(_) => self == Self::Born,
-            Request::Execve(_) | Request::Reset | Request::Join(_) => self == Self::Idle,
+            Request::Execve(_) | Request::Reset | Request::Fingerprint | Request::Join(_) => self == Self::Idle,
             Request::Ping | Request::Open(_) | Request::Symlink(_) | Request::Delete(_) | Request::Kill(..) => {
                 matches!(self, Self::Idle | Self::Running)
             }

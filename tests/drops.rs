@@ -78,6 +78,8 @@ fn a_container_serves_on_whatever_is_dropped() {
     alone(async |census| {
         let container = container().await;
         let init = *children().first().unwrap();
+        // From its first run on it has the files of its group.
+        says(&container, &sh(":")).await;
         let fds_of_init = || std::fs::read_dir(format!("/proc/{init}/fd")).unwrap().count();
         // Only root may look at an init.
         let before = is_root().then(fds_of_init);
@@ -92,6 +94,8 @@ fn a_container_serves_on_whatever_is_dropped() {
         let made = UpTo(&["old=old", "new= old=old", "new=new old=old"]);
 
         at_every_poll(it, "ping", unchanged, async |it, polls| polled(polls, it.ping(SECOND)).await.is_some()).await;
+        at_every_poll(it, "fingerprint", unchanged, async |it, polls| polled(polls, it.fingerprint()).await.is_some())
+            .await;
         at_every_poll(it, "open", UpTo(&["old=old", "a= b= old=old"]), async |it, polls| {
             polled(polls, it.open(["a", "b"].map(|name| OpenFile::write(name, 0o644)))).await.is_some()
         })

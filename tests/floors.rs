@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms from the bottom to the top. `lib.rs` alone may touch every one.
 const FLOORS: &[&[&str]] = &[
     &["sys"],
-    &["error", "report", "limits", "mount", "seccomp", "verdict"],
+    &["error", "fingerprint", "report", "limits", "mount", "seccomp", "verdict"],
     &["wire"],
     &["init", "command", "cgroup"],
     &["process", "pty", "container", "doctor"],

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
+use crate::fingerprint::Fingerprint;
 use crate::limits::{GroupLimits, Held};
 use crate::report::{Protections, Reason, Report};
 use crate::sys::reactor::Async;
@@ -47,6 +48,7 @@ pub(super) enum Message {
     Open(Vec<OpenFile>, Answer<Vec<Result<OwnedFd>>>),
     Symlink(Vec<Symlink>, Answer<Vec<Result<()>>>),
     Reset(Answer<()>),
+    Fingerprint(Answer<Fingerprint>),
     Run(QueuedRun),
 }
 
@@ -74,10 +76,11 @@ pub(super) enum Progress {
     Forked(Answer<(u32, OwnedFd)>),
 }
 
-/// What takes its turn: runs and resets, one at a time.
+/// What takes its turn: runs and resets, one at a time, and looks at what they leave.
 #[expect(clippy::large_enum_variant, reason = "nearly all are runs")]
 enum Turn {
     Reset(Answer<()>),
+    Fingerprint(Answer<Fingerprint>),
     Run(QueuedRun),
 }
 
@@ -87,6 +90,7 @@ enum Pending {
     Opened(usize, Answer<Vec<Result<OwnedFd>>>),
     Linked(usize, Answer<Vec<Result<()>>>),
     Reset(Answer<()>),
+    Fingerprint(Answer<Fingerprint>),
     Run(Answer<Report>, Vec<Held>),
 }
 
@@ -247,6 +251,10 @@ impl Actor {
                 self.queue.push_back(Turn::Reset(answer));
                 Ok(())
             }
+            Message::Fingerprint(answer) => {
+                self.queue.push_back(Turn::Fingerprint(answer));
+                Ok(())
+            }
             Message::Run(run) => {
                 self.queue.push_back(Turn::Run(run));
                 Ok(())
@@ -261,6 +269,10 @@ impl Actor {
                 None => return Ok(()),
                 Some(Turn::Reset(answer)) if answer.is_closed() => None,
                 Some(Turn::Reset(answer)) => self.request(&Request::Reset, Vec::new(), Pending::Reset(answer))?,
+                Some(Turn::Fingerprint(answer)) if answer.is_closed() => None,
+                Some(Turn::Fingerprint(answer)) => {
+                    self.request(&Request::Fingerprint, Vec::new(), Pending::Fingerprint(answer))?
+                }
                 Some(Turn::Run(run)) if run.outcome.is_closed() => None,
                 Some(Turn::Run(run)) => self.begin(run)?,
             };
@@ -416,8 +428,21 @@ impl Actor {
             (Pending::Done(kind, answer), Reply::Failed(failure)) => {
                 drop(answer.send(Err(Error::failure(kind, failure))));
             }
+            (Pending::Fingerprint(answer), Reply::Fingerprint(it)) => drop(answer.send(Ok(it))),
+            (Pending::Fingerprint(answer), Reply::Failed(failure)) => {
+                drop(answer.send(Err(Error::failure(ErrorKind::Host, failure))));
+            }
+            // What may hold something of an earlier run is not used again.
             (Pending::Reset(answer), Reply::Failed(failure)) => {
+                let reason = format!("a reset failed: {failure}");
                 drop(answer.send(Err(Error::failure(ErrorKind::File, failure))));
+                return Err(Error::lost(reason));
+            }
+            (Pending::Reset(answer), Reply::Differs(things)) => {
+                let things = things.join(", ");
+                let error = Error::new(ErrorKind::File, Step::CompareFingerprint).detail(things.clone());
+                drop(answer.send(Err(error)));
+                return Err(Error::lost(format!("after a reset these were not as they had been at first: {things}")));
             }
             (_, body) => {
                 return Err(Error::lost(format!("the init answered something else: {body:?}")));
@@ -469,6 +494,7 @@ impl Pending {
         // A caller that has gone does not mind.
         match self {
             Self::Done(_, answer) | Self::Reset(answer) => drop(answer.send(Err(error))),
+            Self::Fingerprint(answer) => drop(answer.send(Err(error))),
             Self::Opened(_, answer) => drop(answer.send(Err(error))),
             Self::Linked(_, answer) => drop(answer.send(Err(error))),
             Self::Run(answer, _) => drop(answer.send(Err(error))),

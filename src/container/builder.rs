@@ -97,8 +97,6 @@ impl Builder {
 
     /// Adds a symbolic link at `path`, made when the container is built, with the directories it needs. By default there
     /// are `/dev/fd`, `/dev/stdin`, `/dev/stdout` and `/dev/stderr`.
-    ///
-    /// One in a tmpfs is there until the first reset.
     pub fn symlink(mut self, target: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
         self.symlinks.push(symlink(target, path));
         self

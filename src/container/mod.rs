@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::command::{Command, Stream};
 use crate::doctor;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::fingerprint::Fingerprint;
 use crate::limits::Grants;
 use crate::process::{KillSwitch, Opened, Output, Process, Run, open_streams};
 use crate::report::{Protections, Report};
@@ -184,10 +185,15 @@ impl Container {
         self.done(ErrorKind::File, Request::Delete(path.as_ref().into())).await
     }
 
-    /// Makes every tmpfs of the container as good as new. Waits for the runs before it; the runs after it wait for it.
+    /// Makes everything of the container as good as new that a run may have changed: every tmpfs, every overlay, System V
+    /// objects and message queues. Then its [`fingerprint`](Self::fingerprint) is compared with the first. Waits for the runs
+    /// before it; the runs after it wait for it.
+    ///
+    /// What runs left is freed after the answer, and before anything else is done.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] with the step that failed. The container should not be used for another run then.
+    /// [`ErrorKind::File`] with the step that failed, or [`Step::CompareFingerprint`] with what differs. The container is
+    /// destroyed then, and every later call gives [`ErrorKind::Lost`].
     ///
     /// # Cancel safety
     /// Dropped before its turn it never happens; dropped later it is carried out all the same.
@@ -195,6 +201,19 @@ impl Container {
         let (answer, done) = oneshot::channel();
         self.tell(Message::Reset(answer)).await?;
         self.answer(done).await
+    }
+
+    /// What a run could change about this container, as it is now. Waits for the runs and resets before it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] with the step that failed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn fingerprint(&self) -> Result<Fingerprint> {
+        let (answer, taken) = oneshot::channel();
+        self.tell(Message::Fingerprint(answer)).await?;
+        self.answer(taken).await
     }
 
     /// Starts a program, once the runs and resets before it are over, and gives its live streams.

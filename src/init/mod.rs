@@ -26,13 +26,15 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Pid, Uid, dup2_stdin, dup2_stdout, setgroups, setpgid, setresgid, setresuid};
 
 use crate::error::{Failure, Step};
+use crate::fingerprint::Fingerprint;
 use crate::seccomp::Clone3;
+use crate::sys::process::Alterable;
 use crate::sys::{clone, process, socket};
 use crate::wire::{self, Broken, Decoder, INIT_ARGUMENT, Ids, Message, Peer, Reply, Request, State};
 
 use exec::Runner;
 use meter::Group;
-use rootfs::Rootfs;
+use rootfs::{Discarded, Rootfs};
 
 /// Whether this process was started to be an init, as its arguments say.
 pub(crate) fn is_asked_for() -> bool {
@@ -234,6 +236,8 @@ struct Init {
     runner: Runner,
     rootfs: Rootfs,
     program: Ids,
+    /// How everything was when it was new.
+    first: Fingerprint,
     /// What the host wants to be open for as long as the container lives.
     _kept: Vec<OwnedFd>,
 }
@@ -257,8 +261,11 @@ impl Init {
             let installed = process::install_filter(&filter);
             told(&host, installed.map_err(|error| Failure::new(Step::InstallFilter, error)))?;
         }
-        host.send(id, &Reply::Done, Vec::new())?;
-        Ok(Self { host, sigchld, runner, rootfs, program, _kept: kept })
+        let unknown = Fingerprint::default();
+        let mut init = Self { host, sigchld, runner, rootfs, program, first: unknown, _kept: kept };
+        init.first = told(&init.host, init.fingerprint())?;
+        init.host.send(id, &Reply::Done, Vec::new())?;
+        Ok(init)
     }
 
     fn serve(mut self) -> Result<(), End> {
@@ -297,6 +304,23 @@ impl Init {
         wait().map_err(|error| Failure::new(Step::Wait, error).into())
     }
 
+    /// Makes everything that runs may have changed as good as new, and tells what is not.
+    fn reset(&mut self) -> Result<(Discarded, Vec<String>), Failure> {
+        let discarded = self.rootfs.reset()?;
+        // What has no name in a file system: System V objects and message queues.
+        nix::sched::unshare(CloneFlags::CLONE_NEWIPC).map_err(|error| Failure::new(Step::NewIpcNamespace, error))?;
+        let differences = self.first.differences(&self.fingerprint()?);
+        Ok((discarded, differences))
+    }
+
+    fn fingerprint(&self) -> Result<Fingerprint, Failure> {
+        let failure = |error| Failure::new(Step::TakeFingerprint, error);
+        let Alterable { limits, priority, io_priority, scheduling, cpus } = process::alterable().map_err(failure)?;
+        let ipc = process::count_ipc_objects().map_err(failure)?;
+        let file_systems = self.rootfs.fingerprints()?;
+        Ok(Fingerprint { limits, priority, io_priority, scheduling, cpus, ipc, file_systems })
+    }
+
     fn answer(&mut self, Message { id, body, fds }: Message<Request>) -> Result<(), End> {
         let done = |result: Result<(), Failure>| result.map_or_else(Reply::Failed, |()| Reply::Done);
         let reply = match body {
@@ -307,15 +331,17 @@ impl Init {
             }
             Request::Symlink(links) => files::link_all(&links, self.program),
             Request::Delete(path) => done(files::delete(&path)),
-            Request::Reset => match self.rootfs.reset() {
-                Ok(discarded) => {
-                    self.host.send(id, &Reply::Done, Vec::new())?;
+            Request::Reset => match self.reset() {
+                Ok((discarded, differences)) => {
+                    let reply = if differences.is_empty() { Reply::Done } else { Reply::Differs(differences) };
+                    self.host.send(id, &reply, Vec::new())?;
                     // After the answer, and before the next request.
                     drop(discarded);
                     return Ok(());
                 }
                 Err(failure) => Reply::Failed(failure),
             },
+            Request::Fingerprint => self.fingerprint().map_or_else(Reply::Failed, Reply::Fingerprint),
             Request::Execve(execve) => match self.runner.start(id, execve, fds) {
                 Ok(None) => return Ok(()),
                 Ok(Some(pidfd)) => {

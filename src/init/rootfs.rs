@@ -14,10 +14,11 @@ use nix::unistd::{chdir, fchdir, fchownat, pivot_root, sethostname};
 use rustix::fs::{AtFlags, CWD, StatxFlags, llistxattr, statfs, statx};
 
 use crate::error::{Failure, Step};
+use crate::fingerprint::FileSystem;
 use crate::mount::{Access, Kind, Mount, Tmpfs};
 use crate::sys::mount::{attach, copy_mount, copy_tree, forbid, make_read_only, new_file_system, restrict_tree};
 use crate::sys::process::set_domain_name;
-use crate::wire::{Attach, Configure, Ids};
+use crate::wire::{Attach, Configure, Ids, Symlink};
 
 use super::files::{ROOT, make_dirs, resolve, symlink};
 
@@ -33,8 +34,9 @@ pub(super) struct Rootfs {
     root: OwnedFd,
     work_dir: PathBuf,
     mounts: Vec<Mount>,
+    symlinks: Vec<Symlink>,
     /// How each tmpfs that is empty when new looked then.
-    fresh: Vec<(PathBuf, Fingerprint)>,
+    fresh: Vec<Fresh>,
 }
 
 /// What a reset took away. Its drop frees what a program had left, which takes a while for many files.
@@ -84,14 +86,9 @@ impl Rootfs {
         umount2(OLD_ROOT, MntFlags::MNT_DETACH).map_err(step(Step::DetachOldRoot, OLD_ROOT))?;
         std::fs::remove_dir(OLD_ROOT).map_err(|error| Failure::at(Step::RemoveOldRoot, OLD_ROOT, error))?;
 
-        for link in &symlinks {
-            if let Some(dir) = link.path.parent() {
-                make_dirs(&root, dir, ROOT)?;
-            }
-            symlink(link, ROOT)?;
-        }
         let mounts = mounts.into_iter().map(|attach| attach.mount).collect();
-        let mut rootfs = Self { program, root, work_dir, mounts, fresh: Vec::new() };
+        let mut rootfs = Self { program, root, work_dir, mounts, symlinks, fresh: Vec::new() };
+        rootfs.symlinks.iter().try_for_each(|link| rootfs.make_link(link))?;
         rootfs.make_work_dir()?;
         make_read_only(c"/").map_err(|error| Failure::at(Step::MakeRootReadOnly, "/", error))?;
         set_domain_name(&domain_name).map_err(|error| Failure::at(Step::SetDomainName, &domain_name, error))?;
@@ -117,7 +114,7 @@ impl Rootfs {
         let (mut again, mut discarded) = (Vec::new(), Vec::new());
         for mount in self.mounts.iter().filter(is_affected) {
             let failure = |error| Failure::at(Step::Mount, &mount.target, error);
-            if matches!(mount.kind, Kind::Tmpfs(_) | Kind::Overlay { .. }) {
+            if is_own(mount) {
                 discarded.push(open_place(&mount.target).map_err(|error| failure(error.into()))?);
             }
             let trees = match &mount.kind {
@@ -144,6 +141,8 @@ impl Rootfs {
                 _ => place(&self.root, mount, trees, self.program)?,
             }
         }
+        let is_gone = |link: &&Symlink| replaced.iter().any(|target| is_strictly_within(&link.path, target));
+        self.symlinks.iter().filter(is_gone).try_for_each(|link| self.make_link(link))?;
         self.make_work_dir()?;
         self.enter_work_dir()?;
         self.remember_fresh()?;
@@ -151,8 +150,8 @@ impl Rootfs {
     }
 
     fn is_untouched(&self, target: &Path) -> bool {
-        let now = || Fingerprint::of(target).ok();
-        self.fresh.iter().any(|(path, fresh)| path == target && Some(*fresh) == now())
+        let now = Fresh::look(target).ok();
+        self.fresh.iter().any(|fresh| fresh.it.path == *target && Some(fresh) == now.as_ref())
     }
 
     fn remember_fresh(&mut self) -> Result<(), Failure> {
@@ -165,12 +164,28 @@ impl Rootfs {
             Kind::Tmpfs(tmpfs) if is_bounded(tmpfs) && !has_inside(&mount.target) => Some(&mount.target),
             _ => None,
         });
-        let remember = |target: &PathBuf| match Fingerprint::of(target) {
-            Ok(fingerprint) => Ok((target.clone(), fingerprint)),
-            Err(error) => Err(Failure::at(Step::Open, target, error)),
-        };
+        let remember = |target: &PathBuf| Fresh::look(target).map_err(|error| Failure::at(Step::Open, target, error));
         self.fresh = empty.map(remember).collect::<Result<_, _>>()?;
         Ok(())
+    }
+
+    /// How every file system that is the container's own looks.
+    pub(super) fn fingerprints(&self) -> Result<Vec<FileSystem>, Failure> {
+        let look = |mount: &Mount| match Fresh::look(&mount.target) {
+            Ok(fresh) => Ok(fresh.it),
+            Err(error) => Err(Failure::at(Step::TakeFingerprint, &mount.target, error)),
+        };
+        self.mounts.iter().filter(|mount| is_own(mount)).map(look).collect()
+    }
+
+    /// Makes a link that came with the configuration, with the directories it needs: the program's where it is the program's.
+    fn make_link(&self, link: &Symlink) -> Result<(), Failure> {
+        let is_own = |mount: &Mount| is_own(mount) && is_strictly_within(&link.path, &mount.target);
+        let owner = if self.mounts.iter().any(is_own) { self.program } else { ROOT };
+        if let Some(dir) = link.path.parent() {
+            make_dirs(&self.root, dir, owner)?;
+        }
+        symlink(link, owner)
     }
 
     fn make_work_dir(&self) -> Result<(), Failure> {
@@ -183,30 +198,36 @@ impl Rootfs {
 }
 
 /// All that can be changed about an empty tmpfs: its root directory, and how much it holds.
-#[derive(Clone, Copy, PartialEq)]
-struct Fingerprint {
-    /// Mode, uid, gid, links, attributes.
-    root: (u16, u32, u32, u32, u64),
+#[derive(PartialEq)]
+struct Fresh {
+    it: FileSystem,
     /// A change of whatever else there is moves the first: where the clock is coarse (before Linux 6.13), unless it
     /// comes within the tick of the mount.
     changed: [(i64, u32); 2],
-    extended_attributes: usize,
-    /// Bytes and inodes in use.
-    used: (u64, u64),
 }
 
-impl Fingerprint {
-    fn of(path: &Path) -> std::io::Result<Self> {
-        let it = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
+impl Fresh {
+    fn look(path: &Path) -> std::io::Result<Self> {
+        let root = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
         let fs = statfs(path)?;
         let names: &mut [u8] = &mut [];
-        Ok(Self {
-            root: (it.stx_mode, it.stx_uid, it.stx_gid, it.stx_nlink, it.stx_attributes.bits()),
-            changed: [it.stx_ctime, it.stx_mtime].map(|time| (time.tv_sec, time.tv_nsec)),
-            extended_attributes: llistxattr(path, names)?,
-            used: (fs.f_blocks - fs.f_bfree, fs.f_files - fs.f_ffree),
-        })
+        let it = FileSystem {
+            path: path.to_owned(),
+            mode: root.stx_mode.into(),
+            owner: (root.stx_uid, root.stx_gid),
+            links: root.stx_nlink,
+            flags: root.stx_attributes.bits(),
+            attributes: llistxattr(path, names)? as u64,
+            bytes: (fs.f_blocks - fs.f_bfree).saturating_mul(fs.f_bsize as u64),
+            inodes: fs.f_files - fs.f_ffree,
+        };
+        Ok(Self { it, changed: [root.stx_ctime, root.stx_mtime].map(|time| (time.tv_sec, time.tv_nsec)) })
     }
+}
+
+/// Whether what is mounted here is the container's own, and new after each reset.
+fn is_own(mount: &Mount) -> bool {
+    matches!(mount.kind, Kind::Tmpfs(_) | Kind::Overlay { .. })
 }
 
 fn is_strictly_within(path: &Path, dir: &Path) -> bool {

@@ -169,7 +169,7 @@ const CLONE: Checks =
 
 /// Pid 1's children take a cgroup namespace of their own; a program may not. The kernel looks at all 64 bits.
 const UNSHARE: Checks = Checks {
-    cases: &[(&[low(0, &[libc::CLONE_NEWCGROUP as u32]), high(0, &[0])], Answer::Allow)],
+    cases: &[(&[low(0, &[libc::CLONE_NEWCGROUP as u32, libc::CLONE_NEWIPC as u32]), high(0, &[0])], Answer::Allow)],
     otherwise: Answer::Forbid(EPERM),
 };
 

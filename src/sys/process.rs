@@ -199,6 +199,61 @@ pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
     set.map(drop).map_err(io::Error::from_raw_os_error)
 }
 
+/// What another process of the same user could change about this one: resource limits by their numbers, priority, I/O
+/// priority, scheduling policy, and processors.
+pub(crate) fn alterable() -> io::Result<Alterable> {
+    // SAFETY: every call below takes numbers, and places for results that outlive it.
+    let call =
+        |number, arguments| unsafe { super::raw_syscall(number, arguments) }.map_err(io::Error::from_raw_os_error);
+    let mut limits = Vec::new();
+    const RESOURCES: usize = 16;
+    for resource in 0..RESOURCES {
+        let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+        call(libc::SYS_prlimit64, [0, resource, 0, (&raw mut limit) as usize, 0])?;
+        limits.push((limit.rlim_cur, limit.rlim_max));
+    }
+    const IOPRIO_WHO_PROCESS: usize = 1;
+    let mut cpus = vec![0_u64; 1024];
+    let place = cpus.as_mut_ptr() as usize;
+    let bytes = call(libc::SYS_sched_getaffinity, [0, size_of_val(&cpus[..]), place, 0, 0])?;
+    cpus.truncate(bytes / size_of::<u64>());
+    Ok(Alterable {
+        limits,
+        priority: call(libc::SYS_getpriority, [libc::PRIO_PROCESS as usize, 0, 0, 0, 0])? as i64,
+        io_priority: call(libc::SYS_ioprio_get, [IOPRIO_WHO_PROCESS, 0, 0, 0, 0])? as i64,
+        scheduling: call(libc::SYS_sched_getscheduler, [0; 5])? as i64,
+        cpus,
+    })
+}
+
+pub(crate) struct Alterable {
+    pub(crate) limits: Vec<(u64, u64)>,
+    pub(crate) priority: i64,
+    pub(crate) io_priority: i64,
+    pub(crate) scheduling: i64,
+    pub(crate) cpus: Vec<u64>,
+}
+
+/// How many System V shared memory segments, semaphore sets and message queues there are in this IPC namespace.
+pub(crate) fn count_ipc_objects() -> io::Result<[u64; 3]> {
+    // Each call fills a struct of numbers; where in it the count stands differs (shmctl(2), semctl(2), msgctl(2)).
+    const SHM_INFO: usize = 14;
+    const SEM_INFO: usize = 19;
+    const MSG_INFO: usize = 12;
+    let count = |number, arguments: &dyn Fn(usize) -> [usize; 5], at: usize| {
+        let mut numbers = [0_i32; 32];
+        // SAFETY: the structs have at most 80 bytes; the place outlives the call.
+        unsafe { super::raw_syscall(number, arguments((&raw mut numbers) as usize)) }
+            .map_err(io::Error::from_raw_os_error)?;
+        Ok::<_, io::Error>(numbers[at] as u64)
+    };
+    Ok([
+        count(libc::SYS_shmctl, &|place| [0, SHM_INFO, place, 0, 0], 0)?,
+        count(libc::SYS_semctl, &|place| [0, 0, SEM_INFO, place, 0], 7)?,
+        count(libc::SYS_msgctl, &|place| [0, MSG_INFO, place, 0, 0], 0)?,
+    ])
+}
+
 /// Sets the NIS domain name of this UTS namespace.
 pub(crate) fn set_domain_name(name: &str) -> io::Result<()> {
     // SAFETY: a pointer and its length.
