@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::limits::{Limits, Plan, Resource, Rlimit};
+use crate::seccomp::allowlist::Syscalls;
 use crate::wire::{Execve, Program, Strings};
 
 /// A program to run in a container, in the manner of `tokio::process::Command`.
@@ -35,6 +36,7 @@ pub struct Command {
     env: Vec<(OsString, OsString)>,
     work_dir: Option<PathBuf>,
     pub(crate) limits: Limits,
+    pub(crate) syscalls: Option<Syscalls>,
     rlimits: Vec<Rlimit>,
     pub(crate) hook: Option<PidHook>,
     pub(crate) window: Window,
@@ -54,6 +56,7 @@ impl Command {
             env: Vec::new(),
             work_dir: None,
             limits: Limits::new(),
+            syscalls: None,
             rlimits: Vec::new(),
             hook: None,
             window: Window { rows: 24, columns: 80 },
@@ -144,6 +147,13 @@ impl Command {
     /// Sets what the run may use. Default: [`Limits::new`].
     pub fn limits(&mut self, limits: Limits) -> &mut Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets the only system calls that the program may make, of those that the container's
+    /// [`filter`](crate::Builder::filter) allows. Default: all of them.
+    pub fn syscalls(&mut self, syscalls: Syscalls) -> &mut Self {
+        self.syscalls = Some(syscalls);
         self
     }
 
@@ -240,6 +250,7 @@ impl Command {
             affinity: plan.affinity.clone(),
             times: plan.times,
             throttled: plan.group.cpu_rate.is_some(),
+            filter: self.syscalls.as_ref().map_or(Vec::new(), |syscalls| syscalls.instructions().to_vec()),
         })
     }
 }

@@ -54,6 +54,7 @@ pub use process::{Output, OutputPipe, Process};
 pub use pty::Pty;
 pub use report::{Cause, Evidence, Protections, Report, Source, Sources, Status, Usage};
 pub use seccomp::Filter;
+pub use seccomp::allowlist::{Otherwise, Syscalls};
 pub use verdict::Verdict;
 pub use wire::OpenFile;
 #[cfg(fuzzing)]

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -50,9 +50,15 @@ pub(crate) type Forked = oneshot::Receiver<Result<(u32, OwnedFd)>>;
 pub(crate) struct Run {
     outcome: Outcome,
     kill: KillSwitch,
-    /// How much more it may write, where that is limited.
-    quota: Option<Arc<AtomicU64>>,
+    quota: Option<Arc<Quota>>,
     container: Container,
+}
+
+/// How much more a run may write to its pipes, where that is limited.
+#[derive(Debug)]
+struct Quota {
+    left: AtomicU64,
+    is_exceeded: AtomicBool,
 }
 
 /// Ends a run, once.
@@ -135,7 +141,8 @@ impl Run {
         kill: KillSwitch,
         output: Option<u64>,
     ) -> Self {
-        let quota = output.map(|bytes| Arc::new(AtomicU64::new(bytes)));
+        let quota = |bytes| Quota { left: AtomicU64::new(bytes), is_exceeded: AtomicBool::new(false) };
+        let quota = output.map(|bytes| Arc::new(quota(bytes)));
         Self { outcome: Outcome::Awaited(outcome), kill, quota, container }
     }
 
@@ -179,7 +186,11 @@ impl Run {
             self.outcome = Outcome::Known(result);
         }
         match &self.outcome {
-            Outcome::Known(result) => result.clone(),
+            Outcome::Known(result) => result.clone().map(|mut report| {
+                let is_exceeded = |quota: &Arc<Quota>| quota.is_exceeded.load(Ordering::Relaxed);
+                report.evidence.output_exceeded = self.quota.as_ref().map(is_exceeded);
+                report
+            }),
             Outcome::Awaited(_) => unreachable!("it was awaited above"),
         }
     }
@@ -190,7 +201,7 @@ impl Run {
 #[derive(Debug)]
 pub struct OutputPipe {
     pipe: pipe::Receiver,
-    quota: Option<(Arc<AtomicU64>, KillSwitch)>,
+    quota: Option<(Arc<Quota>, KillSwitch)>,
     is_cut: bool,
 }
 
@@ -204,20 +215,20 @@ impl OutputPipe {
 impl AsyncRead for OutputPipe {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { pipe, quota, is_cut } = &mut *self;
-        let Some((left, kill)) = quota else { return Pin::new(pipe).poll_read(context, into) };
+        let Some((quota, kill)) = quota else { return Pin::new(pipe).poll_read(context, into) };
         if *is_cut || into.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
         // Taken before it is read, and what was not needed is given back: there is another reader.
         let wanted = into.remaining().min(64 << 10);
         let take = |left: u64| Some(left.saturating_sub(wanted as u64));
-        let had = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
+        let had = quota.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
         let taken = wanted.min(usize::try_from(had).unwrap_or(usize::MAX));
         if taken > 0 {
             let mut part = ReadBuf::new(into.initialize_unfilled_to(taken));
             let polled = Pin::new(pipe).poll_read(context, &mut part);
             let read = part.filled().len();
-            left.fetch_add((taken - read) as u64, Ordering::Relaxed);
+            quota.left.fetch_add((taken - read) as u64, Ordering::Relaxed);
             into.advance(read);
             return polled;
         }
@@ -226,6 +237,7 @@ impl AsyncRead for OutputPipe {
         let polled = Pin::new(pipe).poll_read(context, &mut part);
         if !part.filled().is_empty() {
             *is_cut = true;
+            quota.is_exceeded.store(true, Ordering::Relaxed);
             kill.kill(Reason::Limit(Limit::Output));
         }
         polled
@@ -271,7 +283,9 @@ impl Output {
         let shown = capture(pty, keep.bytes, overflow);
         let (out, err, shown, report) = tokio::join!(out, err, shown, run.wait());
         let out = if is_piped { out } else { shown };
-        let report = report?;
+        report?;
+        // Once more: now it is known what was read.
+        let report = run.wait().await?;
         let failure = |error| Error::io(ErrorKind::Host, Step::Read, error);
         let (out, out_has_more) = out.map_err(failure)?;
         let (err, err_has_more) = err.map_err(failure)?;

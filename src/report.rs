@@ -245,6 +245,8 @@ pub struct Evidence {
     /// For how long CPUs were withheld because of the CPU rate.
     #[serde(rename = "throttled_us", with = "micros")]
     pub throttled: Option<Duration>,
+    /// Whether more than the output limit was written, as far as whoever reads the pipes has seen it. `None` without one.
+    pub output_exceeded: Option<bool>,
     /// How much more CPU time was used than the limit, where it was more.
     #[serde(rename = "cpu_overshoot_us", with = "micros")]
     pub cpu_overshoot: Option<Duration>,
@@ -256,13 +258,15 @@ pub struct Evidence {
 pub struct Protections {
     /// The system-call filter.
     pub filter: Filter,
+    /// Whether the command had a list of system calls of its own.
+    pub syscalls: bool,
     /// Whether the program's host ids were the container's own, and not those of its init.
     pub own_ids: bool,
 }
 
 impl Protections {
     pub(crate) fn new(filter: Filter, own_ids: bool) -> Self {
-        Self { filter, own_ids }
+        Self { filter, syscalls: false, own_ids }
     }
 }
 
@@ -290,11 +294,12 @@ impl fmt::Display for Report {
         line("", both, sources.user_and_system)?;
         line("memory", memory_peak_bytes.map(|bytes| format!("{bytes} bytes at most")), sources.memory_peak)?;
         line("processes", processes_peak.map(|count| format!("{count} at most")), sources.processes_peak)?;
-        let Evidence { oom_kills, refused_forks, throttled, cpu_overshoot } = self.evidence;
+        let Evidence { oom_kills, refused_forks, throttled, output_exceeded, cpu_overshoot } = self.evidence;
         let seen = [
             oom_kills.filter(|&count| count > 0).map(|count| format!("{count} out-of-memory kills")),
             refused_forks.filter(|&count| count > 0).map(|count| format!("{count} refused forks")),
             throttled.filter(|time| !time.is_zero()).map(|time| format!("throttled for {time:.3?}")),
+            output_exceeded.filter(|&is_so| is_so).map(|_| "more output than the limit".to_owned()),
             cpu_overshoot.map(|time| format!("{time:.3?} over the CPU time limit")),
         ];
         seen.into_iter().flatten().try_for_each(|it| writeln!(f, "evidence   {it}"))?;
@@ -302,7 +307,8 @@ impl fmt::Display for Report {
             writeln!(f, "limit      {limit} {value} ({form})")?;
         }
         let ids = if self.protections.own_ids { "own" } else { "shared with the init" };
-        writeln!(f, "protected  filter {}, ids {ids}", self.protections.filter)
+        let list = if self.protections.syscalls { " and a list of its own" } else { "" };
+        writeln!(f, "protected  filter {}{list}, ids {ids}", self.protections.filter)
     }
 }
 

@@ -11,6 +11,7 @@
 //! half of its register, and the high half, which the kernel ignores, changes no answer; a foreign architecture's numbers
 //! are never taken for this one's.
 
+pub(crate) mod allowlist;
 mod table;
 
 use serde::{Deserialize, Serialize};

@@ -38,8 +38,8 @@ impl Report {
     ///
     /// | verdict | where |
     /// |---|---|
-    /// | `output` | it was killed for its output, or `SIGXFSZ` ended it under a limit on output or file size |
-    /// | `forbidden_syscall` | `SIGSYS` ended it under a filter that kills |
+    /// | `output` | it was killed for its output or had written too much, or `SIGXFSZ` ended it under a limit on output or file size |
+    /// | `forbidden_syscall` | `SIGSYS` ended it under a filter or a list that may kill |
     /// | `memory` | the kernel killed a process of it for want of memory, whatever the others did then |
     /// | `processes` | a new process was refused, and it did not exit with 0 |
     /// | `cpu_time` | it was killed for that, used more than the limit, or `SIGXCPU` ended it under one of the weaker form |
@@ -58,10 +58,14 @@ impl Report {
             used.zip(self.limit(limit)).is_some_and(|(used, held)| used > held.value.into())
         };
         let writes_are_limited = is_limited(Limit::FileSize) || is_limited(Limit::Output);
+        let can_be_killed = self.protections.filter == Filter::DenylistKill || self.protections.syscalls;
         let cpu_is_weak = self.limit(Limit::CpuTime).is_some_and(|held| held.form == Form::ProcessTimes);
-        if self.cause == Cause::Limit(Limit::Output) || (signal == Some(libc::SIGXFSZ) && writes_are_limited) {
+        if self.cause == Cause::Limit(Limit::Output)
+            || self.evidence.output_exceeded == Some(true)
+            || (signal == Some(libc::SIGXFSZ) && writes_are_limited)
+        {
             Verdict::Output
-        } else if signal == Some(libc::SIGSYS) && self.protections.filter == Filter::DenylistKill {
+        } else if signal == Some(libc::SIGSYS) && can_be_killed {
             Verdict::ForbiddenSyscall
         } else if self.evidence.oom_kills.is_some_and(|count| count > 0) {
             Verdict::Memory

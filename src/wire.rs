@@ -219,6 +219,8 @@ pub(crate) struct Execve {
     pub(crate) times: Times,
     /// Whether the group's CPU time is withheld at times, so that the child may take long to get to its program.
     pub(crate) throttled: bool,
+    /// A filter upon the container's own; none where it is empty.
+    pub(crate) filter: Vec<(u16, u8, u8, u32)>,
 }
 
 /// The control group of the runs. A descriptor is attached for each file.

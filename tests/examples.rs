@@ -250,6 +250,47 @@ print(code)
 "#;
 
 #[test]
+fn run_holds_the_limits_asked_for() {
+    let verdict = |options: &[&str], program: &[&str]| {
+        let output = run(&[options, &["--json", "--weaker", "--"], program].concat());
+        let line = stdout(&output).lines().last().unwrap().to_owned();
+        serde_json::from_str::<Value>(&line).unwrap()["verdict"].as_str().unwrap().to_owned()
+    };
+    let spin = ["/bin/sh", "-c", "while :; do :; done"];
+    assert_eq!(verdict(&["--cpu-time", "200ms"], &spin), "cpu_time");
+    assert_eq!(verdict(&["--wall-time", "200ms"], &["/bin/sleep", "9"]), "wall_time");
+    assert_eq!(verdict(&["--output", "1kB"], &["/bin/sh", "-c", "yes"]), "output");
+    assert_eq!(verdict(&["--file-size", "1MiB"], &["/bin/sh", "-c", "exec head -c 9M /dev/zero > f"]), "output");
+    let all = ["--cpu-time", "1s", "--wall-time", "2s", "--memory", "64MiB", "--processes", "32", "--stack", "8MiB"];
+    let more = ["--file-size", "16MiB", "--open-files", "64", "--output", "1MiB"];
+    assert_eq!(verdict(&[&all[..], &more].concat(), &["/bin/sh", "-c", "echo hi"]), "ok");
+    let output = run(&["--memory", "much", "--", "/bin/true"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let output = run(&["--memory", "0", "--", "/bin/true"]);
+    assert!(output.status.code() == Some(125) && stderr(&output).contains("no memory"), "{}", stderr(&output));
+}
+
+#[test]
+fn console_holds_the_limits_asked_for() {
+    let mut console = Console::start();
+    let run = |args: Value, limits: Value| json!({"id": 1, "op": "run", "args": args, "limits": limits});
+    let ok = console.ok(run(json!(["sleep", "9"]), json!({"wall_time_ms": 100})));
+    assert_eq!((&ok["verdict"], &ok["cause"]), (&json!("wall_time"), &json!({"limit": "wall_time"})));
+    let all = json!({"cpu_time_ms": 1000, "wall_time_ms": 2000, "memory_bytes": 67108864, "processes": 32,
+        "stack_bytes": 8 << 20, "file_size_bytes": 1 << 20, "open_files": 64, "output_bytes": 4, "weaker": true});
+    let ok = console.ok(run(json!(["echo", "hi"]), all.clone()));
+    assert_eq!((&ok["verdict"], &ok["stdout"]), (&json!("ok"), &json!("hi\n")), "{ok}");
+    assert_eq!(ok["limits"].as_array().unwrap().len(), 8, "{ok}");
+    let ok = console.ok(run(json!(["echo", "hello"]), all));
+    assert_eq!(
+        (&ok["verdict"], &ok["stdout"], &ok["stdout_truncated"]),
+        (&json!("output"), &json!("hell"), &json!(true))
+    );
+    console.fails(run(json!(["true"]), json!({"processes": 0})), "invalid_input", Some("check_arguments"), None);
+    console.end();
+}
+
+#[test]
 fn run_gives_a_shell_a_terminal_that_feels_like_one() {
     let mut somebody = Command::new("timeout");
     somebody.args(["20", "/usr/bin/python3", "-c", SOMEBODY_AT_A_TERMINAL]).arg(example("run").get_program());
@@ -411,9 +452,10 @@ fn console_runs_programs() {
         "capture_bytes": 65536, "limits": {},
     }));
     assert_report(&ok, &json!({"exited": 0}));
-    ok.as_object_mut().unwrap().remove("usage");
+    let report = ["usage", "sources", "evidence", "limits", "protections"];
+    assert!(report.iter().all(|part| ok.as_object_mut().unwrap().remove(*part).is_some()), "{ok}");
     let expected = json!({
-        "status": {"exited": 0}, "stdout": "hi\n", "stdout_truncated": false, "stderr": "", "stderr_truncated": false,
+        "verdict": "ok", "cause": "exit", "status": {"exited": 0}, "stdout": "hi\n", "stdout_truncated": false, "stderr": "", "stderr_truncated": false,
     });
     assert_eq!(ok, expected);
 

@@ -299,7 +299,7 @@ fn a_request_twice_is_two_requests() {
 fn execve(id: u64) -> Vec<u8> {
     let execve = serde_json::json!({
         "program": {"Attached": "p"}, "args": "p\0", "env": "", "work_dir": null, "fds": [1], "gate": false, "rlimits": [],
-        "affinity": [], "times": {"wall": null, "cpu": null, "cpus": 1}, "throttled": false,
+        "affinity": [], "times": {"wall": null, "cpu": null, "cpus": 1}, "throttled": false, "filter": [],
     });
     frame(&(id, serde_json::json!({ "Execve": execve })))
 }

@@ -313,8 +313,12 @@ impl Files {
     /// A figure; one that this kernel does not count here is left out.
     fn count(&mut self, figure: Figure, path: &Path, key: &str, unit: u32) -> io::Result<()> {
         let has_key = |line: &str| line.split(' ').next() == Some(key);
-        if !key.is_empty() && !fs::read_to_string(path).is_ok_and(|text| text.lines().any(has_key)) {
-            return Ok(());
+        if !key.is_empty() {
+            match fs::read_to_string(path) {
+                Ok(text) if text.lines().any(has_key) => {}
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => return Ok(()),
+            }
         }
         let mut options = OpenOptions::new();
         options.read(true).write(figure == Figure::MemoryPeakSinceReset);

@@ -91,7 +91,7 @@ enum Pending {
     Linked(usize, Answer<Vec<Result<()>>>),
     Reset(Answer<()>),
     Fingerprint(Answer<Fingerprint>),
-    Run(Answer<Report>, Vec<Held>),
+    Run(Answer<Report>, Vec<Held>, Protections),
 }
 
 /// The run in the container, for as long as it may be killed.
@@ -305,7 +305,8 @@ impl Actor {
             }
         };
         let wall = execve.times.wall;
-        let id = self.request(&Request::Execve(execve), fds, Pending::Run(outcome, held))?;
+        let protections = Protections { syscalls: !execve.filter.is_empty(), ..self.protections };
+        let id = self.request(&Request::Execve(execve), fds, Pending::Run(outcome, held, protections))?;
         if let Some(id) = id {
             let forked = match progress {
                 Progress::Nothing => None,
@@ -396,11 +397,11 @@ impl Actor {
         // An answer that nobody takes is dropped, and closes what it holds.
         match (pending, body) {
             (Pending::Done(_, answer) | Pending::Reset(answer), Reply::Done) => drop(answer.send(Ok(()))),
-            (Pending::Run(answer, held), Reply::Ended(measured)) => {
+            (Pending::Run(answer, held, protections), Reply::Ended(measured)) => {
                 if let Some(group) = &mut self.group {
                     group.ran(&measured.usage);
                 }
-                drop(answer.send(Ok(Report::new(measured, held, self.protections))));
+                drop(answer.send(Ok(Report::new(measured, held, protections))));
             }
             (Pending::Opened(count, answer), Reply::Opened(results)) => {
                 let opened = results.iter().filter(|result| result.is_none()).count();
@@ -416,7 +417,7 @@ impl Actor {
             (Pending::Opened(_, answer), Reply::Failed(failure)) => {
                 drop(answer.send(Err(Error::failure(ErrorKind::Host, failure))));
             }
-            (Pending::Run(answer, _), Reply::Failed(failure)) => {
+            (Pending::Run(answer, ..), Reply::Failed(failure)) => {
                 let of_group = matches!(failure.step, Step::EnterGroup | Step::ReadGroup);
                 if let (true, Some(group)) = (of_group, &mut self.group) {
                     // Somebody has removed it.
@@ -497,7 +498,7 @@ impl Pending {
             Self::Fingerprint(answer) => drop(answer.send(Err(error))),
             Self::Opened(_, answer) => drop(answer.send(Err(error))),
             Self::Linked(_, answer) => drop(answer.send(Err(error))),
-            Self::Run(answer, _) => drop(answer.send(Err(error))),
+            Self::Run(answer, ..) => drop(answer.send(Err(error))),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Failure, Step};
 use crate::limits::{Limit, Times};
 use crate::report::{Evidence, Measured, Reason, Source, Sources, Status, Usage};
+use crate::seccomp::allowlist::program as program_of;
 use crate::sys::child::{Children, Image, Op, Outcome, Reaped, Rusage, Vector};
 use crate::sys::process;
 use crate::wire::{Execve, Ids, Program, Reply, Strings};
@@ -206,7 +207,9 @@ impl Runner {
     }
 
     fn steps(&self, execve: Execve, fds: &[OwnedFd]) -> Result<Vec<(Step, Op)>, Failure> {
-        let Execve { program, args, mut env, work_dir, fds: targets, terminal, gate, rlimits, affinity, .. } = execve;
+        let Execve {
+            program, args, mut env, work_dir, fds: targets, terminal, gate, rlimits, affinity, filter, ..
+        } = execve;
         env.add_missing(&self.defaults);
         let mut steps = Vec::new();
         if let (true, Some(gate)) = (gate, fds.last()) {
@@ -242,6 +245,9 @@ impl Runner {
             steps.push((Step::ChangeDirectory, Op::ChangeDirectory(c_path(Step::ChangeDirectory, dir)?)));
         }
         steps.push((Step::ClearSignalMask, Op::ClearSignalMask));
+        if !filter.is_empty() {
+            steps.push((Step::InstallFilter, Op::InstallFilter(program_of(&filter))));
+        }
         let image = match (&program, executable) {
             (Program::Named(name), _) => Image::FirstOf(candidates(name, &env)?),
             (Program::Attached(_), Some(fd)) => Image::Descriptor(fd.as_raw_fd()),

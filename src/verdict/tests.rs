@@ -33,13 +33,20 @@ fn report() -> impl Strategy<Value = Report> {
     let count = || prop::option::of(0..3_u64);
     let time = || prop::option::of((0..100_u64).prop_map(Duration::from_micros));
     let filter = prop::sample::select(vec![Filter::Denylist, Filter::DenylistKill, Filter::Off]);
-    let measured = (status(), killed, time(), time(), count(), count());
-    (measured, prop::collection::vec(limit(), 0..4), filter, any::<bool>()).prop_map(
-        |((status, killed, cpu, wall, oom_kills, refused_forks), limits, filter, own_ids)| {
+    let measured = (status(), killed, time(), time(), count(), count(), prop::option::of(any::<bool>()));
+    (measured, prop::collection::vec(limit(), 0..4), filter, any::<bool>(), any::<bool>()).prop_map(
+        |(
+            (status, killed, cpu, wall, oom_kills, refused_forks, output_exceeded),
+            limits,
+            filter,
+            syscalls,
+            own_ids,
+        )| {
             let mut measured = Measured { killed, ..Measured::of(status) };
             (measured.usage.cpu, measured.usage.wall) = (cpu, wall);
             (measured.evidence.oom_kills, measured.evidence.refused_forks) = (oom_kills, refused_forks);
-            Report::new(measured, limits, Protections::new(filter, own_ids))
+            measured.evidence.output_exceeded = output_exceeded;
+            Report::new(measured, limits, Protections { syscalls, ..Protections::new(filter, own_ids) })
         },
     )
 }
@@ -52,10 +59,12 @@ fn lines(report: &Report) -> Vec<Verdict> {
         held(limit).is_some_and(|held| used.is_some_and(|used| used > Duration::from_micros(held.value)))
     };
     let weak = held(Limit::CpuTime).is_some_and(|held| held.form == Form::ProcessTimes);
+    let may_kill = report.protections.filter == Filter::DenylistKill || report.protections.syscalls;
     let table = [
         (Verdict::Output, report.cause == Cause::Limit(Limit::Output)),
+        (Verdict::Output, report.evidence.output_exceeded == Some(true)),
         (Verdict::Output, signal(libc::SIGXFSZ) && (held(Limit::Output).is_some() || held(Limit::FileSize).is_some())),
-        (Verdict::ForbiddenSyscall, signal(libc::SIGSYS) && report.protections.filter == Filter::DenylistKill),
+        (Verdict::ForbiddenSyscall, signal(libc::SIGSYS) && may_kill),
         (Verdict::Memory, report.evidence.oom_kills.unwrap_or(0) > 0),
         (Verdict::Processes, report.evidence.refused_forks.unwrap_or(0) > 0 && report.status != Status::Exited(0)),
         (Verdict::CpuTime, report.cause == Cause::Limit(Limit::CpuTime)),

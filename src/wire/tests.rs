@@ -47,6 +47,7 @@ fn a_payload_over_the_datagram_arrives_in_a_memfd() {
         affinity: Vec::new(),
         times: Times::default(),
         throttled: false,
+        filter: Vec::new(),
     };
     let message = exchange(Request::Execve(execve), 1);
     let Request::Execve(execve) = message.body else { panic!("another request") };

@@ -202,7 +202,10 @@ fn a_failing_call_is_told(side: Side, errno: i32, step: usize, at_least: usize) 
         }
         // The dynamic loader looks elsewhere, a descriptor to wait with can be done without, and so on.
         let untold: Vec<_> = lives.iter().filter(|it| it.life.errors().next().is_none()).map(|it| it.call).collect();
-        assert!(untold.len() < 12, "{untold:?}");
+        // A group that has no memory for a moment is made again.
+        let (retried, others): (Vec<&str>, Vec<&str>) =
+            untold.iter().copied().partition(|call| side == Side::Host && errno == libc::ENOMEM && *call == "openat");
+        assert!(others.len() < 12 && retried.len() < 40, "{untold:?}");
     });
 }
 

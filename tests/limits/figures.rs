@@ -169,3 +169,52 @@ async fn a_limit_that_cannot_be_held_is_refused_before_anything_runs() {
         assert_eq!(error.kind(), cellblock::ErrorKind::InvalidInput, "{error}");
     }
 }
+
+#[tokio::test]
+async fn figures_agree_with_getrusage() {
+    let container = container().await;
+    groups(&container).await;
+    // A parent that has waited for its children, and what the kernel tells it of them.
+    let script = "import os, resource, time
+for _ in range(3):
+    if os.fork() == 0:
+        while time.process_time() < 0.1: pass
+        os._exit(0)
+    os.wait()
+both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(sum(it.ru_utime + it.ru_stime for it in both), max(it.ru_maxrss for it in both) * 1024)";
+    let mut command = common::python(script);
+    command.limits(limits());
+    let output = container.output(&command).await.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (cpu, resident) = said.trim().split_once(' ').unwrap();
+    let (cpu, resident) = (Duration::from_secs_f64(cpu.parse().unwrap()), resident.parse::<u64>().unwrap());
+    let usage = output.report.usage;
+    // What it still does after it has looked.
+    assert!(usage.cpu.unwrap() >= cpu.saturating_sub(millis(10)), "{cpu:?}: {}", output.report);
+    assert!(is_slow() || usage.cpu.unwrap() < cpu + millis(30), "{cpu:?}: {}", output.report);
+    if output.report.sources.memory_peak == Source::Wait4 {
+        assert!(usage.memory_peak_bytes.unwrap() >= resident, "{resident}: {}", output.report);
+    }
+}
+
+#[tokio::test]
+async fn figures_are_those_of_the_groups_own_files() {
+    let container = container().await;
+    let Some(source) = groups(&container).await else { return };
+    let mark = format!("mark{}", std::process::id());
+    let mut command = hog(&format!("hold 50000000 {mark}"), limits());
+    command.stdout(cellblock::Stdio::piped());
+    let mut process = container.spawn(&command).await.unwrap();
+    tokio::io::AsyncReadExt::read_exact(process.stdout.as_mut().unwrap(), &mut [0; 5]).await.unwrap();
+    let pid = common::processes_with(&mark)[0];
+    let lines = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let (mount, key, file) = match source {
+        Source::CgroupV1 => ("/sys/fs/cgroup/memory", "memory:", "memory.max_usage_in_bytes"),
+        _ => ("/sys/fs/cgroup", "0::", "memory.peak"),
+    };
+    let own = lines.lines().find_map(|line| line.split_once(key)).unwrap().1;
+    let peak: u64 = std::fs::read_to_string(format!("{mount}{own}/{file}")).unwrap().trim().parse().unwrap();
+    let report = process.kill().await.unwrap();
+    assert!(peak > 50_000_000 && peak.abs_diff(report.usage.memory_peak_bytes.unwrap()) < BATCHES, "{peak}: {report}");
+}

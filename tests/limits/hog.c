@@ -102,6 +102,11 @@ int main(int count, char **arguments) {
         return 0;
     }
     if (IS("heap")) return touch(anonymous(amount, MAP_PRIVATE, PROT_READ | PROT_WRITE), amount), 0;
+    if (IS("hold")) {
+        touch(anonymous(amount, MAP_PRIVATE, PROT_READ | PROT_WRITE), amount);
+        fill(1, 5);
+        pause();
+    }
     if (IS("shared")) return touch(anonymous(amount, MAP_SHARED, PROT_READ | PROT_WRITE), amount), 0;
     if (IS("memfd")) return fill(memfd_create("hog", 0), amount), 0;
     if (IS("file")) return fill(open("hog", O_CREAT | O_WRONLY, 0600), amount), 0;

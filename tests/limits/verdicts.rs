@@ -153,3 +153,58 @@ async fn output_is_limited_whoever_reads_it() {
     assert_eq!(run(&container, &command).await.verdict(), Output);
     assert_eq!(file.metadata().unwrap().len(), 1000);
 }
+
+#[tokio::test]
+async fn a_command_may_name_the_only_calls_that_it_needs() {
+    use cellblock::{Otherwise, Syscalls};
+    let container = container().await;
+    let with = |mut command: Command, syscalls: Syscalls| {
+        command.syscalls(syscalls).limits(limits());
+        command
+    };
+    // What only computes runs.
+    for mut computes in [hog("burn 20", limits()), hog("heap 1000000", limits()), common::python("print(6 * 7)")] {
+        computes.syscalls(Syscalls::strict());
+        let report = run(&container, &computes).await;
+        assert_eq!(report.verdict(), Ok, "{computes:?}: {report}");
+        assert!(report.protections.syscalls, "{report}");
+    }
+    for (what, control) in [("threads 2", CpuTime), ("forks", Processes)] {
+        let limits = || limits().cpu_time(millis(200)).processes(8);
+        let report = run(&container, &hog(what, limits()).syscalls(Syscalls::strict()).clone()).await;
+        assert_eq!(report.verdict(), ForbiddenSyscall, "{what}: {report}");
+        let without = run(&container, &hog(what, limits())).await;
+        assert!([control, CpuTime].contains(&without.verdict()), "the control: {without}");
+    }
+    // Names of one's own, and an errno: the call that the hog makes by its number answers it.
+    let number = if cfg!(target_arch = "x86_64") { 110 } else { 173 };
+    let getppid = format!("syscall {number}");
+    let all = [
+        "execveat",
+        "exit_group",
+        "brk",
+        "mmap",
+        "munmap",
+        "mprotect",
+        "openat",
+        "close",
+        "read",
+        "pread64",
+        "newfstatat",
+    ];
+    let more =
+        ["fstat", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "getrandom", "access"];
+    let own = all.into_iter().chain(more);
+    let own = own.filter(|name| cfg!(target_arch = "x86_64") || !["arch_prctl", "access"].contains(name));
+    let only = Syscalls::only(own, Otherwise::Errno(77)).unwrap();
+    let report = run(&container, &with(hog(&getppid, limits()), only)).await;
+    assert_eq!(report.status, cellblock::Status::Exited(77), "{report}");
+    assert_eq!(run(&container, &hog(&getppid, limits())).await.verdict(), Ok, "the control");
+    let error = Syscalls::only(["no_such_call"], Otherwise::Kill).unwrap_err();
+    assert_eq!(error.kind(), cellblock::ErrorKind::InvalidInput);
+    // Instructions of one's own: everything is allowed; and what is no program is an error, not a program without it.
+    let allow = Syscalls::bpf([(0x06, 0, 0, 0x7fff_0000)]);
+    assert_eq!(run(&container, &with(hog("exit 0", limits()), allow)).await.verdict(), Ok);
+    let error = container.run(&with(hog("exit 0", limits()), Syscalls::bpf([(0x06, 9, 9, 9), (0, 0, 0, 0)]))).await;
+    assert_eq!(error.unwrap_err().step(), Some(cellblock::Step::InstallFilter));
+}

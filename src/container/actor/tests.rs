@@ -232,3 +232,19 @@ async fn a_panic_of_the_actors_task_is_told_to_everybody_and_ends_the_init() {
     }
     drop(init);
 }
+
+#[tokio::test]
+async fn an_init_that_does_not_end_a_run_at_its_time_is_given_up() {
+    let patience = Duration::from_millis(50);
+    let (container, init) = served_with_patience(patience, |socket| {
+        let _run = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
+        let _nothing = Decoder::new(Peer::Host).receive::<Request>(&socket, true);
+    });
+    let mut command = Command::new("/bin/sleep");
+    command.limits(crate::limits::Limits::new().wall_time(Duration::from_millis(100)));
+    let start = std::time::Instant::now();
+    let error = container.run(&command).await.unwrap_err();
+    assert!(error.to_string().contains("did not end a run at its time"), "{error}");
+    assert!(start.elapsed() >= Duration::from_millis(150), "not before it should have");
+    init.join().unwrap();
+}
