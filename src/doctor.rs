@@ -105,8 +105,9 @@ pub struct Lack {
 pub async fn doctor(builder: &Builder) -> Diagnosis {
     let built = match builder.build().await {
         Ok(container) => {
+            let has_own_ids = container.has_own_ids();
             container.destroy().await;
-            Ok(())
+            Ok(has_own_ids)
         }
         Err(error) => Err(error),
     };

@@ -42,6 +42,27 @@ fn another_host() {
     runtime.block_on(async {
         match role.as_str() {
             "plain" => serve().await,
+            "subordinate" => {
+                let container = builder().filter(cellblock::Filter::Off).build().await.unwrap();
+                let output = container.output(&sh("id -u; exec 3>f; ls -ln f")).await.unwrap();
+                assert!(output.report.protections.own_ids, "{}", output.report);
+                let said = String::from_utf8(output.stdout).unwrap();
+                assert!(said.starts_with("1000\n") && said.contains(" 1000 1000 "), "{said}");
+                let mut process = container.spawn(&sh("sleep 4321.5")).await.unwrap();
+                let mut pids = Vec::new();
+                common::eventually("it runs", || {
+                    pids = common::processes_with("sleep 4321.5");
+                    !pids.is_empty()
+                })
+                .await;
+                let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("/proc/{}", pids[0])).unwrap());
+                assert!((200_000..200_100).contains(&owner), "{owner}");
+                process.kill().await.unwrap();
+                let attack = common::python("import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (100, 200))");
+                assert!(!container.run(&attack).await.unwrap().status.success(), "the init is somebody else");
+                container.reset().await.unwrap();
+                serve().await;
+            }
             "without streams" => {
                 for fd in 0..3 {
                     nix::unistd::close(fd).unwrap();
@@ -187,6 +208,23 @@ fn a_host_in_namespaces_of_its_own_is_served_or_told_what_to_do() {
     }
     // There it has all capabilities, and one id.
     serves("in a user namespace", &["unshare", "-Urpf", "--mount-proc"]);
+}
+
+#[test]
+fn a_user_with_subordinate_ids_has_programs_of_their_own_id() {
+    if !is_root()
+        || ["unshare", "newuidmap", "newgidmap"].iter().any(|tool| !PathBuf::from("/usr/bin").join(tool).exists())
+    {
+        println!("skipped: it takes root, and the tools newuidmap and newgidmap, to make such a user");
+        return;
+    }
+    let granted = common::open_dir();
+    let file = granted.path().join("granted");
+    fs::write(&file, "nobody:200000:100\n").unwrap();
+    let ranges = format!("for f in /etc/subuid /etc/subgid; do touch $f; mount --bind {} $f; done", file.display());
+    let user = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    let script = format!("{ranges}; exec {user} \"$@\"");
+    serves("subordinate", &["unshare", "--mount", "/bin/sh", "-c", &script, "sh"]);
 }
 
 #[test]

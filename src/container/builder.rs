@@ -119,8 +119,11 @@ impl Builder {
     /// Sets the host ids, of users and of groups, that containers take theirs from: two each, never shared by two that
     /// live at once in this network namespace. Default: 1 900 000 000 to 1 900 131 071.
     ///
-    /// Needs CAP_SETUID and CAP_SETGID. Without them, and without a range, a container runs under the host process's own
-    /// user and group id, and the program shares that with its init.
+    /// Needs CAP_SETUID and CAP_SETGID. Without them, and without a range, the init has the host process's own user and group
+    /// id. The program then has one of the user's subordinate ids where there are some (`/etc/subuid`, `/etc/subgid`, newuidmap
+    /// and newgidmap, which take a build some milliseconds), and otherwise shares the init's.
+    /// [`Protections::own_ids`](crate::Protections::own_ids) tells which. A file or pipe of the host's cannot be given to a
+    /// subordinate id: such a program cannot open its own `/dev/stdout` by name.
     pub fn id_range(mut self, range: Range<u32>) -> Self {
         self.id_range = Some(range);
         self

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
@@ -28,7 +29,10 @@ const PROGRAM: u32 = 1000;
 pub(super) enum Mapping {
     /// Host ids of the container's own.
     Own { first: u32, reservation: OwnedFd },
-    /// The host process's own ids: all that an ordinary user may map. The program shares them with the init.
+    /// The host process's own ids for the init, and for the program a subordinate one of this user's, which the set-user-ID
+    /// tools newuidmap(1) and newgidmap(1) may map.
+    Subordinate { program: Ids, reservation: OwnedFd },
+    /// The host process's own ids: all that an ordinary user may map alone. The program shares them with the init.
     Shared,
 }
 
@@ -38,24 +42,30 @@ impl Mapping {
     pub(super) fn choose(range: Option<&Range<u32>>) -> io::Result<Self> {
         let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
         if range.is_none() && !capabilities(None)?.effective.contains(needed) {
-            return Ok(Self::Shared);
+            return subordinate();
         }
-        reserve(range.unwrap_or(&DEFAULT_RANGE))
+        let (first, reservation) = reserve(range.unwrap_or(&DEFAULT_RANGE), IDS_PER_CONTAINER)?;
+        Ok(Self::Own { first, reservation })
+    }
+
+    /// Whether the program's ids are not the init's.
+    pub(super) fn is_own(&self) -> bool {
+        !matches!(self, Self::Shared)
     }
 
     /// The program's ids as seen inside.
     pub(super) fn program(&self) -> Ids {
         match self {
-            Self::Own { .. } => Ids { uid: PROGRAM, gid: PROGRAM },
+            Self::Own { .. } | Self::Subordinate { .. } => Ids { uid: PROGRAM, gid: PROGRAM },
             Self::Shared => Ids { uid: 0, gid: 0 },
         }
     }
 
-    /// The program's ids on the host, where they are not this process's own.
+    /// The program's ids on the host, where this process may give files to them.
     pub(super) fn program_on_host(&self) -> Option<Ids> {
         match self {
             Self::Own { first, .. } => Some(Ids { uid: first + 1, gid: first + 1 }),
-            Self::Shared => None,
+            Self::Subordinate { .. } | Self::Shared => None,
         }
     }
 
@@ -63,7 +73,7 @@ impl Mapping {
     pub(super) fn init_on_host(&self) -> Option<Ids> {
         match self {
             Self::Own { first, .. } => Some(Ids { uid: *first, gid: *first }),
-            Self::Shared => None,
+            Self::Subordinate { .. } | Self::Shared => None,
         }
     }
 
@@ -75,6 +85,11 @@ impl Mapping {
                 let map = format!("0 {first} 1\n{PROGRAM} {} 1\n", first + 1);
                 write("uid_map", map.clone())?;
                 write("gid_map", map)
+            }
+            Self::Subordinate { program, .. } => {
+                let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+                map_by("newuidmap", "uid_map", pid, [uid, program.uid])?;
+                map_by("newgidmap", "gid_map", pid, [gid, program.gid])
             }
             Self::Shared => {
                 let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
@@ -89,23 +104,67 @@ impl Mapping {
     /// The fd that the init keeps for as long as it uses the ids.
     pub(super) fn into_reservation(self) -> Option<OwnedFd> {
         match self {
-            Self::Own { reservation, .. } => Some(reservation),
+            Self::Own { reservation, .. } | Self::Subordinate { reservation, .. } => Some(reservation),
             Self::Shared => None,
         }
     }
 }
 
+/// Subordinate ids where this user has some and the tools that map them; this process's own otherwise (subuid(5)).
+fn subordinate() -> io::Result<Mapping> {
+    // Then no tool gains anything by its set-user-ID bit.
+    let may_gain = fs::read_to_string("/proc/thread-self/status")?.lines().any(|line| line == "NoNewPrivs:\t0");
+    let has_tools = ["newuidmap", "newgidmap"].iter().all(|tool| tool_path(tool).is_some());
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
+    let range = |file| granted(&fs::read_to_string(file).ok()?, user.as_deref(), nix::unistd::geteuid().as_raw());
+    let (true, true, Some(uids), Some(gids)) = (may_gain, has_tools, range("/etc/subuid"), range("/etc/subgid")) else {
+        return Ok(Mapping::Shared);
+    };
+    let length = (uids.end - uids.start).min(gids.end - gids.start);
+    let (uid, reservation) = reserve(&(uids.start..uids.start + length), 1)?;
+    let gid = gids.start + (uid - uids.start);
+    Ok(Mapping::Subordinate { program: Ids { uid, gid }, reservation })
+}
+
+/// The first range that such a file grants to a user.
+fn granted(file: &str, name: Option<&str>, uid: u32) -> Option<Range<u32>> {
+    let uid = uid.to_string();
+    file.lines().find_map(|line| {
+        let [user, first, count] = line.split(':').collect::<Vec<_>>()[..] else { return None };
+        let first: u32 = first.parse().ok()?;
+        let end = first.checked_add(count.trim().parse().ok().filter(|&count| count > 0)?)?;
+        (user == uid || Some(user) == name).then_some(first..end)
+    })
+}
+
+fn tool_path(name: &str) -> Option<PathBuf> {
+    ["/usr/bin", "/bin", "/usr/local/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
+}
+
+/// Has a tool map an id to the init's 0, and a subordinate one to the program's.
+fn map_by(tool: &str, file: &str, pid: u32, [own, subordinate]: [u32; 2]) -> io::Result<()> {
+    let path = tool_path(tool).ok_or(io::ErrorKind::NotFound)?;
+    let words = [pid, 0, own, 1, PROGRAM, subordinate, 1].map(|word| word.to_string());
+    let output = std::process::Command::new(path).args(words).stdin(std::process::Stdio::null()).output();
+    // A host that ignores its children's ends cannot be told how this one ended; what counts is the map.
+    if !fs::read_to_string(format!("/proc/{pid}/{file}"))?.trim().is_empty() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output?.stderr).trim().to_owned();
+    Err(io::Error::other(format!("{tool}: {said}")))
+}
+
 /// Reserves by the name of a socket: abstract, so it is in no file system, and gone with its last holder.
-fn reserve(range: &Range<u32>) -> io::Result<Mapping> {
+fn reserve(range: &Range<u32>, step: u32) -> io::Result<(u32, OwnedFd)> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let places = range.end.saturating_sub(range.start) / IDS_PER_CONTAINER;
+    let places = range.end.saturating_sub(range.start) / step;
     for _ in 0..places {
-        let first = range.start + NEXT.fetch_add(1, Ordering::Relaxed) % places * IDS_PER_CONTAINER;
+        let first = range.start + NEXT.fetch_add(1, Ordering::Relaxed) % places * step;
         let name = format!("cellblock-ids-{first}");
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         match bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?) {
             Ok(()) => {
-                return Ok(Mapping::Own { first, reservation: socket });
+                return Ok((first, socket));
             }
             Err(rustix::io::Errno::ADDRINUSE) => {}
             Err(error) => return Err(error.into()),

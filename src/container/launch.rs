@@ -69,18 +69,23 @@ pub(super) async fn launch(builder: &Builder) -> Result<Launched> {
     let mut starting = Starting::new(builder)?;
     match tokio::time::timeout(builder.start_timeout, starting.lead(builder)).await {
         Ok(led) => {
-            let (init, program) = led?;
+            let (init, Identity { program, is_own }) = led?;
             let Starting { socket, decoder, stderr, group, .. } = starting;
             let (group, groups) = group.unzip();
-            let made = Made {
-                program,
-                grants: grants(groups, program.is_some()),
-                protections: Protections::new(builder.filter, program.is_some()),
-            };
+            let made =
+                Made { program, grants: grants(groups, is_own), protections: Protections::new(builder.filter, is_own) };
             Ok(Launched { socket, decoder, init, stderr, group, made })
         }
         Err(_) => Err(starting.silent(builder)),
     }
+}
+
+/// Who a program is on the host.
+struct Identity {
+    /// Where files can be given to it.
+    program: Option<Ids>,
+    /// Whether it is nobody else, and not its init.
+    is_own: bool,
 }
 
 /// A container between its first stage's start and its first answer.
@@ -123,7 +128,7 @@ impl Starting {
     }
 
     /// Leads the init through its states, and reaps stage one, which ends by itself once it has made pid 1.
-    async fn lead(&mut self, builder: &Builder) -> Result<(Init, Option<Ids>)> {
+    async fn lead(&mut self, builder: &Builder) -> Result<(Init, Identity)> {
         let configured = self.configure(builder).await?;
         self.awaited = Step::StartInit;
         self.stage_one.ended().await.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
@@ -131,7 +136,7 @@ impl Starting {
     }
 
     /// Up to the init's answer to the configuration.
-    async fn configure(&mut self, builder: &Builder) -> Result<(Init, Option<Ids>)> {
+    async fn configure(&mut self, builder: &Builder) -> Result<(Init, Identity)> {
         // While stage one is busy with its namespaces.
         let mapping = Mapping::choose(builder.id_range.as_ref())
             .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
@@ -152,7 +157,7 @@ impl Starting {
             let hint = doctor::hint(Step::MapIds, error.raw_os_error());
             return Err(self.explained(Error::io(kind(&error), Step::MapIds, error).hinted(hint)).await);
         }
-        let program = mapping.program_on_host();
+        let identity = Identity { program: mapping.program_on_host(), is_own: mapping.is_own() };
         self.send(&Request::Start { cgroup_namespace: !clones_into_group }, Vec::new()).await?;
         // Sent ahead: pid 1 reads it as soon as it is there.
         fds.extend(mapping.into_reservation().map(Arc::new));
@@ -164,7 +169,7 @@ impl Starting {
         };
         let init = Init { alive: Some(Pidfd::new(pidfd)) };
         match self.expect(Step::Serve).await?.body {
-            Reply::Done => Ok((init, program)),
+            Reply::Done => Ok((init, identity)),
             other => Err(unexpected(&other)),
         }
     }

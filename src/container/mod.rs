@@ -292,6 +292,11 @@ impl Container {
         self.shared.death.wait().await.clone()
     }
 
+    /// Whether the program's ids on the host are not its init's.
+    pub(crate) fn has_own_ids(&self) -> bool {
+        self.made.protections.own_ids
+    }
+
     async fn open_one(&self, file: OpenFile) -> Result<File> {
         self.open([file]).await?.pop().unwrap_or_else(|| Err(Error::lost("an answer without a result")))
     }

@@ -45,13 +45,14 @@ impl Machine<'static> {
 }
 
 impl Machine<'_> {
-    /// What there is to say, given what came of building a container.
-    pub(super) fn diagnose(&self, built: &Result<(), Error>) -> Diagnosis {
+    /// What there is to say, given what came of building a container: whether its program has ids of its own.
+    pub(super) fn diagnose(&self, built: &Result<bool, Error>) -> Diagnosis {
         let mut obstacles = self.obstacles();
         let container = match built {
-            Ok(()) => {
+            Ok(has_own_ids) => {
                 // What hinders other containers.
                 obstacles.retain(|it| !matches!(it.finding().grant, Grant::Missing(_)));
+                obstacles.retain(|it| !(*has_own_ids && *it == Obstacle::NoSetIds));
                 Finding { subject: Subject::Container, seen: "one was built".into(), grant: Grant::Granted }
             }
             Err(error) => {
@@ -78,6 +79,10 @@ impl Machine<'_> {
     /// What was seen of each subject where nothing is in the way.
     fn granted(&self, built: bool) -> [(Subject, String); 6] {
         let limit = || format!("user.max_user_namespaces is {}", self.text("/proc/sys/user/max_user_namespaces"));
+        let can_set_ids =
+            self.caller().is_some_and(|it| it.capabilities.contains(CapabilitySet::SETUID | CapabilitySet::SETGID));
+        let ids = "this process has CAP_SETUID and CAP_SETGID";
+        let subordinate = "this user has subordinate ids, and newuidmap and newgidmap map them";
         let is_filtered = self.caller().is_some_and(|it| it.is_filtered);
         [
             (Subject::Kernel, format!("Linux {}", self.text("/proc/sys/kernel/osrelease"))),
@@ -87,7 +92,7 @@ impl Machine<'_> {
                 format!("this process {} a filter", if is_filtered { "is under" } else { "is not under" }),
             ),
             (Subject::Proc, self.covers().map_or("it is whole".into(), |by| format!("covered: {}", by.join(" ")))),
-            (Subject::Ids, "this process has CAP_SETUID and CAP_SETGID".into()),
+            (Subject::Ids, if can_set_ids { ids } else { subordinate }.into()),
             (Subject::Cgroup, self.cgroups().0),
         ]
     }

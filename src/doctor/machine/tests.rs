@@ -52,7 +52,7 @@ fn on<T>(files: &[&[(&str, &str)]], writable: &str, ask: impl FnOnce(&Machine<'_
     ask(&Machine { read: &|path| files.get(path).map(|text| (*text).to_owned()), can_write: &is_writable })
 }
 
-fn refused(step: Step, errno: nix::Error) -> Result<(), Error> {
+fn refused(step: Step, errno: nix::Error) -> Result<bool, Error> {
     Err(Error::failure(ErrorKind::Build, Failure::new(step, errno)))
 }
 
@@ -74,7 +74,7 @@ fn subjects(diagnosis: &Diagnosis) -> Vec<Subject> {
 
 #[test]
 fn an_ordinary_user_lacks_ids_and_a_cgroup_only() {
-    let diagnosis = on(&[OPEN], "", |it| it.diagnose(&Ok(())));
+    let diagnosis = on(&[OPEN], "", |it| it.diagnose(&Ok(false)));
     assert!(diagnosis.can_build());
     assert_eq!(subjects(&diagnosis), [Subject::Ids, Subject::Cgroup]);
     let [(_, ids), (_, cgroup)] = lacks(&diagnosis)[..] else { unreachable!() };
@@ -82,9 +82,9 @@ fn an_ordinary_user_lacks_ids_and_a_cgroup_only() {
 
     // A group of its own, and root's rights.
     let own = "/sys/fs/cgroup/user.slice/user-1000.slice/x.scope";
-    assert_eq!(subjects(&on(&[OPEN], own, |it| it.diagnose(&Ok(())))), [Subject::Ids]);
+    assert_eq!(subjects(&on(&[OPEN], own, |it| it.diagnose(&Ok(false)))), [Subject::Ids]);
     let root: &[_] = &[("/proc/thread-self/status", ROOT)];
-    assert_eq!(subjects(&on(&[OPEN, root], own, |it| it.diagnose(&Ok(())))), []);
+    assert_eq!(subjects(&on(&[OPEN, root], own, |it| it.diagnose(&Ok(false)))), []);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn all_that_docker_withholds_is_told_at_once() {
     );
 
     // What is in nobody's way is not called missing.
-    let diagnosis = on(&[OPEN, DOCKER], "", |it| it.diagnose(&Ok(())));
+    let diagnosis = on(&[OPEN, DOCKER], "", |it| it.diagnose(&Ok(false)));
     assert_eq!(subjects(&diagnosis), [Subject::Cgroup], "{diagnosis}");
 }
 
