@@ -113,11 +113,11 @@ async fn processes_are_counted() {
         return;
     };
     assert_eq!(report.usage.processes_peak, Some(1), "{report}");
-    let report = run(&container, &hog("threads 9", limits().cpu_time(millis(100)))).await;
+    let report = run(&container, &hog("sleepers 9", limits())).await;
     assert_eq!(report.usage.processes_peak, Some(9), "{report}");
     let report = run(&container, &hog("exit 0", limits())).await;
     assert_eq!(report.usage.processes_peak, Some(1), "a peak does not carry over: {report}");
-    let report = run(&container, &hog("threads 9", limits().processes(4).cpu_time(millis(100)))).await;
+    let report = run(&container, &hog("sleepers 9", limits().processes(4))).await;
     assert_eq!((report.usage.processes_peak, report.evidence.refused_forks), (Some(4), Some(5)), "{report}");
 }
 

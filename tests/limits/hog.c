@@ -19,6 +19,10 @@ static void *spin(void *unused) {
     for (;;) sink++;
 }
 
+static void *wait_for_ever(void *unused) {
+    for (;;) pause();
+}
+
 static void touch(char *bytes, size_t size) {
     if (bytes == MAP_FAILED || bytes == NULL) exit(9);
     for (size_t at = 0; at < size; at += 4096) bytes[at] = 1;
@@ -63,6 +67,11 @@ int main(int count, char **arguments) {
         pthread_t thread;
         for (size_t i = 1; i < amount; i++) pthread_create(&thread, NULL, spin, NULL);
         spin(NULL);
+    }
+    if (IS("sleepers")) {
+        pthread_t thread;
+        for (size_t i = 1; i < amount; i++) pthread_create(&thread, NULL, wait_for_ever, NULL);
+        return 0;
     }
     if (IS("grandchild")) { // whose parent has left
         if (fork() == 0) {
