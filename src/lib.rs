@@ -59,7 +59,10 @@ pub use verdict::Verdict;
 pub use wire::OpenFile;
 #[cfg(fuzzing)]
 #[doc(hidden)]
-pub use wire::fuzzing;
+pub mod fuzzing {
+    pub use crate::init::files::fuzzing::paths;
+    pub use crate::wire::fuzzing::{replies, requests};
+}
 
 /// Becomes a container's init, if this process was started to be one; otherwise does nothing.
 ///

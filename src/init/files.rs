@@ -183,3 +183,7 @@ fn dir_and_name(path: &Path) -> nix::Result<(OwnedFd, &OsStr)> {
     let dir = beneath(path.parent().unwrap_or(Path::new("")));
     Ok((resolve(start_of(path)?, dir, DIR, 0)?, name))
 }
+
+#[cfg(any(fuzzing, test))]
+#[cfg_attr(test, allow(unreachable_pub))]
+pub mod fuzzing;

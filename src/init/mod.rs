@@ -6,7 +6,7 @@
 //! then ends everything in its pid namespace. A run is answered only when no process but the init is left.
 
 mod exec;
-mod files;
+pub(crate) mod files;
 mod meter;
 mod rootfs;
 
