@@ -1,4 +1,4 @@
-// Programs that use too much, or just enough: hog WHAT [AMOUNT].
+// Programs that use too much, or just enough: hog WHAT [AMOUNT]. What comes after that is a mark for whoever looks.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +56,7 @@ static double cpu(void) {
 
 int main(int count, char **arguments) {
     const char *what = arguments[1];
-    size_t amount = count > 2 ? strtoull(arguments[2], NULL, 10) : 0;
+    size_t amount = count > 2 ? strtoull(arguments[2], NULL, 10) : 0; // of a mark: 0
 #define IS(name) (strcmp(what, name) == 0)
     if (IS("spin")) spin(NULL);
     if (IS("burn")) { // milliseconds of CPU time
