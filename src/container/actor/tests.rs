@@ -3,6 +3,7 @@
 use super::*;
 use crate::command::Command;
 use crate::container::Container;
+use crate::limits::Terms;
 use crate::report::{Measured, Status};
 use crate::sys::socket;
 use crate::wire::Peer;
@@ -27,7 +28,7 @@ fn served_with_patience(
     let record = RecordDeath(Arc::clone(&shared));
     let launched = Launched::without_an_init(host);
     tokio::spawn(Actor::serve_to_the_end(launched, messages, record, patience));
-    (Container { mailbox, shared, made: Made::for_tests() }, thread::spawn(move || play(init)))
+    (Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() }, thread::spawn(move || play(init)))
 }
 
 fn frame(id: u64, reply: &Reply) -> Vec<u8> {
@@ -217,7 +218,7 @@ async fn a_panic_of_the_actors_task_is_told_to_everybody_and_ends_the_init() {
             () = tokio::time::sleep(Duration::from_millis(50)) => panic!("on purpose"),
         }
     });
-    let container = Container { mailbox, shared, made: Made::for_tests() };
+    let container = Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() };
     let (waiting, queued) = tokio::join!(container.ping(Duration::from_secs(5)), container.delete("x"));
     for result in [waiting, queued, container.reset().await] {
         let error = result.unwrap_err();
