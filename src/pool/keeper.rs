@@ -17,9 +17,10 @@ use super::Inner;
 /// How long after a failed build the next is tried. Doubled with each, up to 64 times this.
 const BACKOFF: Duration = Duration::from_millis(50);
 
-/// Starts the keeper of a number that has been entered, with its first container if that is built.
+/// Starts the keeper of a number that has been entered. Its first container, if that is built, can be lent at once.
 pub(super) fn start(inner: &Arc<Inner>, slot: usize, first: Option<Container>) {
     let keeper = Keeper { inner: Arc::clone(inner), slot, bell: inner.bell.subscribe() };
+    let first = first.map(|container| keeper.offer(container));
     inner.runtime.spawn(keeper.keep(first));
 }
 
@@ -35,7 +36,7 @@ impl Keeper {
         while !self.inner.state().leave(self.slot) {
             let built = match first.take() {
                 Some(container) => Ok(Some(container)),
-                None => self.build().await,
+                None => self.build().await.map(|built| built.map(|container| self.offer(container))),
             };
             match built {
                 Ok(None) => {}
@@ -43,7 +44,9 @@ impl Keeper {
                     failures = 0;
                     self.lend(container).await;
                     self.inner.state().lost(self.slot);
-                    observe::count(Event::Replaced);
+                    if !self.inner.state().is_surplus(self.slot) {
+                        observe::count(Event::Replaced);
+                    }
                 }
                 Err(error) => {
                     self.inner.state().broke(self.slot, error);
@@ -68,19 +71,20 @@ impl Keeper {
         Ok(Some(container))
     }
 
+    /// From now on the container can be lent.
+    fn offer(&self, container: Container) -> Container {
+        let cpus = &self.inner.cpus;
+        let container = container.on_cpu((!cpus.is_empty()).then(|| cpus[self.slot % cpus.len()]));
+        self.inner.state().offer(self.slot, container.clone());
+        container
+    }
+
     /// Lends a container time and again, until it is dead, doubtful or one too many. Then it is destroyed.
     async fn lend(&mut self, mut container: Container) {
-        let cpus = &self.inner.cpus;
-        let cpu = (!cpus.is_empty()).then(|| cpus[self.slot % cpus.len()]);
-        container = container.on_cpu(cpu);
-        while !self.inner.state().is_surplus(self.slot) {
-            self.inner.state().offer(self.slot, container.clone());
-            if !self.is_back(&container).await || self.inner.state().is_surplus(self.slot) {
-                break;
-            }
+        while self.is_back(&container).await && !self.inner.state().is_surplus(self.slot) {
             let timer = Timer::start();
             match container.renew().await {
-                Ok(next) => container = next,
+                Ok(next) => container = self.offer(next),
                 // Doubtful: what a run has left there cannot be told.
                 Err(_) => break,
             }

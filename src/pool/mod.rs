@@ -197,11 +197,11 @@ impl Pool {
         self.pair(self.default_want().times(2)).await
     }
 
-    /// Runs a program in a container of the pool, as [`Container::run`] does, and returns that. Where the failure was the
+    /// Runs a program in a container of the pool, as [`Container::run`](crate::Container::run) does, and returns that. Where the failure was the
     /// machine's ([`Error::is_retryable`]) the container is replaced, and the program run once more in another.
     ///
     /// # Errors
-    /// As [`lease`](Self::lease) and [`Container::run`].
+    /// As [`lease`](Self::lease) and [`Container::run`](crate::Container::run).
     ///
     /// # Cancel safety
     /// Dropping the future kills the program, and returns the container.
@@ -216,7 +216,7 @@ impl Pool {
         }
     }
 
-    /// Runs a program as [`run`](Self::run) does, and collects its outputs as [`Container::output`] does.
+    /// Runs a program as [`run`](Self::run) does, and collects its outputs as [`Container::output`](crate::Container::output) does.
     ///
     /// # Errors
     /// As [`run`](Self::run).
