@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Terms;
+use crate::seccomp::Filter;
 
 use super::actor::Message;
 use super::{Container, Shared};
@@ -42,7 +43,9 @@ impl Container {
         let (answer, done) = oneshot::channel();
         self.post(Message::Renew(Arc::clone(&next.shared), answer)).await?;
         // Where the container ended before it read this, the new handle has no record of it.
-        done.await.unwrap_or_else(|_| Err(Error::lost("it ended while it was to be reset")))?;
+        let reset = done.await.unwrap_or_else(|_| Err(Error::lost("it ended while it was to be reset")));
+        // Nobody else has the handle that the actor listens to now.
+        reset.inspect_err(|_| next.condemn())?;
         Ok(next)
     }
 
@@ -51,6 +54,12 @@ impl Container {
         self.condemn();
         // The actor lets go of its mailbox last.
         self.mailbox.closed().await;
+    }
+
+    /// Whether a run leaves the init as it was. Under the host's own user a program may change the init's limits and
+    /// priorities, for good, and only the filter keeps it from that.
+    pub(crate) fn can_be_lent_again(&self) -> bool {
+        self.made.program.is_some() || self.made.protections.filter != Filter::Off
     }
 
     /// Whether every call would be an error.

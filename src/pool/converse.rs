@@ -26,7 +26,8 @@ pub enum Side {
 #[non_exhaustive]
 pub struct Conversation {
     /// Whose run was over first, by the order in which this process heard of it or, where it heard of both at once, by how
-    /// long they took.
+    /// long they took. Where one ends because the other has, there are often less than a few milliseconds between them, and
+    /// a busy machine may turn them around: a program that failed by itself is better known by its report.
     pub ended_first: Side,
     /// The first program's report, and what it wrote to its standard error, if its command sets no other.
     pub first: Output,

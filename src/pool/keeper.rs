@@ -44,7 +44,7 @@ impl Keeper {
                     failures = 0;
                     self.lend(container).await;
                     self.inner.state().lost(self.slot);
-                    if !self.inner.state().is_surplus(self.slot) {
+                    if !self.is_surplus() {
                         observe::count(Event::Replaced);
                     }
                 }
@@ -62,13 +62,17 @@ impl Keeper {
     async fn build(&self) -> Result<Option<Container>> {
         // It is never closed.
         let _permit = self.inner.builds.acquire().await;
-        if self.inner.state().is_surplus(self.slot) {
+        if self.is_surplus() {
             return Ok(None);
         }
         let timer = Timer::start();
         let container = self.inner.builder.build().await?;
         timer.stop(Phase::Build);
         Ok(Some(container))
+    }
+
+    fn is_surplus(&self) -> bool {
+        self.inner.state().is_surplus(self.slot)
     }
 
     /// From now on the container can be lent.
@@ -81,7 +85,7 @@ impl Keeper {
 
     /// Lends a container time and again, until it is dead, doubtful or one too many. Then it is destroyed.
     async fn lend(&mut self, mut container: Container) {
-        while self.is_back(&container).await && !self.inner.state().is_surplus(self.slot) {
+        while self.is_back(&container).await && container.can_be_lent_again() && !self.is_surplus() {
             let timer = Timer::start();
             match container.renew().await {
                 Ok(next) => container = self.offer(next),
@@ -119,7 +123,7 @@ impl Keeper {
     /// Waits this long, or until there are to be fewer containers.
     async fn pause(&mut self, time: Duration) {
         let end = Instant::now() + time;
-        while !self.inner.state().is_surplus(self.slot) {
+        while !self.is_surplus() {
             tokio::select! {
                 () = sleep_until(end) => return,
                 _ = self.bell.changed() => {}

@@ -115,8 +115,11 @@ fn a_job_that_the_machine_failed_is_done_once_more_elsewhere() {
 fn two_programs_talk_and_it_is_known_who_ended_first() {
     alone(async |census| {
         let pool = pool(2).await;
-        // Doubles each number it is told.
-        let solution = python("while True:\n  try: print(2 * int(input()), flush=True)\n  except EOFError: break");
+        // Doubles each number it is told, and stays a moment when there is no other.
+        let solution = python(
+            "import time\nwhile True:\n  try: print(2 * int(input()), flush=True)\n  except EOFError: break\n\
+             time.sleep(0.2)",
+        );
         let interactor = python(
             "import sys\nfor n in range(50):\n  print(n, flush=True)\n  assert int(input()) == 2 * n\n\
              print('right', file=sys.stderr)",
@@ -126,7 +129,7 @@ fn two_programs_talk_and_it_is_known_who_ended_first() {
         assert_eq!((talk.ended_first, &*talk.first.stderr), (Side::First, &b"right\n"[..]));
 
         let crash = python("input(); raise SystemExit(7)");
-        let patient = python("print(1, flush=True)\nimport sys, time\nassert sys.stdin.read() == ''\ntime.sleep(0.1)");
+        let patient = python("print(1, flush=True)\nimport sys, time\nassert sys.stdin.read() == ''\ntime.sleep(0.2)");
         let talk = pool.converse(&patient, &crash).await.unwrap();
         assert_eq!((talk.ended_first, talk.second.report.status.shell_code()), (Side::Second, 7));
         assert!(talk.first.report.status.success(), "it saw the end of the other's output");

@@ -2,11 +2,11 @@
 
 use std::pin::pin;
 
-use cellblock::{Command, ErrorKind, Limit, Limits, OpenFile, Pool};
+use cellblock::{Command, ErrorKind, Filter, Limit, Limits, OpenFile, Pool};
 use futures::future::{join, join_all};
 use futures::{FutureExt, poll};
 
-use super::common::{alone, builder, says, sh};
+use super::common::{alone, builder, is_root, says, sh};
 use super::{KILLED, SECOND, full, inits, pool, until};
 
 #[test]
@@ -88,6 +88,21 @@ fn what_one_lease_leaves_the_next_does_not_see() {
         until(&pool, |status| status.ready == 1).await;
         assert_eq!(inits(1), init, "it is the same container");
         pool.shut_down(SECOND).await;
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_container_whose_init_a_program_could_change_is_not_lent_again() {
+    alone(async |census| {
+        for (filter, is_safe) in [(Filter::Denylist, true), (Filter::Off, is_root())] {
+            let pool = Pool::builder(builder().filter(filter)).size(1).build().await.unwrap();
+            let before = inits(1);
+            drop(pool.lease().await.unwrap());
+            pool.lease().await.unwrap().ping(SECOND).await.unwrap();
+            assert_eq!(inits(1) == before, is_safe, "{filter:?}");
+            pool.shut_down(SECOND).await;
+        }
         census.is_back().await;
     });
 }
