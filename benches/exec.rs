@@ -4,8 +4,9 @@
 //! other, so that a machine whose speed drifts slows both. The table at the end has the medians and their ratio.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::BTreeSet;
-use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -14,32 +15,20 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cellblock::{Builder, Command, Container, Filter, Limits, Mount, OpenFile, Tmpfs};
-use criterion::Criterion;
+use common::{Bench, builder, limits, spawn_bare, timed};
 use futures::future::join_all;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::{self, Runtime};
-
-/// For how long one is run before the other has its turn, about.
-const TURN: Duration = Duration::from_millis(10);
 
 fn main() {
     cellblock::init();
     if std::env::args().nth(1).is_some_and(|argument| argument == "echo") {
         return echo();
     }
-    let mut bench = Bench {
-        criterion: Criterion::default()
-            .configure_from_args()
-            .sample_size(30)
-            .warm_up_time(Duration::from_millis(500))
-            .measurement_time(Duration::from_secs(4)),
-        rows: Vec::new(),
-    };
+    let mut bench = Bench::new();
     let tools = tempfile::tempdir().unwrap();
     make_static_true(tools.path());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -167,116 +156,9 @@ fn command(limits: Limits) -> Command {
     command
 }
 
-/// What a judge would set.
-fn limits() -> Limits {
-    let limits = Limits::new().cpu_time(Duration::from_secs(1)).wall_time(Duration::from_secs(2));
-    limits.memory(64 << 20).processes(32).output(1 << 20).weaker(true)
-}
-
 fn unlimited() -> Limits {
     let limits = Limits::new().wall_time(Duration::MAX).memory(u64::MAX).processes(u32::MAX);
     limits.stack(u64::MAX).open_files(u64::MAX)
-}
-
-fn builder() -> Builder {
-    Container::builder().init_exe(env!("CARGO_BIN_EXE_cellblock-init"))
-}
-
-struct Bench {
-    criterion: Criterion,
-    rows: Vec<Row>,
-}
-
-/// The figures of each sample: the floor's, where there is one, and the container's, per operation.
-struct Row {
-    name: String,
-    samples: Vec<(Option<Duration>, Duration)>,
-}
-
-impl Bench {
-    fn pair(&mut self, name: &str, mut floor: impl FnMut(u64) -> Duration, mut subject: impl FnMut(u64) -> Duration) {
-        self.measure(name, |count| (Some(floor(count)), subject(count)));
-    }
-
-    /// Each after nothing has happened for 50 ms, which is what makes some of the kernel's locks slow.
-    fn after_idling(&mut self, name: &str, mut floor: impl FnMut() -> Duration, mut subject: impl FnMut() -> Duration) {
-        let arguments: Vec<_> = std::env::args().skip(1).collect();
-        let is_meant = |filter: &String| filter.starts_with('-') || name.contains(filter.as_str());
-        if !arguments.iter().all(is_meant) {
-            return;
-        }
-        let rounds = if arguments.iter().any(|argument| argument == "--test") { 1 } else { 60 };
-        let idle = |measure: &mut dyn FnMut() -> Duration| {
-            std::thread::sleep(Duration::from_millis(50));
-            measure()
-        };
-        let samples = (0..rounds).map(|_| (Some(idle(&mut floor)), idle(&mut subject))).collect();
-        self.rows.push(Row { name: name.to_owned(), samples });
-    }
-
-    fn alone(&mut self, name: &str, mut subject: impl FnMut(u64) -> Duration) {
-        self.measure(name, |count| (None, subject(count)));
-    }
-
-    fn measure(&mut self, name: &str, mut turn: impl FnMut(u64) -> (Option<Duration>, Duration)) {
-        let mut samples = Vec::new();
-        let mut in_a_turn = 1;
-        self.criterion.bench_function(name, |bencher| {
-            bencher.iter_custom(|iterations| {
-                let (mut floor, mut subject) = (None::<Duration>, Duration::ZERO);
-                let mut left = iterations;
-                while left > 0 {
-                    let count = left.min(in_a_turn);
-                    let (base, own) = turn(count);
-                    if own < TURN {
-                        in_a_turn = (in_a_turn * 2).min(128);
-                    }
-                    floor = base.map(|base| floor.unwrap_or_default() + base);
-                    subject += own;
-                    left -= count;
-                }
-                let each = |total: Duration| total.div_f64(iterations as f64);
-                samples.push((floor.map(each), each(subject)));
-                subject
-            });
-        });
-        // Filtered out by the command line.
-        if !samples.is_empty() {
-            self.rows.push(Row { name: name.to_owned(), samples });
-        }
-    }
-
-    fn finish(self) {
-        println!("\n| what | floor, µs | cellblock, µs | ratio |\n|---|---|---|---|");
-        for Row { name, samples } in &self.rows {
-            let own = median(samples.iter().map(|(_, own)| own.as_secs_f64() * 1e6));
-            let floors: Vec<_> = samples.iter().filter_map(|(floor, own)| Some(((*floor)?, *own))).collect();
-            if floors.is_empty() {
-                println!("| {name} | | {own:.1} | |");
-                continue;
-            }
-            let floor = median(floors.iter().map(|(floor, _)| floor.as_secs_f64() * 1e6));
-            let ratio = median(floors.iter().map(|(floor, own)| own.as_secs_f64() / floor.as_secs_f64()));
-            println!("| {name} | {floor:.1} | {own:.1} | {ratio:.2} |");
-        }
-        self.criterion.final_summary();
-    }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn timed(runtime: &Runtime, count: u64, mut operation: impl AsyncFnMut()) -> Duration {
-    let start = Instant::now();
-    runtime.block_on(async {
-        for _ in 0..count {
-            operation().await;
-        }
-    });
-    start.elapsed()
 }
 
 /// The wall time of `count` runs in each container, all containers at once.
@@ -334,25 +216,6 @@ where
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let ((), read, _) = tokio::join!(write, stdout.read_to_end(&mut output), stderr.read_to_end(&mut errors));
     read.unwrap()
-}
-
-/// The wall time of `count` times posix_spawn and waitpid in each of so many threads.
-fn spawn_bare(program: &CStr, count: u64, at_once: usize) -> Duration {
-    let spawn = || {
-        let (actions, attributes) = (PosixSpawnFileActions::init().unwrap(), PosixSpawnAttr::init().unwrap());
-        let none: [&CStr; 0] = [];
-        for _ in 0..count {
-            let pid = posix_spawn(program, &actions, &attributes, &[program], &none).unwrap();
-            waitpid(pid, None).unwrap();
-        }
-    };
-    let start = Instant::now();
-    if at_once == 1 {
-        spawn();
-    } else {
-        std::thread::scope(|scope| (0..at_once).for_each(|_| drop(scope.spawn(spawn))));
-    }
-    start.elapsed()
 }
 
 /// The time of the reset alone.

@@ -50,6 +50,12 @@ pub enum ErrorKind {
     Host,
     /// The container was destroyed on request, before or while the command was carried out.
     Destroyed,
+    /// The lease that the handle is from is over: its container is back in its pool, or lent to somebody else.
+    Returned,
+    /// As many wait for a container of the pool as may. Nothing was begun.
+    Busy,
+    /// The pool is shut down.
+    Closed,
     /// The container died, or was destroyed because its init fell silent or spoke nonsense.
     Lost,
 }
@@ -145,6 +151,8 @@ steps! {
     Receive: "receive from the init",
     Ping: "ping",
     Serve: "serve",
+    // A pool.
+    Lease: "lease a container",
 }
 
 /// A failed step as it crosses the socket.
@@ -267,12 +275,13 @@ impl Error {
     /// false for what the arguments or the machine's settings cause.
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
-            ErrorKind::Timeout | ErrorKind::Host | ErrorKind::Lost => true,
+            ErrorKind::Timeout | ErrorKind::Host | ErrorKind::Lost | ErrorKind::Busy => true,
             ErrorKind::Build | ErrorKind::Exec | ErrorKind::File => {
                 let passing = [libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR, libc::ETXTBSY];
                 self.0.errno.is_some_and(|errno| passing.contains(&errno))
             }
             ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::Destroyed => false,
+            ErrorKind::Returned | ErrorKind::Closed => false,
         }
     }
 }
@@ -288,6 +297,9 @@ impl fmt::Display for Error {
             ErrorKind::Unsupported => "this machine cannot hold a limit",
             ErrorKind::Host => "the host lacks a resource",
             ErrorKind::Destroyed => "the container was destroyed",
+            ErrorKind::Returned => "the lease is over",
+            ErrorKind::Busy => "the pool is busy",
+            ErrorKind::Closed => "the pool is shut down",
             ErrorKind::Lost => "the container is lost",
         })?;
         if let Some(step) = self.0.step {

@@ -35,6 +35,8 @@ mod fingerprint;
 mod init;
 mod limits;
 mod mount;
+mod observe;
+mod pool;
 mod process;
 mod pty;
 mod report;
@@ -50,6 +52,9 @@ pub use error::{Error, ErrorKind, Result, Step};
 pub use fingerprint::{FileSystem, Fingerprint};
 pub use limits::{Form, Held, Limit, Limits, Resource};
 pub use mount::{Mount, Tmpfs};
+#[cfg(feature = "tower")]
+pub use pool::PoolService;
+pub use pool::{Conversation, Job, Lease, Pool, PoolBuilder, PoolStatus, Results, Side};
 pub use process::{Output, OutputPipe, Process};
 pub use pty::Pty;
 pub use report::{Cause, Evidence, Protections, Report, Source, Sources, Status, Usage};

@@ -3,11 +3,15 @@
 //! Invariant: [`Limits::plan`] is the only place that decides how a limit is held. One that was asked for is held in its
 //! full form, or the run is refused; a weaker form is taken only where the caller said so, or for a default.
 
+mod terms;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result, Step};
+
+pub(crate) use terms::Terms;
 
 /// What a run may use at most: [`Command::limits`](crate::Command::limits).
 ///

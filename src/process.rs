@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{fchown, pipe2};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::unix::pipe;
@@ -414,4 +415,15 @@ fn piped(number: usize, owner: Option<Ids>, streams: &mut Streams) -> io::Result
         _ => streams.stderr = Some(pipe::Receiver::from_file(host)?),
     }
     Ok(program)
+}
+
+/// A pipe between two programs, its reading end first. Each of them may open it by name.
+pub(crate) fn pipe_of_two() -> Result<(OwnedFd, OwnedFd)> {
+    let make = || {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+        // One inode, which can belong to only one of them.
+        fchmod(&writer, Mode::from_bits_truncate(0o666))?;
+        Ok((reader, writer))
+    };
+    make().map_err(|error: nix::Error| Error::io(ErrorKind::Host, Step::MakeStream, error))
 }

@@ -33,6 +33,23 @@ pub enum Verdict {
     ForbiddenSyscall,
 }
 
+impl Verdict {
+    /// Its name, as it serializes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NonzeroExit => "nonzero_exit",
+            Self::Signalled => "signalled",
+            Self::CpuTime => "cpu_time",
+            Self::WallTime => "wall_time",
+            Self::Memory => "memory",
+            Self::Output => "output",
+            Self::Processes => "processes",
+            Self::ForbiddenSyscall => "forbidden_syscall",
+        }
+    }
+}
+
 impl Report {
     /// Judges the run. The first of these that is so counts:
     ///

@@ -5,34 +5,13 @@
 
 mod common;
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use cellblock::{Container, ErrorKind, OpenFile, Status, Stdio};
-use common::{Census, alone, builder, children, container, is_root, says, sh};
+use common::{Census, alone, builder, children, container, is_root, polled, says, sh};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KILLED: Status = Status::Signaled { signal: 9, core_dumped: false };
-
-/// Polls a future this often, the next time when it asks for it or after a millisecond, and drops it. Gives what it came
-/// to, if it came to an end.
-async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    for _ in 0..times {
-        let mut is_polled = false;
-        let once = poll_fn(|context| match std::mem::replace(&mut is_polled, true) {
-            false => future.as_mut().poll(context).map(Some),
-            true => Poll::Ready(None),
-        });
-        // Neither a wake-up nor the end of the time is a result.
-        if let Ok(Some(result)) = tokio::time::timeout(Duration::from_millis(1), once).await {
-            return Some(result);
-        }
-    }
-    None
-}
 
 /// What a working directory may look like afterwards.
 #[derive(Clone, Copy)]

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 /// The rooms from the bottom to the top. `lib.rs` alone may touch every one.
 const FLOORS: &[&[&str]] = &[
     &["sys"],
-    &["error", "fingerprint", "report", "limits", "mount", "seccomp", "verdict"],
+    &["error", "fingerprint", "report", "limits", "mount", "seccomp", "verdict", "observe"],
     &["wire"],
     &["init", "command", "cgroup"],
     &["process", "pty", "container", "doctor"],
+    &["pool"],
 ];
 
 /// Who may import tokio.
-const ASYNC: &[&str] = &["process", "pty", "container"];
+const ASYNC: &[&str] = &["process", "pty", "container", "pool"];
 
 #[test]
 fn imports_go_down_only() {

@@ -22,12 +22,14 @@ use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
 use crate::fingerprint::Fingerprint;
 use crate::limits::{GroupLimits, Held};
+use crate::observe::WatchedRun;
 use crate::report::{Protections, Reason, Report};
 use crate::sys::reactor::Async;
 use crate::wire::{self, Datagram, Decoder, Execve, Message as Frame, OpenFile, Reply, Request, Symlink};
 
 use super::builder::Builder;
 use super::launch::{Init, Launched, last_words, launch, receive};
+use super::loan::returned;
 use super::{Made, Shared};
 
 /// For how long a run waits for memory of earlier ones to be freed.
@@ -40,6 +42,13 @@ const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 type Answer<T> = oneshot::Sender<Result<T>>;
 
+/// What a handle sends: its question, and whose it is.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) from: Arc<Shared>,
+    pub(super) message: Message,
+}
+
 /// What a handle asks of the actor.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -50,6 +59,8 @@ pub(super) enum Message {
     Reset(Answer<()>),
     Fingerprint(Answer<Fingerprint>),
     Run(QueuedRun),
+    /// Ends all that the handles so far have asked for, resets, and listens to these instead.
+    Renew(Arc<Shared>, Answer<()>),
 }
 
 #[derive(Debug)]
@@ -91,7 +102,7 @@ enum Pending {
     Linked(usize, Answer<Vec<Result<()>>>),
     Reset(Answer<()>),
     Fingerprint(Answer<Fingerprint>),
-    Run(Answer<Report>, Vec<Held>, Protections),
+    Run(Answer<Report>, Vec<Held>, Protections, WatchedRun),
 }
 
 /// The run in the container, for as long as it may be killed.
@@ -104,8 +115,9 @@ struct Current {
 }
 
 pub(super) struct Actor {
-    messages: mpsc::Receiver<Message>,
-    shared: Arc<Shared>,
+    messages: mpsc::Receiver<Letter>,
+    /// The handles that it listens to, which are told why it ended.
+    record: RecordDeath,
     socket: Async,
     decoder: Decoder,
     init: Init,
@@ -129,7 +141,7 @@ impl Actor {
     /// The task of a container, from its start to its end.
     pub(super) async fn build_and_serve(
         builder: Builder,
-        messages: mpsc::Receiver<Message>,
+        messages: mpsc::Receiver<Letter>,
         shared: Arc<Shared>,
         ready: oneshot::Sender<Result<Made>>,
     ) {
@@ -145,14 +157,14 @@ impl Actor {
 
     async fn serve_to_the_end(
         launched: Launched,
-        messages: mpsc::Receiver<Message>,
+        messages: mpsc::Receiver<Letter>,
         record: RecordDeath,
         patience: Duration,
     ) {
         let Launched { socket, decoder, init, stderr, group, made } = launched;
         let mut actor = Self {
             messages,
-            shared: Arc::clone(&record.0),
+            record,
             socket,
             decoder,
             init,
@@ -169,8 +181,11 @@ impl Actor {
             patience,
         };
         let reason = actor.serve().await;
-        let Self { init, group, pending, queue, current, messages, .. } = actor;
-        record.set(bury(init, group, stderr, reason).await);
+        let Self { init, group, pending, queue, current, messages, record, socket, decoder, outbox, .. } = actor;
+        let reason = bury(init, group, stderr, reason).await;
+        // Nothing is left when that is told.
+        drop((socket, decoder, outbox));
+        record.set(reason);
         // Only now the promises that are left: their owners look for the reason.
         drop((pending, queue, current, messages));
     }
@@ -195,7 +210,7 @@ impl Actor {
             };
             let step = tokio::select! {
                 biased;
-                () = self.shared.end.cancelled() => return destroyed(),
+                () = self.record.0.end.cancelled() => return destroyed(),
                 frame = receive(&self.socket, &mut self.decoder, self.pending.len() > 1) => match frame {
                     Ok(Some(frame)) => self.receive(frame),
                     Ok(None) => Err(Error::lost("the init ended")),
@@ -234,7 +249,11 @@ impl Actor {
         }
     }
 
-    fn take(&mut self, message: Message) -> Result<()> {
+    fn take(&mut self, Letter { from, message }: Letter) -> Result<()> {
+        if !Arc::ptr_eq(&from, &self.record.0) {
+            // Its promise is dropped with it, and whoever waits looks for the reason.
+            return Ok(());
+        }
         match message {
             Message::Call(kind, request, answer) => {
                 self.request(&request, Vec::new(), Pending::Done(kind, answer)).map(drop)
@@ -258,6 +277,15 @@ impl Actor {
             Message::Run(run) => {
                 self.queue.push_back(Turn::Run(run));
                 Ok(())
+            }
+            // Whoever had it wanted it destroyed, and that may be because it is not as it should be.
+            Message::Renew(..) if self.record.0.end.is_cancelled() => Err(destroyed()),
+            Message::Renew(next, answer) => {
+                self.record.hand_over(next);
+                self.queue.clear();
+                self.retry = None;
+                self.queue.push_back(Turn::Reset(answer));
+                self.kill(Reason::Request)
             }
         }
     }
@@ -306,7 +334,8 @@ impl Actor {
         };
         let wall = execve.times.wall;
         let protections = Protections { syscalls: !execve.filter.is_empty(), ..self.protections };
-        let id = self.request(&Request::Execve(execve), fds, Pending::Run(outcome, held, protections))?;
+        let pending = Pending::Run(outcome, held, protections, WatchedRun::start());
+        let id = self.request(&Request::Execve(execve), fds, pending)?;
         if let Some(id) = id {
             let forked = match progress {
                 Progress::Nothing => None,
@@ -397,11 +426,13 @@ impl Actor {
         // An answer that nobody takes is dropped, and closes what it holds.
         match (pending, body) {
             (Pending::Done(_, answer) | Pending::Reset(answer), Reply::Done) => drop(answer.send(Ok(()))),
-            (Pending::Run(answer, held, protections), Reply::Ended(measured)) => {
+            (Pending::Run(answer, held, protections, watched), Reply::Ended(measured)) => {
                 if let Some(group) = &mut self.group {
                     group.ran(&measured.usage);
                 }
-                drop(answer.send(Ok(Report::new(measured, held, protections))));
+                let report = Report::new(measured, held, protections);
+                watched.ended(&report);
+                drop(answer.send(Ok(report)));
             }
             (Pending::Opened(count, answer), Reply::Opened(results)) => {
                 let opened = results.iter().filter(|result| result.is_none()).count();
@@ -571,6 +602,12 @@ impl RecordDeath {
     fn set(&self, reason: Error) {
         // The first reason counts.
         drop(self.0.death.set(reason));
+    }
+
+    /// The handles so far are dead, and the next ones are to be told.
+    fn hand_over(&mut self, next: Arc<Shared>) {
+        self.set(returned());
+        self.0 = next;
     }
 }
 

@@ -12,7 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::limits::Terms;
 use crate::mount::{Mount, Tmpfs};
+use crate::observe;
 use crate::seccomp::Filter;
 use crate::wire::Symlink;
 
@@ -207,12 +209,12 @@ impl Builder {
         // Room for a burst; beyond it callers wait.
         let (mailbox, messages) = mpsc::channel(64);
         let (ready, built) = oneshot::channel();
-        tokio::spawn(Actor::build_and_serve(self.clone(), messages, Arc::clone(&shared), ready));
+        tokio::spawn(observe::container(Actor::build_and_serve(self.clone(), messages, Arc::clone(&shared), ready)));
         let made = match built.await {
             Ok(result) => result?,
             Err(_) => return Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")),
         };
-        let container = Container { mailbox, shared, made };
+        let container = Container { mailbox, shared, made, terms: Terms::default() };
         match &self.set_up {
             Some(command) => set_up(container, command).await,
             None => Ok(container),

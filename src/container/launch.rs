@@ -163,14 +163,29 @@ impl Starting {
         fds.extend(mapping.into_reservation().map(Arc::new));
         self.send(&Request::Configure(configure), fds).await?;
 
-        let mut started = self.expect(Step::ForkPid1).await?;
-        let (Reply::Started, Some(pidfd)) = (&started.body, started.fds.pop()) else {
-            return Err(unexpected(&started.body));
+        let init = self.pid_1().await;
+        let started = self.expect(Step::ForkPid1).await?.body;
+        let (Reply::Started, Some(init)) = (&started, init) else {
+            return Err(unexpected(&started));
         };
-        let init = Init { alive: Some(Pidfd::new(pidfd)) };
         match self.expect(Step::Serve).await?.body {
             Reply::Done => Ok((init, identity)),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The process that the next message names, before that is received: if it came when there is no room for a descriptor
+    /// the process would be nobody's.
+    async fn pid_1(&self) -> Option<Init> {
+        loop {
+            match self.socket.io(Interest::READABLE, |fd| socket::peek_fds(fd, false)).await {
+                Ok(mut fds) => return fds.pop().map(Init::of),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                // Receiving it will tell.
+                Err(_) => return None,
+            }
         }
     }
 
@@ -252,10 +267,22 @@ impl Drop for StageOne {
             // What a pid 1 says first has its pidfd. Where there is none, or where the pidfd was received and so has an
             // owner who ends it, the other end of the socket is soon closed.
             let mut decoder = Decoder::new(Peer::Init);
-            while let Ok(Some(Message { mut fds, .. })) = decoder.receive::<Reply>(&socket, true) {
-                drop(fds.pop().map(|pidfd| Init { alive: Some(Pidfd::new(pidfd)) }));
+            loop {
+                match socket::peek_fds(&socket, true) {
+                    Ok(fds) => fds.into_iter().for_each(|pidfd| drop(Init::of(pidfd))),
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        std::thread::sleep(Duration::from_millis(1));
+                        continue;
+                    }
+                    Err(_) => {}
+                }
+                match decoder.receive::<Reply>(&socket, true) {
+                    Ok(Some(_)) => {}
+                    // It was seen before, in full.
+                    Err(Broken::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {}
+                    Ok(None) | Err(_) => return Ok(()),
+                }
             }
-            Ok(())
         });
     }
 }
@@ -267,6 +294,10 @@ pub(super) struct Init {
 }
 
 impl Init {
+    fn of(pidfd: OwnedFd) -> Self {
+        Self { alive: Some(Pidfd::new(pidfd)) }
+    }
+
     /// The pid of the process that a pidfd names, if that is a child of this init. The process may end at any time.
     pub(super) fn pid_of_child(&self, pidfd: impl AsFd) -> io::Result<Option<u32>> {
         let Some(init) = &self.alive else { return Err(io::Error::from_raw_os_error(libc::ESRCH)) };

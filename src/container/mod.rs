@@ -7,6 +7,7 @@ mod actor;
 mod builder;
 mod ids;
 mod launch;
+mod loan;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,13 +23,13 @@ use crate::command::{Command, Stream};
 use crate::doctor;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::fingerprint::Fingerprint;
-use crate::limits::Grants;
+use crate::limits::{Grants, Terms};
 use crate::process::{KillSwitch, Opened, Output, Process, Run, open_streams};
 use crate::report::{Protections, Report};
 use crate::sys::socket;
 use crate::wire::{Ids, MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
 
-use actor::{Message, Progress, QueuedRun};
+use actor::{Letter, Message, Progress, QueuedRun};
 pub use builder::Builder;
 pub(crate) use ids::DEFAULT_RANGE as DEFAULT_IDS;
 
@@ -43,9 +44,10 @@ pub(crate) use ids::DEFAULT_RANGE as DEFAULT_IDS;
 /// Every method must be called within a tokio runtime; the container lives in the runtime that built it and ends with it.
 #[derive(Clone, Debug)]
 pub struct Container {
-    mailbox: mpsc::Sender<Message>,
+    mailbox: mpsc::Sender<Letter>,
     shared: Arc<Shared>,
     made: Made,
+    terms: Terms,
 }
 
 /// What a container turned out to be.
@@ -57,12 +59,12 @@ struct Made {
     protections: Protections,
 }
 
-/// What the handles and the actor share.
+/// What the handles and the actor share: for the container's whole life or, in a pool, for one lease.
 #[derive(Debug, Default)]
 struct Shared {
     /// Asks the actor to end, ahead of whatever waits in its mailbox.
     end: CancellationToken,
-    /// Why it ended. Set once, when the init is reaped.
+    /// Why these handles are dead. Set once, when the init is reaped or the lease is over.
     death: SetOnce<Error>,
 }
 
@@ -268,9 +270,14 @@ impl Container {
     /// # Cancel safety
     /// As [`run`](Self::run); what was collected is lost.
     pub async fn output(&self, command: &Command) -> Result<Output> {
+        self.start_output(command).await?.await
+    }
+
+    /// The first half of [`output`](Self::output): nothing of the command is needed after it.
+    pub(crate) async fn start_output(&self, command: &Command) -> Result<impl Future<Output = Result<Output>> + use<>> {
         let mut opened = open_streams(command, &Stream::Piped, self.made.program)?;
         let run = self.start(command, &mut opened).await?;
-        Output::collect(opened.streams, run, command.capture).await
+        Ok(Output::collect(opened.streams, run, command.capture))
     }
 
     /// Destroys the container, ahead of everything that waits: kills what runs, and returns when the init is reaped.
@@ -280,7 +287,9 @@ impl Container {
     /// # Cancel safety
     /// The destruction begins at the first poll and is carried out whether or not the future is dropped.
     pub async fn destroy(&self) {
-        self.shared.end.cancel();
+        if !self.is_dead() {
+            self.shared.end.cancel();
+        }
         self.shared.death.wait().await;
     }
 
@@ -326,7 +335,7 @@ impl Container {
         gate: Option<OwnedFd>,
         progress: Progress,
     ) -> Result<Run> {
-        let plan = command.limits.plan(&self.made.grants, opened.outputs_elsewhere);
+        let plan = self.terms.plan(&command.limits, &self.made.grants, opened.outputs_elsewhere);
         let plan = plan.map_err(|error| {
             let is_lack = error.kind() == ErrorKind::Unsupported && self.made.grants.groups.is_none();
             if is_lack { error.hinted(doctor::hint(Step::HoldLimit, None)) } else { error }
@@ -344,7 +353,15 @@ impl Container {
     }
 
     async fn tell(&self, message: Message) -> Result<()> {
-        match self.mailbox.send(message).await {
+        if let Some(reason) = self.shared.death.get() {
+            return Err(reason.clone());
+        }
+        self.post(message).await
+    }
+
+    /// Sends to the actor, which looks at nothing from a handle whose lease is over.
+    async fn post(&self, message: Message) -> Result<()> {
+        match self.mailbox.send(Letter { from: Arc::clone(&self.shared), message }).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.death().await),
         }

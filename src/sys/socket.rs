@@ -42,12 +42,32 @@ pub(crate) fn send(to: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>], wait: bo
     Ok(())
 }
 
+/// Copies of the fds of the next datagram, which stays to be received; none where the other end has closed. `InvalidData`
+/// where there is no room for them: nothing is lost then.
+pub(crate) fn peek_fds(from: impl AsFd, wait: bool) -> io::Result<Vec<OwnedFd>> {
+    let mut fds = Vec::new();
+    let flags = RecvFlags::PEEK | if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+    recv_with(from, &mut [0; 1], &mut fds, flags, ReturnFlags::CTRUNC)?;
+    Ok(fds)
+}
+
 /// Receives one datagram into `buffer`, adds its fds to `fds`, and returns its size: 0 where the other end has closed.
 /// What was sent before that is received first.
 pub(crate) fn recv(from: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, wait: bool) -> io::Result<usize> {
+    let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+    recv_with(from, buffer, fds, flags, ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+}
+
+fn recv_with(
+    from: impl AsFd,
+    buffer: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+    flags: RecvFlags,
+    truncated: ReturnFlags,
+) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); CONTROL_SPACE];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+    let flags = RecvFlags::CMSG_CLOEXEC | flags;
     let mut receive =
         || rustix::io::retry_on_intr(|| recvmsg(&from, &mut [IoSliceMut::new(buffer)], &mut control, flags));
     let received = match receive() {
@@ -61,7 +81,7 @@ pub(crate) fn recv(from: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, w
         }
     }
     let received = received?;
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if received.flags.intersects(truncated) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a truncated frame, or no room for its descriptors"));
     }
     Ok(received.bytes)

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::future::poll_fn;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{Child, Command as HostCommand, Stdio as HostStdio};
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use cellblock::{Builder, Command, Container, Output};
@@ -89,6 +92,24 @@ pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "never: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// Polls a future this often, the next time when it asks for it or after a millisecond, and drops it. Gives what it came
+/// to, if it came to an end.
+pub async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    for _ in 0..times {
+        let mut is_polled = false;
+        let once = poll_fn(|context| match std::mem::replace(&mut is_polled, true) {
+            false => future.as_mut().poll(context).map(Some),
+            true => Poll::Ready(None),
+        });
+        // Neither a wake-up nor the end of the time is a result.
+        if let Ok(Some(result)) = tokio::time::timeout(Duration::from_millis(1), once).await {
+            return Some(result);
+        }
+    }
+    None
 }
 
 /// What this process has: it must be the same before and after.

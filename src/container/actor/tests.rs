@@ -3,6 +3,7 @@
 use super::*;
 use crate::command::Command;
 use crate::container::Container;
+use crate::limits::Terms;
 use crate::report::{Measured, Status};
 use crate::sys::socket;
 use crate::wire::Peer;
@@ -27,7 +28,7 @@ fn served_with_patience(
     let record = RecordDeath(Arc::clone(&shared));
     let launched = Launched::without_an_init(host);
     tokio::spawn(Actor::serve_to_the_end(launched, messages, record, patience));
-    (Container { mailbox, shared, made: Made::for_tests() }, thread::spawn(move || play(init)))
+    (Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() }, thread::spawn(move || play(init)))
 }
 
 fn frame(id: u64, reply: &Reply) -> Vec<u8> {
@@ -154,6 +155,44 @@ async fn what_waits_when_the_mailbox_is_full_is_told_too() {
 }
 
 #[tokio::test]
+async fn a_container_whose_reset_fails_between_two_leases_ends() {
+    let (container, init) = served_by(|socket| {
+        let request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
+        assert!(matches!(request.body, Request::Reset));
+        let failed = Reply::Failed(Failure::new(Step::Unmount, nix::Error::EBUSY));
+        socket::send(&socket, &frame(request.id, &failed), &[], true).unwrap();
+        assert!(Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().is_none(), "it is asked no more");
+    });
+    container.give_back();
+    assert_eq!(container.renew().await.unwrap_err().step(), Some(Step::Unmount));
+    container.retire().await;
+    assert_eq!(container.ping(Duration::from_secs(5)).await.unwrap_err().kind(), ErrorKind::Returned);
+    init.join().unwrap();
+}
+
+#[tokio::test]
+async fn what_a_handle_sends_after_its_lease_reaches_no_init() {
+    let (container, init) = served_by(|socket| {
+        let mut decoder = Decoder::new(Peer::Host);
+        for expected in ["Reset", "Ping"] {
+            let request = decoder.receive::<Request>(&socket, true).unwrap().unwrap();
+            assert_eq!(format!("{:?}", request.body), expected);
+            socket::send(&socket, &frame(request.id, &Reply::Done), &[], true).unwrap();
+        }
+    });
+    container.give_back();
+    let next = container.renew().await.unwrap();
+    // As one does that was about to send when its lease ended.
+    let (answer, answered) = oneshot::channel();
+    let late = Message::Call(ErrorKind::File, Request::Delete("f".into()), answer);
+    container.post(late).await.unwrap();
+    assert_eq!(container.answer(answered).await.unwrap_err().kind(), ErrorKind::Returned);
+    container.condemn();
+    next.ping(Duration::from_secs(5)).await.expect("nor does it end the container");
+    init.join().unwrap();
+}
+
+#[tokio::test]
 async fn a_process_that_is_not_the_inits_own_is_shown_to_no_hook() {
     let (container, init) = served_by(|socket| {
         let request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
@@ -217,7 +256,7 @@ async fn a_panic_of_the_actors_task_is_told_to_everybody_and_ends_the_init() {
             () = tokio::time::sleep(Duration::from_millis(50)) => panic!("on purpose"),
         }
     });
-    let container = Container { mailbox, shared, made: Made::for_tests() };
+    let container = Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() };
     let (waiting, queued) = tokio::join!(container.ping(Duration::from_secs(5)), container.delete("x"));
     for result in [waiting, queued, container.reset().await] {
         let error = result.unwrap_err();

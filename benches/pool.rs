@@ -1,0 +1,90 @@
+//! What a pool costs: a lease by itself, and judged runs beside bare spawns.
+//!
+//! `cargo bench --bench pool`, measured as in the bench `exec`. A judged run is all that a judge does for one: a container as
+//! good as new, a program copied into it, a run with limits, an input and captured output, and a verdict. The container's reset
+//! is part of it, since the next run waits for that when all are busy.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use cellblock::{Command, Job, Lease, Pool, Stdio, Verdict};
+use common::{Bench, builder, limits, spawn_bare};
+use futures::{StreamExt, stream};
+use tokio::runtime::{self, Runtime};
+
+fn main() {
+    cellblock::init();
+    let mut bench = Bench::new();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let program = std::fs::read("/bin/true").unwrap();
+    for (flavour, runtime) in [
+        ("current-thread", runtime::Builder::new_current_thread().enable_all().build().unwrap()),
+        ("multi-thread", runtime::Builder::new_multi_thread().enable_all().build().unwrap()),
+    ] {
+        let idle = pool(&runtime, 1);
+        bench.alone(&format!("lease and return, {flavour}"), |count| {
+            // In a task, as in a service: the main thread is no worker, and would have to wake one.
+            runtime.block_on(runtime.spawn(lease_and_return(idle.clone(), count))).unwrap()
+        });
+        runtime.block_on(idle.shut_down(Duration::ZERO));
+        for containers in [1, cores, 2 * cores, 4 * cores] {
+            let pool = pool(&runtime, containers);
+            bench.pair(
+                &format!("judged run, {containers} containers, {flavour}"),
+                |count| spawn_bare(c"/bin/true", count, containers),
+                |count| judge(&runtime, &pool, &program, count * containers as u64),
+            );
+            runtime.block_on(pool.shut_down(Duration::ZERO));
+        }
+    }
+    bench.finish();
+}
+
+fn pool(runtime: &Runtime, size: usize) -> Pool {
+    runtime.block_on(async {
+        let pool = Pool::builder(builder()).size(size).build().await.unwrap();
+        ready(&pool).await;
+        pool
+    })
+}
+
+/// The caller's time alone: nobody waits for the reset.
+async fn lease_and_return(pool: Pool, count: u64) -> Duration {
+    let mut total = Duration::ZERO;
+    for _ in 0..count {
+        let start = Instant::now();
+        drop(pool.lease().await.unwrap());
+        total += start.elapsed();
+        ready(&pool).await;
+    }
+    total
+}
+
+async fn ready(pool: &Pool) {
+    while pool.status().ready < pool.status().size {
+        tokio::time::sleep(Duration::from_micros(100)).await;
+    }
+}
+
+/// The wall time of so many judged runs, as many at once as there are containers.
+fn judge(runtime: &Runtime, pool: &Pool, program: &[u8], count: u64) -> Duration {
+    let mut command = Command::new("./solution");
+    command.stdin(Stdio::bytes("6 7\n")).limits(limits());
+    let command = &command;
+    let job = |number| {
+        Job::new(number, async move |lease: &Lease| {
+            lease.write("solution", program, 0o755).await?;
+            lease.output(command).await
+        })
+    };
+    let start = Instant::now();
+    runtime.block_on(async {
+        let mut results = pool.stream(stream::iter((0..count).map(job)));
+        while let Some((_, output)) = results.next().await {
+            assert_eq!(output.unwrap().report.verdict(), Verdict::Ok);
+        }
+    });
+    start.elapsed()
+}

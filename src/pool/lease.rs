@@ -1,0 +1,48 @@
+//! A container on loan, in its holder's hands.
+//!
+//! Invariant: a lease is over when this value is dropped: every handle that was cloned from it is dead from then on.
+
+use std::ops::Deref;
+
+use crate::container::Container;
+use crate::observe::{self, Event, Phase, Timer};
+
+/// A container on loan from a [`Pool`](super::Pool), as good as new when it was lent.
+///
+/// Dropping it returns the container, which is reset and lent again; its holder does not wait for that. What still runs is
+/// killed, and every call on a [`Container`] that was cloned from the lease gives
+/// [`ErrorKind::Returned`](crate::ErrorKind::Returned) from then on. A container that has died, or cannot be reset, is
+/// replaced; so is one whose init a program could have changed, which is where there is neither a user id of the container's
+/// own nor a [filter](crate::Builder::filter).
+#[derive(Debug)]
+pub struct Lease {
+    container: Container,
+    timer: Timer,
+}
+
+impl Lease {
+    pub(super) fn new(container: Container) -> Self {
+        observe::count(Event::Lease);
+        Self { container, timer: Timer::start() }
+    }
+
+    /// Gives the container up: it is destroyed, and replaced by a new one.
+    pub fn discard(self) {
+        self.container.condemn();
+    }
+}
+
+impl Deref for Lease {
+    type Target = Container;
+
+    fn deref(&self) -> &Container {
+        &self.container
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.container.give_back();
+        self.timer.stop(Phase::Lease);
+    }
+}

@@ -1,0 +1,110 @@
+//! Every future of a pool may be dropped after any number of polls: no container is lost, and none is lent twice.
+
+use std::pin::pin;
+
+use cellblock::{Job, Lease, Pool};
+use futures::{StreamExt, stream};
+
+use super::common::{Census, alone, builder, polled, sh};
+use super::{SECOND, inits, pool, until};
+
+/// Makes a future and drops it after no poll, after one, after two, up to the number that completes it: `attempt` says
+/// whether it did. Each time the pool must come to have all its containers, the same ones.
+async fn at_every_poll(pool: &Pool, what: &str, mut attempt: impl AsyncFnMut(usize) -> bool) {
+    let (census, before) = (Census::beside_a_container(), inits(pool.status().size));
+    for polls in 0..10_000 {
+        let is_complete = attempt(polls).await;
+        until(pool, |status| status.ready == status.size && status.waiting == 0).await;
+        assert_eq!(inits(pool.status().size), before, "{what}, after {polls} polls");
+        if is_complete {
+            assert!(polls > 0, "{what} is complete before it is polled");
+            return census.is_back().await;
+        }
+    }
+    panic!("{what} never ends");
+}
+
+#[test]
+fn a_pool_has_all_its_containers_whatever_is_dropped() {
+    alone(async |census| {
+        let pool = pool(2).await;
+        let it = &pool;
+        let slow = sh("echo left > left; sleep 0.003");
+        let (says, hears) = (sh("echo hello; sleep 0.003"), sh("cat"));
+        at_every_poll(it, "lease", async |polls| polled(polls, it.lease()).await.is_some()).await;
+        at_every_poll(it, "lease with a deadline", async |polls| {
+            polled(polls, it.lease_within(SECOND)).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "lease when all are lent", async |polls| {
+            let leases = it.lease_pair().await.unwrap();
+            let mut waiting = pin!(it.lease());
+            if polls == 0 {
+                return false;
+            }
+            assert!(polled(1, waiting.as_mut()).await.is_none());
+            drop(leases);
+            polled(polls, waiting).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "two leases when one is lent", async |polls| {
+            let lease = it.lease().await.unwrap();
+            let mut waiting = pin!(it.lease_pair());
+            if polls == 0 {
+                return false;
+            }
+            assert!(polled(1, waiting.as_mut()).await.is_none());
+            drop(lease);
+            polled(polls, waiting).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "run", async |polls| polled(polls, it.run(&slow)).await.is_some()).await;
+        at_every_poll(it, "output", async |polls| polled(polls, it.output(&slow)).await.is_some()).await;
+        at_every_poll(it, "converse", async |polls| polled(polls, it.converse(&says, &hears)).await.is_some()).await;
+        let slow = &slow;
+        for in_order in [false, true] {
+            at_every_poll(it, "stream", async |polls| {
+                let job = |number| Job::new(number, async move |lease: &Lease| lease.run(slow).await);
+                let jobs = it.stream(stream::iter((0..4).map(job)));
+                let results = if in_order { jobs.in_order() } else { jobs };
+                polled(polls, results.collect::<Vec<_>>()).await.is_some_and(|results| {
+                    assert!(results.len() == 4 && results.iter().all(|(_, result)| result.is_ok()));
+                    true
+                })
+            })
+            .await;
+        }
+        pool.shut_down(SECOND).await;
+        census.is_back().await;
+    });
+}
+
+#[test]
+fn a_pool_that_is_built_or_shut_down_and_dropped_leaves_nothing() {
+    alone(async |census| {
+        for polls in 0..10_000 {
+            let pool = polled(polls, Pool::builder(builder()).size(2).build()).await;
+            let is_built = pool.is_some_and(|pool| pool.is_ok());
+            census.is_back().await;
+            if is_built {
+                break;
+            }
+        }
+        for polls in 0..10_000 {
+            let pool = pool(2).await;
+            let lease = pool.lease().await.unwrap();
+            let is_down = polled(polls, pool.shut_down(SECOND / 200)).await.is_some();
+            if polls == 0 {
+                pool.lease().await.expect("nothing has begun");
+            } else if !is_down {
+                pool.shut_down(60 * SECOND).await;
+            }
+            assert!(polls == 0 || lease.ping(SECOND).await.is_err(), "the deadline holds, dropped or not");
+            drop((pool, lease));
+            census.is_back().await;
+            if is_down {
+                return assert!(polls > 1);
+            }
+        }
+    });
+}
