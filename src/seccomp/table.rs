@@ -137,6 +137,9 @@ macro_rules! arch {
         // Also ways to read the clock's corrections.
         adjtimex clock_adjtime => refuse(EPERM);
 
+        // Writes back everything that the machine has in memory, as long as a program likes.
+        sync syncfs => refuse(EPERM);
+        fcntl => Rule::Check(&FCNTL);
         ioctl => Rule::Check(&IOCTL);
         personality => Rule::Check(&PERSONALITY);
         socket => Rule::Check(&SOCKET);
@@ -198,6 +201,12 @@ const IOPRIO_SET: Checks = Checks {
 const IOPRIO_WHO_PROCESS: u32 = 1;
 const IOPRIO_WHO_PGRP: u32 = 2;
 const IOPRIO_WHO_USER: u32 = 3;
+
+/// Whoever opens what somebody has a lease on waits until that is given up, for 45 s. The second is Linux 6.19's.
+const FCNTL: Checks =
+    Checks { cases: &[(&[low(1, &[F_SETLEASE, F_SETDELEG])], Answer::Refuse(EPERM))], otherwise: Answer::Allow };
+const F_SETLEASE: u32 = 1024;
+const F_SETDELEG: u32 = 1040;
 
 /// The kernel ignores the high half of a request (CVE-2019-10063). A line discipline is a driver that is loaded for
 /// whoever asks.
