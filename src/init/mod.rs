@@ -155,6 +155,8 @@ fn become_pid_1() -> Result<Option<Host>, End> {
     told(&host, grouped.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
     let named = process::set_name(c"cellblock-init");
     told(&host, named.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
+    // Before it has other ids, with which it may not.
+    told(&host, dump_no_memory())?;
     // The user namespace first: while the host writes its maps, the others are made, of which the network's takes longest.
     told(&host, unshare(CloneFlags::CLONE_NEWUSER))?;
     host.send(0, &Reply::Hello(wire::VERSION), Vec::new())?;
@@ -215,6 +217,17 @@ fn take_ids() -> Result<(), Failure> {
 fn forbid_nested_namespaces() -> Result<(), Failure> {
     const MOST: &str = "/proc/sys/user/max_user_namespaces";
     std::fs::write(MOST, "0").map_err(|error| Failure::at(Step::ForbidNamespaces, MOST, error))
+}
+
+/// Where core dumps go is the host's to say and, where they go to a program, no resource limit bounds them. What is dumped
+/// does, and it is inherited: it cannot be changed by who has only a read-only proc.
+fn dump_no_memory() -> Result<(), Failure> {
+    const FILTER: &str = "/proc/self/coredump_filter";
+    match std::fs::write(FILTER, "0") {
+        // A kernel that makes no dumps.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        written => written.map_err(|error| Failure::at(Step::ResetInherited, FILTER, error)),
+    }
 }
 
 fn reset_inherited() -> io::Result<()> {
