@@ -37,7 +37,7 @@ pub enum Filter {
     /// machines, old version numbers and a fixed address space; limits, priorities and processors of pid 1, and
     /// priorities of a whole user.
     ///
-    /// `EAFNOSUPPORT`: sockets other than Unix, IPv4, IPv6 and routing netlink. `EPROTONOSUPPORT`: IP sockets that are not
+    /// `EAFNOSUPPORT`: sockets other than Unix, IPv4 and IPv6; netlink too, by which C libraries list network interfaces. `EPROTONOSUPPORT`: IP sockets that are not
     /// TCP, UDP, ICMP or raw.
     #[default]
     Denylist,
@@ -46,8 +46,8 @@ pub enum Filter {
     ///
     /// An error code, as by [`Denylist`](Self::Denylist), is still all that comes of the calls that C libraries,
     /// languages' runtimes and debuggers try and can do without: those that answer `ENOSYS` except for other
-    /// architectures, and `kcmp`, NUMA policies, reading of clock corrections, personalities and sockets. What is left to
-    /// the kernel to refuse, such as mounting, ends nobody either.
+    /// architectures, and `kcmp`, `sync`, leases, NUMA policies, reading of clock corrections, personalities and sockets.
+    /// What is left to the kernel to refuse, such as mounting, ends nobody either.
     DenylistKill,
     /// No filter at all.
     Off,

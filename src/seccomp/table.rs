@@ -229,11 +229,10 @@ const UNAME26: u32 = 0x2_0000;
 const ADDR_NO_RANDOMIZE: u32 = 0x4_0000;
 
 /// Families by what they are, and IP by what it carries: SCTP, DCCP, L2TP and others are drivers that are loaded for whoever
-/// asks. A raw socket is refused by the kernel. Libraries ask for what they can do without, as OpenSSL does for AF_ALG.
+/// asks. The kernel's answers in a netlink socket are memory that no group is charged for. A raw socket is refused by the kernel. Libraries ask for what they can do without, as OpenSSL does for AF_ALG.
 const SOCKET: Checks = Checks {
     cases: &[
         (&[low(0, &[libc::AF_UNIX as u32])], Answer::Allow),
-        (&[low(0, &[libc::AF_NETLINK as u32]), low(2, &[libc::NETLINK_ROUTE as u32])], Answer::Allow),
         (&[low(0, IP), masked(1, SOCK_TYPE_MASK, IP_TYPES), low(2, IP_PROTOCOLS)], Answer::Allow),
         (&[low(0, IP)], Answer::Refuse(EPROTONOSUPPORT)),
     ],
