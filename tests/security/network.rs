@@ -73,16 +73,15 @@ async fn there_is_a_loopback_and_it_is_down() {
     let container = container().await;
     let look = python(
         "import socket, fcntl, struct
-names = [name for _, name in socket.if_nameindex()]
 it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 flags, = struct.unpack('16xH14x', fcntl.ioctl(it, 0x8913, struct.pack('16s16x', b'lo')))
 def up():
     try: fcntl.ioctl(it, 0x8914, struct.pack('16sH14x', b'lo', 1))
     except PermissionError: return False
     return True
-print(names, flags & 1, up())",
+print(flags & 1, up(), [line.split(':')[0].strip() for line in open('/proc/self/net/dev').readlines()[2:]])",
     );
     let said = says(&container, &look).await;
     // Some kernels have a tunnel in every new network.
-    assert!(said.starts_with("['lo'") && said.ends_with("] 0 False"), "{said}");
+    assert!(said.starts_with("0 False ['") && said.contains("'lo'") && !said.contains("eth"), "{said}");
 }

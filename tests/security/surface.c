@@ -95,6 +95,7 @@ static void ask(void) {
         {"AF_BLUETOOTH", 31, SOCK_RAW, 1}, {"AF_XDP", 44, SOCK_RAW, 0},      {"AF_CAN", 29, SOCK_RAW, 1},
         {"netfilter", 16, SOCK_RAW, 12},   {"audit", 16, SOCK_RAW, 9},       {"SOCK_PACKET", 2, 10, 3},
         {"SCTP", 2, SOCK_STREAM, 132},     {"raw", 2, SOCK_RAW, 1},          {"sock_diag", 16, SOCK_RAW, 4},
+        {"routes", 16, SOCK_RAW, 0},
     };
     for (size_t i = 0; i < sizeof sockets / sizeof *sockets; i++)
         tell(sockets[i].name, socket(sockets[i].family, sockets[i].type, sockets[i].protocol));

@@ -63,6 +63,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("netfilter", NO_FAMILY),
     ("audit", NO_FAMILY),
     ("sock_diag", NO_FAMILY),
+    ("routes", NO_FAMILY),
     ("SOCK_PACKET", "EPROTONOSUPPORT"),
     ("SCTP", "EPROTONOSUPPORT"),
     ("raw", EPERM),
@@ -89,7 +90,7 @@ async fn what_no_ordinary_program_needs_is_refused() {
     // The controls: a program that has no filter, and this user on the host.
     let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
     let unfiltered = successes(&unfiltered, &calls().command(&["all"])).await;
-    for what in ["add_key", "keyctl", "kcmp", "process_vm_readv", "personality", "netfilter", "sync", "lease"] {
+    for what in ["add_key", "keyctl", "kcmp", "process_vm_readv", "personality", "routes", "sync", "lease"] {
         assert!(unfiltered.iter().any(|it| it == what), "without a filter there is {what}: {unfiltered:?}");
     }
     let never = ["user namespace", "mount", "chroot", "fsopen", "sethostname", "mknodat", "AF_PACKET", "/dev/mem"];
