@@ -81,8 +81,6 @@ async fn the_mounts_are_those_that_were_asked_for_and_shared_with_nobody() {
         assert!(is_expected || is_device || target.starts_with("/lib") || target.starts_with("/etc/"), "{line}");
     }
     assert_eq!(says(&container, &sh("ls -d /old_root /sys /root /home 2>/dev/null || :")).await, "");
-    // The control: the host's own may be seen by others.
-    assert!(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count() > 0);
 }
 
 #[tokio::test]
@@ -125,7 +123,12 @@ async fn a_device_cannot_be_made_nor_opened() {
     };
     let container =
         builder().filter(Filter::Off).mount(Mount::bind_writable(dir.path(), "/data")).build().await.unwrap();
-    says(&container, &python("import os\nfor d in ('/w', '/tmp'):\n  try: os.mknod(d + '/d', 0o020666, 0x103)\n  except PermissionError: continue\n  raise SystemExit(1)")).await;
+    let attack = "import os
+for directory in ('/w', '/tmp', '/data'):
+    try: os.mknod(directory + '/device', 0o020666, 0x103)
+    except PermissionError: continue
+    raise SystemExit(1)";
+    says(&container, &python(attack)).await;
     if is_root() {
         make(&node).unwrap();
         fs::set_permissions(&node, fs::Permissions::from_mode(0o666)).unwrap();

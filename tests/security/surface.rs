@@ -9,7 +9,7 @@ const ENOSYS: &str = "ENOSYS";
 const EPERM: &str = "EPERM";
 const NO_FAMILY: &str = "EAFNOSUPPORT";
 
-/// What a program asks for in vain, and what it is told; whether it works for some user of some host.
+/// What a program asks for in vain, and what it is told.
 const REFUSED: &[(&str, &str)] = &[
     ("user namespace", EPERM),
     ("mount namespace", EPERM),
