@@ -20,7 +20,8 @@ use crate::wire::{Execve, Program, Strings};
 /// A program to run in a container, in the manner of `tokio::process::Command`.
 ///
 /// Unless told otherwise a program has an empty environment, null streams (`/dev/null`), the container's working
-/// directory, no other descriptor, the default [`Limits`], and for the rest the resource limits of the host's process.
+/// directory, no other descriptor, the default [`Limits`], and for the rest the resource limits of the host's process, except
+/// that pending signals (256), message queues (88 KiB), locked memory (64 KiB) and real-time priorities (none) are fewer.
 ///
 /// ```
 /// use cellblock::Command;
@@ -137,7 +138,10 @@ impl Command {
 
     /// Gives the program a copy of a descriptor under a number of its own, 3 or higher; the last for a number counts.
     ///
-    /// The program gets all that the descriptor can do: a directory's lets it walk the host's files from there.
+    /// The program gets all that the descriptor can do. A directory's, from where it could walk the host's files, and one
+    /// opened with `O_PATH` are refused ([`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)), as streams too.
+    /// By its name in `/proc/self/fd` a program may open a file anew, for all that the file's own mode allows its user: where
+    /// that is the host's user, hand over a pipe or a sealed memfd.
     pub fn fd(&mut self, number: i32, fd: impl Into<OwnedFd>) -> &mut Self {
         self.fds.retain(|(it, _)| *it != number);
         self.fds.push((number, Arc::new(fd.into())));

@@ -3,7 +3,7 @@
 //! Invariant: infrastructure's failure is an [`Error`]; a program's failure is a [`Report`](crate::Report). [`Step`] is
 //! the only list of the things that can fail, on both sides of the socket.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -178,7 +178,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.step)?;
         if let Some(path) = &self.path {
-            write!(f, " {}", path.display())?;
+            write!(f, " {}", Shown(path))?;
         }
         write!(f, ": {}", io::Error::from_raw_os_error(self.errno))
     }
@@ -306,7 +306,7 @@ impl fmt::Display for Error {
             write!(f, ": {step}")?;
         }
         if let Some(path) = &self.0.path {
-            write!(f, " {}", path.display())?;
+            write!(f, " {}", Shown(path))?;
         }
         if let Some(errno) = self.0.errno {
             write!(f, ": {}", io::Error::from_raw_os_error(errno))?;
@@ -322,6 +322,16 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// A path as one line without control characters: a program may have chosen it.
+struct Shown<'a>(&'a Path);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.to_string_lossy();
+        shown.chars().map(|c| if c == '\n' { '\u{fffd}' } else { printable(c) }).try_for_each(|c| f.write_char(c))
+    }
+}
 
 /// The character, or what is shown in the place of a control character.
 pub(crate) fn printable(c: char) -> char {

@@ -231,7 +231,7 @@ pub enum Resource {
     Data,
     /// The main thread's stack, in bytes.
     Stack,
-    /// Core dumps, in bytes.
+    /// Core dumps, in bytes. There is no memory of the program in one, only its registers.
     Core,
     /// Processes and threads of the container's user id.
     Processes,

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{fchown, pipe2};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
@@ -384,7 +385,19 @@ pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Id
         };
         fds.push((number as i32, fd));
     }
+    fds.iter().try_for_each(|(_, fd)| leads_nowhere(fd))?;
     Ok(Opened { streams, fds, outputs_elsewhere })
+}
+
+/// Refuses what a program could walk the host's files from, or look again at what it only names.
+fn leads_nowhere(fd: &OwnedFd) -> Result<()> {
+    let failure = |error: io::Error| Error::io(ErrorKind::Host, Step::MakeStream, error);
+    let flags = fcntl_getfl(fd).map_err(|error| failure(error.into()))?;
+    let mode = fstat(fd).map_err(|error| failure(error.into()))?.st_mode;
+    if flags.contains(OFlags::PATH) || FileType::from_raw_mode(mode) == FileType::Directory {
+        return Err(Error::invalid("a directory or an O_PATH descriptor would lead a program to the host's files"));
+    }
+    Ok(())
 }
 
 fn inherited(number: usize) -> io::Result<OwnedFd> {

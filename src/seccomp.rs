@@ -33,12 +33,12 @@ pub enum Filter {
     ///
     /// `EPERM`: new namespaces, `setns`, `chroot`, `pivot_root`; bpf, perf events, keys, `userfaultfd`, fanotify,
     /// `open_by_handle_at`, `pidfd_getfd`, `kcmp`; NUMA policies other than reading them; modules, kexec, `reboot`, swap,
-    /// accounting, quotas, the kernel's log, clocks, I/O ports; what lets another program read input that nobody typed
+    /// accounting, quotas, the kernel's log, clocks, I/O ports, writing back all file systems (`sync`); leases of files; what lets another program read input that nobody typed
     /// (`TIOCSTI`, `TIOCLINUX`) or changes a terminal's line discipline; personalities other than those of 32-bit
     /// machines, old version numbers and a fixed address space; limits, priorities and processors of pid 1, and
     /// priorities of a whole user.
     ///
-    /// `EAFNOSUPPORT`: sockets other than Unix, IPv4, IPv6 and routing netlink. `EPROTONOSUPPORT`: IP sockets that are not
+    /// `EAFNOSUPPORT`: sockets other than Unix, IPv4 and IPv6; netlink too, by which C libraries list network interfaces. `EPROTONOSUPPORT`: IP sockets that are not
     /// TCP, UDP, ICMP or raw.
     #[default]
     Denylist,
@@ -47,8 +47,8 @@ pub enum Filter {
     ///
     /// An error code, as by [`Denylist`](Self::Denylist), is still all that comes of the calls that C libraries,
     /// languages' runtimes and debuggers try and can do without: those that answer `ENOSYS` except for other
-    /// architectures, and `kcmp`, NUMA policies, reading of clock corrections, personalities and sockets. What is left to
-    /// the kernel to refuse, such as mounting, ends nobody either.
+    /// architectures, and `kcmp`, `sync`, leases, NUMA policies, reading of clock corrections, personalities and sockets.
+    /// What is left to the kernel to refuse, such as mounting, ends nobody either.
     DenylistKill,
     /// No filter at all.
     Off,

@@ -229,6 +229,7 @@ impl Runner {
             steps.push((Step::PlaceFd, Op::Place { from: 0, to: 2 }));
         }
         let executable = fds.get(targets.len());
+        let kept = targets.iter().copied().chain(executable.map(AsRawFd::as_raw_fd)).collect();
         steps.extend(fds.iter().zip(targets).map(|(fd, to)| (Step::PlaceFd, Op::Place { from: fd.as_raw_fd(), to })));
         steps.extend(terminal.map(|fd| (Step::TakeTerminal, Op::TakeTerminal(fd))));
         steps.extend(rlimits.iter().map(|limit| {
@@ -240,6 +241,8 @@ impl Runner {
             steps.push((Step::SetIds, Op::SetIds { uid, gid }));
         }
         steps.push((Step::DropCapabilities, Op::DropCapabilities));
+        // An earlier program may have made a link of what comes next, to the init's own by their names in proc.
+        steps.extend(others(kept).map(|close| (Step::PlaceFd, close)));
         // With the program's rights, which are all that it may use to get there.
         if let Some(dir) = &work_dir {
             steps.push((Step::ChangeDirectory, Op::ChangeDirectory(c_path(Step::ChangeDirectory, dir)?)));
@@ -320,6 +323,15 @@ fn mask(cpus: &[u32]) -> Vec<u64> {
         mask[*cpu as usize / 64] |= 1 << (cpu % 64);
     }
     mask
+}
+
+/// Closes all descriptors but the standard streams and these.
+fn others(mut kept: Vec<i32>) -> impl Iterator<Item = Op> {
+    kept.retain(|&number| number > 2);
+    kept.sort_unstable();
+    let firsts = [3].into_iter().chain(kept.clone().into_iter().map(|number| number as u32 + 1));
+    let lasts = kept.into_iter().map(|number| number as u32 - 1).chain([u32::MAX]);
+    firsts.zip(lasts).filter(|(first, last)| first <= last).map(|(first, last)| Op::Close { first, last })
 }
 
 /// Moves the fds to numbers above `highest`, so that placing one never overwrites another.

@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sched::CloneFlags;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
@@ -157,6 +158,8 @@ fn become_pid_1() -> Result<Option<Host>, End> {
     told(&host, grouped.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
     let named = process::set_name(c"cellblock-init");
     told(&host, named.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
+    // Before it has other ids, with which it may not.
+    told(&host, dump_no_memory())?;
     // The user namespace first: while the host writes its maps, the others are made, of which the network's takes longest.
     told(&host, unshare(CloneFlags::CLONE_NEWUSER))?;
     host.send(0, &Reply::Hello(wire::VERSION), Vec::new())?;
@@ -173,6 +176,7 @@ fn become_pid_1() -> Result<Option<Host>, End> {
     }
     told(&host, take_ids())?;
     told(&host, forbid_nested_namespaces())?;
+    told(&host, share_inotify())?;
     let forked = clone::fork_to_parent().map_err(|error| Failure::new(Step::ForkPid1, error));
     if !told(&host, forked)? {
         return Ok(None);
@@ -219,9 +223,53 @@ fn forbid_nested_namespaces() -> Result<(), Failure> {
     std::fs::write(MOST, "0").map_err(|error| Failure::at(Step::ForbidNamespaces, MOST, error))
 }
 
+/// What a container has of these is the host's user's as well, who has 128 instances for all.
+fn share_inotify() -> Result<(), Failure> {
+    for (most, count) in [("max_inotify_instances", "4"), ("max_inotify_watches", "4096")] {
+        let most = format!("/proc/sys/user/{most}");
+        match std::fs::write(&most, count) {
+            // A kernel without.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            written => written.map_err(|error| Failure::at(Step::ResetInherited, most, error))?,
+        }
+    }
+    Ok(())
+}
+
+/// Lowers, for itself and all that it starts, the limits of what the kernel counts for the host's user too, whatever ids a
+/// container has: else one run could take all of it. And nobody gets ahead of the init, whatever the host may.
+fn lower_limits() -> nix::Result<()> {
+    let lowered = [
+        // With the timers of timer_create(2).
+        (Resource::RLIMIT_SIGPENDING, 256),
+        // One queue as mq_open(3) makes it.
+        (Resource::RLIMIT_MSGQUEUE, 88 << 10),
+        (Resource::RLIMIT_MEMLOCK, 64 << 10),
+        (Resource::RLIMIT_RTPRIO, 0),
+        (Resource::RLIMIT_NICE, 0),
+    ];
+    for (resource, most) in lowered {
+        let (_, hard) = getrlimit(resource)?;
+        setrlimit(resource, hard.min(most), hard.min(most))?;
+    }
+    Ok(())
+}
+
+/// Where core dumps go is the host's to say and, where they go to a program, no resource limit bounds them. What is dumped
+/// does, and it is inherited: it cannot be changed by who has only a read-only proc.
+fn dump_no_memory() -> Result<(), Failure> {
+    const FILTER: &str = "/proc/self/coredump_filter";
+    match std::fs::write(FILTER, "0") {
+        // A kernel that makes no dumps.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        written => written.map_err(|error| Failure::at(Step::ResetInherited, FILTER, error)),
+    }
+}
+
 fn reset_inherited() -> io::Result<()> {
     process::deny_tracing()?;
     process::reset_signals()?;
+    lower_limits()?;
     process::new_session_keyring()?;
     process::forbid_privileges_to_children()?;
     nix::unistd::setsid()?;

@@ -89,11 +89,10 @@ impl Rootfs {
         let mounts = mounts.into_iter().map(|attach| attach.mount).collect();
         let mut rootfs = Self { program, root, work_dir, mounts, symlinks, fresh: Vec::new() };
         rootfs.symlinks.iter().try_for_each(|link| rootfs.make_link(link))?;
-        rootfs.make_work_dir()?;
+        rootfs.enter_work_dir()?;
         make_read_only(c"/").map_err(|error| Failure::at(Step::MakeRootReadOnly, "/", error))?;
         set_domain_name(&domain_name).map_err(|error| Failure::at(Step::SetDomainName, &domain_name, error))?;
         sethostname(&host_name).map_err(|error| Failure::at(Step::SetHostName, &host_name, error))?;
-        rootfs.enter_work_dir()?;
         rootfs.remember_fresh()?;
         Ok(rootfs)
     }
@@ -143,7 +142,6 @@ impl Rootfs {
         }
         let is_gone = |link: &&Symlink| replaced.iter().any(|target| is_strictly_within(&link.path, target));
         self.symlinks.iter().filter(is_gone).try_for_each(|link| self.make_link(link))?;
-        self.make_work_dir()?;
         self.enter_work_dir()?;
         self.remember_fresh()?;
         Ok(Discarded { _trees: discarded })
@@ -188,12 +186,10 @@ impl Rootfs {
         symlink(link, owner)
     }
 
-    fn make_work_dir(&self) -> Result<(), Failure> {
-        make_dirs(&self.root, &self.work_dir, self.program).map(drop)
-    }
-
+    /// By the directory that was found, never by its path again: that may lie where others can put a link in between.
     fn enter_work_dir(&self) -> Result<(), Failure> {
-        chdir(&self.work_dir).map_err(|error| Failure::at(Step::ChangeDirectory, &self.work_dir, error))
+        let dir = make_dirs(&self.root, &self.work_dir, self.program)?;
+        fchdir(dir).map_err(|error| Failure::at(Step::ChangeDirectory, &self.work_dir, error))
     }
 }
 

@@ -137,6 +137,9 @@ macro_rules! arch {
         // Also ways to read the clock's corrections.
         adjtimex clock_adjtime => refuse(EPERM);
 
+        // Writes back everything that the machine has in memory, as long as a program likes.
+        sync syncfs => refuse(EPERM);
+        fcntl => Rule::Check(&FCNTL);
         ioctl => Rule::Check(&IOCTL);
         personality => Rule::Check(&PERSONALITY);
         socket => Rule::Check(&SOCKET);
@@ -199,6 +202,12 @@ const IOPRIO_WHO_PROCESS: u32 = 1;
 const IOPRIO_WHO_PGRP: u32 = 2;
 const IOPRIO_WHO_USER: u32 = 3;
 
+/// Whoever opens what somebody has a lease on waits until that is given up, for 45 s. The second is Linux 6.19's.
+const FCNTL: Checks =
+    Checks { cases: &[(&[low(1, &[F_SETLEASE, F_SETDELEG])], Answer::Refuse(EPERM))], otherwise: Answer::Allow };
+const F_SETLEASE: u32 = 1024;
+const F_SETDELEG: u32 = 1040;
+
 /// The kernel ignores the high half of a request (CVE-2019-10063). A line discipline is a driver that is loaded for
 /// whoever asks.
 const IOCTL: Checks =
@@ -220,11 +229,10 @@ const UNAME26: u32 = 0x2_0000;
 const ADDR_NO_RANDOMIZE: u32 = 0x4_0000;
 
 /// Families by what they are, and IP by what it carries: SCTP, DCCP, L2TP and others are drivers that are loaded for whoever
-/// asks. A raw socket is refused by the kernel. Libraries ask for what they can do without, as OpenSSL does for AF_ALG.
+/// asks. The kernel's answers in a netlink socket are memory that no group is charged for. A raw socket is refused by the kernel. Libraries ask for what they can do without, as OpenSSL does for AF_ALG.
 const SOCKET: Checks = Checks {
     cases: &[
         (&[low(0, &[libc::AF_UNIX as u32])], Answer::Allow),
-        (&[low(0, &[libc::AF_NETLINK as u32]), low(2, &[libc::NETLINK_ROUTE as u32])], Answer::Allow),
         (&[low(0, IP), masked(1, SOCK_TYPE_MASK, IP_TYPES), low(2, IP_PROTOCOLS)], Answer::Allow),
         (&[low(0, IP)], Answer::Refuse(EPROTONOSUPPORT)),
     ],

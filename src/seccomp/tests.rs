@@ -189,7 +189,7 @@ fn what_nobody_needs_is_refused_and_kills_where_it_is_no_accident() {
         ),
         (
             libc::EPERM,
-            "kcmp mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node adjtimex clock_adjtime",
+            "kcmp sync syncfs mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node adjtimex clock_adjtime",
         ),
     ];
     let forbidden = "bpf perf_event_open userfaultfd fanotify_init add_key request_key keyctl setns unshare pivot_root chroot \
@@ -248,6 +248,10 @@ fn arguments_decide_and_high_halves_change_nothing() {
         ("ioprio_set", &[2, 1], EPERM),
         ("ioprio_set", &[2, 7], 0),
         ("ioprio_set", &[3, 5], EPERM),
+        ("fcntl", &[0, 1], 0),
+        ("fcntl", &[0, 1030], 0), // F_DUPFD_CLOEXEC
+        ("fcntl", &[0, 1024], EPERM),
+        ("fcntl", &[0, 1040], EPERM),
         ("ioctl", &[0, 0x5401], 0),
         ("ioctl", &[0, 0x540E], 0), // TIOCSCTTY, which a child of pid 1 needs
         ("ioctl", &[0, 0x5412], EPERM),
@@ -267,7 +271,7 @@ fn arguments_decide_and_high_halves_change_nothing() {
         ("socket", &[2, 5, 0], NO_PROTOCOL),   // SCTP by its type
         ("socket", &[10, 6, 0], NO_PROTOCOL),  // DCCP by its type
         ("socket", &[2, 10, 0], NO_PROTOCOL),  // AF_PACKET under another name
-        ("socket", &[16, 3, 0], 0),
+        ("socket", &[16, 3, 0], NO_FAMILY),
         ("socket", &[16, 3, 15], NO_FAMILY),
         ("socket", &[38, 5, 0], NO_FAMILY),
         ("socket", &[17, 3, 0], NO_FAMILY),
@@ -281,7 +285,7 @@ fn arguments_decide_and_high_halves_change_nothing() {
         for (name, arguments, error) in cases {
             let number = number(name).unwrap();
             let refused = if *error == 0 { ALLOW } else { errno(*error) };
-            let is_forbidden = *error == EPERM && *name != "personality";
+            let is_forbidden = *error == EPERM && !["personality", "fcntl"].contains(name);
             let killing = if is_forbidden { KILL } else { refused };
             for high in [0, HIGH, 1 << 32] {
                 let arguments: Vec<u64> = arguments.iter().map(|it| it | high).collect();

@@ -37,6 +37,11 @@ pub(crate) enum Op {
     },
     /// Makes this terminal the one that controls the session.
     TakeTerminal(i32),
+    /// Closes the descriptors of these numbers, whichever there are.
+    Close {
+        first: u32,
+        last: u32,
+    },
     ChangeDirectory(CString),
     Limit {
         resource: u32,
@@ -304,6 +309,7 @@ impl Op {
             Self::StartSession => numbers(libc::SYS_setsid, [0; 5])?,
             Self::Place { from, to } => numbers(libc::SYS_dup3, [*from as usize, *to as usize, 0, 0, 0])?,
             Self::TakeTerminal(fd) => numbers(libc::SYS_ioctl, [*fd as usize, libc::TIOCSCTTY as usize, 0, 0, 0])?,
+            Self::Close { first, last } => numbers(libc::SYS_close_range, [*first as usize, *last as usize, 0, 0, 0])?,
             Self::ChangeDirectory(path) => numbers(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0])?,
             Self::Limit { resource, soft, hard } => {
                 let limit = libc::rlimit64 { rlim_cur: *soft, rlim_max: *hard };

@@ -1,0 +1,141 @@
+//! Escape: nothing of the host's is within reach but what was mounted, and no right can be gained.
+
+use std::os::unix::fs::PermissionsExt;
+
+use cellblock::{ErrorKind, Filter, Mount};
+
+use super::*;
+use common::{builder, is_root, open_dir, sh};
+
+#[tokio::test]
+async fn a_program_has_its_streams_and_nothing_else_while_others_start() {
+    let container = container().await;
+    let list = python("import os; print(os.listdir('/proc/self/fd')[:-1])");
+    let others = async {
+        for _ in 0..10 {
+            builder().build().await.unwrap().destroy().await;
+        }
+    };
+    let runs = async {
+        for _ in 0..10 {
+            assert_eq!(says(&container, &list).await, "['0', '1', '2']");
+        }
+    };
+    tokio::join!(others, runs);
+    let mut control = list.clone();
+    control.fd(3, tempfile::tempfile().unwrap());
+    assert_eq!(says(&container, &control).await, "['0', '1', '2', '3']");
+}
+
+#[tokio::test]
+async fn a_working_directory_cannot_be_one_of_the_inits_descriptors() {
+    let container = container().await;
+    let inside = sh("pwd; stat -c %d:%i / ../../../../..");
+    let said = says(&container, &inside).await;
+    let said: Vec<_> = said.lines().collect();
+    assert!(said[0] == "/w" && said[1] == said[2], "{said:?}");
+    for number in 0..32 {
+        for link in ["self", "1"] {
+            // As an earlier program may have left it.
+            says(&container, &sh(&format!("ln -sfn /proc/{link}/fd/{number} dir"))).await;
+            let result = container.run(inside.clone().current_dir("dir")).await;
+            assert_eq!(result.expect_err(&format!("{link} {number}")).kind(), ErrorKind::Exec);
+        }
+    }
+    assert_eq!(says(&container, inside.clone().current_dir("/proc/self/cwd")).await.lines().next(), Some("/w"));
+}
+
+#[tokio::test]
+async fn a_directory_is_not_handed_over() {
+    let container = container().await;
+    let directory = || File::open("/").unwrap();
+    let only_a_path =
+        || nix::fcntl::open("/etc/passwd", nix::fcntl::OFlag::O_PATH, nix::sys::stat::Mode::empty()).unwrap();
+    for mut command in [sh("ls /proc/self/fd/3/etc"), sh("ls /proc/self/cwd/")] {
+        for result in [
+            container.run(command.fd(3, directory())).await,
+            container.run(command.fd(3, only_a_path())).await,
+            container.run(command.fd(3, tempfile::tempfile().unwrap()).stdin(directory())).await,
+        ] {
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+    }
+    let control = container.run(sh("cat <&3").fd(3, File::open("/etc/passwd").unwrap())).await.unwrap();
+    assert!(control.status.success(), "a file is");
+}
+
+#[tokio::test]
+async fn the_mounts_are_those_that_were_asked_for_and_shared_with_nobody() {
+    let dir = open_dir();
+    let container = builder().mount(Mount::bind_writable(dir.path(), "/data")).build().await.unwrap();
+    let mounts = says(&container, &sh("cat /proc/self/mountinfo")).await;
+    for line in mounts.lines() {
+        let fields: Vec<_> = line.split(' ').collect();
+        let (target, options, propagation) = (fields[4], fields[5].split(',').collect::<Vec<_>>(), fields[6]);
+        assert_eq!(propagation, "-", "neither shared nor a slave: {line}");
+        let is_device = ["null", "zero", "full", "random", "urandom"].iter().any(|it| target == format!("/dev/{it}"));
+        let is_writable = ["/w", "/tmp", "/data"].contains(&target);
+        assert!(options.contains(&"nosuid") && options.contains(&"nodev") != is_device, "{line}");
+        assert_eq!(options.contains(&"rw"), is_writable, "{line}");
+        let is_expected = ["/", "/proc", "/w", "/tmp", "/data", "/bin", "/sbin", "/usr"].contains(&target);
+        assert!(is_expected || is_device || target.starts_with("/lib") || target.starts_with("/etc/"), "{line}");
+    }
+    assert_eq!(says(&container, &sh("ls -d /old_root /sys /root /home 2>/dev/null || :")).await, "");
+}
+
+#[tokio::test]
+async fn a_setuid_program_gives_nothing() {
+    if !is_root() {
+        println!("skipped: only root can make one that would give something");
+        return;
+    }
+    let dir = open_dir();
+    for (name, mode) in [("setuid", 0o6755), ("capable", 0o755)] {
+        let path = dir.path().join(name);
+        fs::copy(&attacks().path, &path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    // Version 2, effective, every capability (capabilities(7)).
+    let every: [u32; 5] = [0x0200_0001, !0, 0, 0x1ff, 0];
+    let every: Vec<u8> = every.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(dir.path().join("capable"), "security.capability", &every, flags).unwrap();
+
+    let container = builder().filter(Filter::Off).mount(Mount::bind(dir.path(), "/data")).build().await.unwrap();
+    for name in ["setuid", "capable"] {
+        let said = says(&container, Command::new(format!("/data/{name}")).arg("ids")).await;
+        let ids = "uid 1000 1000 gid 1000 1000 groups 0\n";
+        assert!(said.starts_with(ids) && said.ends_with("capabilities 0 0 0"), "{name}: {said}");
+        let mut control = HostCommand::new("setpriv");
+        control.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(dir.path().join(name)).arg("ids");
+        let said = String::from_utf8(control.output().unwrap().stdout).unwrap();
+        assert!(said.starts_with("uid 65534 0 ") || !said.contains("capabilities 0 0"), "{name}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_cannot_be_made_nor_opened() {
+    let dir = open_dir();
+    let node = dir.path().join("null");
+    let make = |path: &std::path::Path| {
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
+        nix::sys::stat::mknod(path, nix::sys::stat::SFlag::S_IFCHR, mode, nix::sys::stat::makedev(1, 3))
+    };
+    let container =
+        builder().filter(Filter::Off).mount(Mount::bind_writable(dir.path(), "/data")).build().await.unwrap();
+    let attack = "import os
+for directory in ('/w', '/tmp', '/data'):
+    try: os.mknod(directory + '/device', 0o020666, 0x103)
+    except PermissionError: continue
+    raise SystemExit(1)";
+    says(&container, &python(attack)).await;
+    if is_root() {
+        make(&node).unwrap();
+        fs::set_permissions(&node, fs::Permissions::from_mode(0o666)).unwrap();
+        File::open(&node).expect("the control: on the host it is a device");
+        let output = container.output(&sh("cat /data/null")).await.unwrap();
+        assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied"));
+    } else {
+        assert_eq!(make(&node), Err(nix::Error::EPERM));
+    }
+}

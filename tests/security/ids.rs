@@ -1,0 +1,96 @@
+//! Ids: who a program is on the host, and that it can become nobody else.
+
+use std::os::unix::fs::MetadataExt;
+
+use cellblock::{Mount, Stdio};
+use tokio::io::AsyncReadExt;
+
+use super::*;
+use common::{builder, is_root, open_dir, sh};
+
+/// Who the programs of a container are on the host, by a file that one has made.
+async fn owner(container: &Container, dir: &tempfile::TempDir, name: &str) -> u32 {
+    says(container, &sh(&format!("touch /data/{name}"))).await;
+    fs::metadata(dir.path().join(name)).unwrap().uid()
+}
+
+#[tokio::test]
+async fn no_two_containers_share_an_id_where_they_have_their_own() {
+    let dir = open_dir();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(dir.path(), mode).unwrap();
+    let build = async || builder().mount(Mount::bind_writable(dir.path(), "/data")).build().await.unwrap();
+    let (one, other) = (build().await, build().await);
+    let (first, second) = (owner(&one, &dir, "one").await, owner(&other, &dir, "other").await);
+    let own = nix::unistd::geteuid().as_raw();
+    let report = one.run(&Command::new("/bin/true")).await.unwrap();
+    assert_eq!(report.protections.own_ids, is_root(), "and the report says so");
+    if is_root() {
+        assert!(first != second && ![first, second].contains(&own), "{first} {second}");
+        // So the one cannot touch what the other has made.
+        says(&one, &sh("chmod 600 /data/one")).await;
+        assert!(!other.run(&sh("cat /data/one")).await.unwrap().status.success());
+        assert!(one.run(&sh("cat /data/one")).await.unwrap().status.success());
+    } else {
+        assert_eq!((first, second), (own, own), "the weaker mode");
+    }
+}
+
+#[tokio::test]
+async fn a_program_can_become_nobody_else() {
+    let container = container().await;
+    let said = says(&container, &attacks().command(&["ids"])).await;
+    let (uid, groups) = if is_root() { (1000, 0) } else { (0, nix::unistd::getgroups().unwrap().len()) };
+    let expected = format!(
+        "uid {uid} {uid} gid {uid} {uid} groups {groups}
+setuid EPERM
+setresuid to another {0}
+setresgid to another {0}
+setgroups EPERM
+capabilities 0 0 0",
+        // No such id is mapped.
+        "EINVAL"
+    );
+    assert_eq!(said, expected);
+    let script = "! chown 0:5 /w 2>/dev/null && ! chown 7 /w 2>/dev/null && ! chgrp 1 /w 2>/dev/null && echo refused";
+    assert_eq!(says(&container, &sh(script)).await, "refused");
+    if is_root() {
+        assert_eq!(on_host(attacks(), &["ids"])["setresuid to another"], "works", "the control");
+    }
+}
+
+#[tokio::test]
+async fn a_program_sees_its_own_processes_alone() {
+    let container = container().await;
+    let see =
+        python("import os; print(sorted(it for it in os.listdir('/proc') if it.isdigit()) == [str(os.getpid())])");
+    assert_eq!(says(&container, &see).await, "True", "not even the init");
+    let mut sleeping = container.spawn(sh("sleep 60 & echo; wait").stdout(Stdio::piped())).await.unwrap();
+    sleeping.stdout.as_mut().unwrap().read_exact(&mut [0]).await.unwrap();
+    sleeping.kill().await.unwrap();
+    let control = python(
+        "import os\nif os.fork() == 0: os.pause() if hasattr(os, 'pause') else __import__('signal').pause()\nprint(len([it for it in os.listdir('/proc') if it.isdigit()]))",
+    );
+    assert_eq!(says(&container, &control).await, "2");
+}
+
+#[tokio::test]
+async fn a_private_file_of_the_hosts_stays_private() {
+    if !is_root() {
+        println!("skipped: what an ordinary user binds is the program's own");
+        return;
+    }
+    let dir = open_dir();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let container = builder().mount(Mount::bind_writable(dir.path(), "/data")).build().await.unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode;
+    assert_eq!(says(&container, &sh("cat /data/secret")).await, "secret", "the control: everybody may read it");
+    fs::set_permissions(&secret, mode(0o600)).unwrap();
+    for attack in
+        ["cat /data/secret", "chmod 644 /data/secret", "ln /data/secret /data/l", "rm -f /data/secret", "touch /data/x"]
+    {
+        assert!(!container.run(&sh(attack)).await.unwrap().status.success(), "{attack}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}

@@ -1,0 +1,142 @@
+//! The init: it cannot be looked into, signalled, slowed or limited, and keeps nothing of what a program did.
+
+use std::time::Instant;
+
+use cellblock::{Cause, Filter, Limit, Limits, Stdio, Verdict};
+use tokio::io::AsyncReadExt;
+
+use super::*;
+use common::{builder, is_root};
+
+/// What a program might have changed about the init, as the host sees it.
+fn state(init: u32) -> String {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{init}/{file}")).unwrap();
+    let stat = read("stat");
+    // Flags, priority, niceness, threads; real-time priority and policy. Between them are times.
+    let stat: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let status = read("status");
+    let lasting = ["Sig", "Shd", "Cap", "Uid", "Gid", "Groups", "Umask", "Cpus_allowed", "Seccomp", "NoNew", "FDSize"];
+    let status =
+        status.lines().filter(|line| lasting.iter().any(|name| line.starts_with(name)) && !line.starts_with("SigQ"));
+    let ioprio = HostCommand::new("ionice").args(["-p", &init.to_string()]).output().unwrap().stdout;
+    format!(
+        "{:?}\n{}\n{}{}{}{}",
+        [&stat[15..18], &stat[37..39]].concat(),
+        status.collect::<Vec<_>>().join("\n"),
+        read("limits"),
+        read("oom_score_adj"),
+        read("coredump_filter"),
+        String::from_utf8_lossy(&ioprio),
+    )
+}
+
+#[tokio::test]
+async fn a_program_cannot_look_into_the_init() {
+    let container = container().await;
+    // What needs no more than the pid: ptrace and its kind are asked with the filter off as well.
+    for unfiltered in [&container, &builder().filter(Filter::Off).build().await.unwrap()] {
+        assert_eq!(successes(unfiltered, &attacks().command(&["look", "1"])).await, [""; 0]);
+        is_well(unfiltered).await;
+    }
+    let control = successes(&container, &attacks().command(&["look", "child"])).await;
+    for way in ["mem", "environ", "maps", "fd", "ns/user", "exe", "root", "cwd", "ptrace"] {
+        assert!(control.iter().any(|it| it == way), "a program may do that to its own: {way} {control:?}");
+    }
+    let control = on_host(attacks(), &["look", "child"]);
+    assert_eq!((&*control["pidfd_getfd"], &*control["process_vm_readv"]), ("works", "works"));
+}
+
+#[tokio::test]
+async fn a_program_cannot_slow_or_limit_the_init() {
+    let container = container().await;
+    let init = init_of(&container).await;
+    let before = state(init);
+    assert_eq!(successes(&container, &attacks().command(&["slow", "1"])).await, [""; 0]);
+    assert_eq!(state(init), before);
+    let control = successes(&container, &attacks().command(&["slow", "child"])).await;
+    for way in ["nice", "scheduler", "affinity", "ioprio", "open files", "processes", "address space"] {
+        assert!(control.iter().any(|it| it == way), "a program may do that to its own: {way} {control:?}");
+    }
+    // Without the filter, ids of the container's own are what stands in the way; and where there are none, nothing.
+    let container = builder().filter(Filter::Off).build().await.unwrap();
+    let init = init_of(&container).await;
+    let before = state(init);
+    let changed = successes(&container, &attacks().command(&["slow", "1"])).await;
+    assert_eq!((changed.is_empty(), state(init) == before), (is_root(), is_root()), "{changed:?}");
+}
+
+#[tokio::test]
+async fn no_signal_reaches_the_init() {
+    let container = container().await;
+    let init = init_of(&container).await;
+    let before = state(init);
+    assert_eq!(says(&container, &attacks().command(&["signals", "1"])).await, "signals ECHILD");
+    is_well(&container).await;
+    assert_eq!(state(init), before, "none waits for it either");
+    assert_eq!(says(&container, &attacks().command(&["signals", "child"])).await, "signals works");
+}
+
+#[tokio::test]
+async fn programs_that_are_hard_to_end_end_in_time() {
+    let container = container().await;
+    let fresh = fingerprint(&container).await;
+    for how in
+        ["leader", "stop", "stopped children", "deaf", "traced", "zombies", "vfork", "subreaper", "siblings", "storm"]
+    {
+        let start = Instant::now();
+        let mut command = attacks().command(&["hang", how]);
+        let limits = Limits::new().wall_time(Duration::from_millis(300)).processes(64).weaker(true);
+        let mut process = container.spawn(command.limits(limits).stdout(Stdio::piped())).await.unwrap();
+        process.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).await.expect(how);
+        container.ping(2 * SECOND).await.unwrap();
+        let report = process.wait().await.unwrap();
+        // One has exited by itself, and its tracer kept that from the init.
+        let is_over = report.cause == Cause::Limit(Limit::WallTime) || report.verdict() == Verdict::WallTime;
+        assert!(is_over && start.elapsed() < 3 * SECOND, "{how}: {:?} {report}", start.elapsed());
+        is_well(&container).await;
+    }
+    assert_eq!(differences(&fresh, &fingerprint(&container).await), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_exec_by_another_thread_is_still_the_same_run() {
+    let container = container().await;
+    assert_eq!(says(&container, &attacks().command(&["execute"])).await, "from a thread");
+}
+
+#[tokio::test]
+async fn what_a_program_does_to_itself_is_not_the_next_ones() {
+    let container = container().await;
+    let fresh = fingerprint(&container).await;
+    let change = include_str!("change.py");
+    let during = format!("{change}\n{}", include_str!("fingerprint.py"));
+    let changed = differences(&fresh, &says(&container, &python(&during)).await);
+    for thing in
+        ["limits", "scheduling", "io priority", "status Umask", "status SigIgn", "status SigBlk", "timerslack", "prctl"]
+    {
+        assert!(changed.iter().any(|line| line.starts_with(thing)), "the control: {thing} {changed:#?}");
+    }
+    assert_eq!(differences(&fresh, &fingerprint(&container).await), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_init_has_the_files_and_threads_that_it_had() {
+    let container = container().await;
+    let init = init_of(&container).await;
+    let threads = || fs::read_dir(format!("/proc/{init}/task")).unwrap().count();
+    // An ordinary user's own init is closed to that user as well.
+    let files = || fs::read_dir(format!("/proc/{init}/fd")).map(Iterator::count).ok();
+    assert_eq!(files().is_some(), is_root());
+    let before = (threads(), files());
+    for _ in 0..3 {
+        says(&container, &common::sh("mkfifo p; ln -s / l; for i in 1 2 3 4 5 6 7 8 9; do : & done; wait")).await;
+        for path in ["p", "l", "l/usr", "none", "/proc/self/exe"] {
+            container.read(path, 9).await.unwrap_err();
+        }
+        container.run(&Command::new("./none")).await.unwrap_err();
+        container.run(common::sh(":").current_dir("/none")).await.unwrap_err();
+        container.reset().await.unwrap();
+    }
+    assert_eq!((threads(), files()), before);
+    assert_eq!(before.0, 1);
+}

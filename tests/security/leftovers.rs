@@ -1,0 +1,155 @@
+//! Leftovers: what a run has made, changed or filled is not there for the next one, once the container was reset.
+//!
+//! Each mess is made, seen by the next run (the control), and gone after a reset: the fingerprint is the first one's again.
+
+use std::time::Instant;
+
+use cellblock::{Filter, Mount, Tmpfs};
+
+use super::*;
+use common::{builder, sh};
+
+/// Makes a mess, which must be to be seen, and resets the container, after which nothing must be.
+async fn is_cleaned(container: &Container, what: &str, mess: &Command) {
+    let fresh = fingerprint(container).await;
+    says(container, mess).await;
+    assert_ne!(differences(&fresh, &fingerprint(container).await), [""; 0], "{what}: the control");
+    let start = Instant::now();
+    container.reset().await.unwrap();
+    is_well(container).await;
+    assert!(start.elapsed() < 5 * SECOND, "{what} took {:?}", start.elapsed());
+    assert_eq!(differences(&fresh, &fingerprint(container).await), [""; 0], "{what}");
+}
+
+/// A container whose tmpfs are small enough to be filled.
+async fn small() -> Container {
+    let tmpfs = Tmpfs::new().bytes(16 << 20).inodes(20_000);
+    builder().mounts(Mount::defaults(tmpfs)).build().await.unwrap()
+}
+
+#[tokio::test]
+async fn files_of_every_kind_and_name_are_gone() {
+    let container = small().await;
+    for mess in [
+        "touch /tmp/f; mkdir -p a/b; ln -s / l; mkfifo p",
+        "printf x > \"$(printf 'new\\nline')\"; printf x > \"$(printf '\\377\\376')\"; printf x > -rf",
+        "mkdir -m 0 closed; touch closed2; chmod 0 closed2",
+        "chmod 0 /w /tmp",
+        "chmod 7777 /w /tmp; chmod +t /w",
+        "yes | head -c 100000000 > full 2>/dev/null; :",
+    ] {
+        is_cleaned(&container, mess, &sh(mess)).await;
+    }
+    let python_messes = [
+        "import os\nfor i in range(10000): os.mkdir('d'); os.chdir('d')",
+        "import os\ntry:\n  for i in range(10**6): os.mknod(f'/w/{i}')\nexcept OSError: pass",
+        "import os\ntry:\n  os.mknod('f')\n  for i in range(10**6): os.link('f', f'l{i:0255d}')\nexcept OSError: pass",
+        "import socket\nsocket.socket(socket.AF_UNIX).bind('socket')",
+        "import os\nos.setxattr('/w', 'user.left', b'x' * 1000)",
+        "import os, struct\nacl = struct.pack('<I' + 'HHI' * 4, 2, 1, 7, 2**32 - 1, 4, 7, 2**32 - 1, 16, 7, 2**32 - 1, 32, 7, 2**32 - 1)
+os.setxattr('/w', 'system.posix_acl_default', acl)",
+        "import os\nf = os.open('f', os.O_CREAT | os.O_RDWR); os.truncate(f, 7 << 60); os.pwrite(f, b'x', 6 << 60)",
+    ];
+    for mess in python_messes {
+        is_cleaned(&container, mess, &python(mess)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_renamed_or_removed_comes_back() {
+    let container = builder().work_dir("/w/deep/er").build().await.unwrap();
+    let fresh = fingerprint(&container).await;
+    for mess in [
+        "cd /w; mv deep gone",
+        "cd /w; mv deep gone; ln -s /usr deep",
+        "cd /w; rm -r deep; touch deep",
+        "cd /w; rm -r deep; mkfifo deep",
+        "chmod 0 /w/deep",
+    ] {
+        says(&container, &sh(mess)).await;
+        container.reset().await.unwrap();
+        assert_eq!(differences(&fresh, &fingerprint(&container).await), [""; 0], "{mess}");
+    }
+    // What is mounted cannot be moved, nor what is read-only.
+    for attempt in ["mv /w /x", "rmdir /w", "mkdir /x", "ln -s /w /x", "chmod 777 /", "umount /w"] {
+        assert!(!container.run(&sh(attempt)).await.unwrap().status.success(), "{attempt}");
+    }
+    assert_eq!(differences(&fresh, &fingerprint(&container).await), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_dies_with_its_holder_is_gone_without_a_reset() {
+    let container = container().await;
+    let fresh = fingerprint(&container).await;
+    let hold = "import ctypes, fcntl, os, resource, select, socket, signal
+libc = ctypes.CDLL(None)
+names = socket.socket(socket.AF_UNIX); names.bind(b'\\0left'); names.listen()
+a, b = socket.socketpair()
+memfd = os.memfd_create('left'); os.write(memfd, b'x' * 1000000)
+# A descriptor in a message to itself, and the socket in its own queue.
+socket.send_fds(a, [b'x'], [memfd, a.fileno(), b.fileno()])
+a.detach(); b.detach()
+fcntl.flock(os.open('/usr', os.O_RDONLY), fcntl.LOCK_EX)
+libc.inotify_add_watch(libc.inotify_init(), b'/w', 0xfff)
+signal.setitimer(signal.ITIMER_REAL, 100)
+select.epoll().register(names)
+libc.mlock(ctypes.create_string_buffer(4096), 4096)
+names.detach()
+print(open('/proc/self/fdinfo/%d' % memfd).read() != '', flush=True)";
+    for _ in 0..3 {
+        assert_eq!(says(&container, &python(hold)).await, "True");
+        assert_eq!(differences(&fresh, &fingerprint(&container).await), [""; 0]);
+        let lock = python("import fcntl, os; fcntl.flock(os.open('/usr', os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)");
+        says(&container, &lock).await;
+    }
+    let during = format!("{hold}\n{}", include_str!("fingerprint.py"));
+    let changed = differences(&fresh, &says(&container, &python(&during)).await);
+    assert!(changed.iter().any(|line| line.starts_with("abstract name Address already in use")), "{changed:#?}");
+}
+
+/// Objects that outlive who made them, each of the IPC namespace or of a keyring.
+const OBJECTS: [(&str, &str); 4] = [
+    ("shared memory", "libc.shmget(0x1ef7, 100000, 0o1666)"),
+    ("semaphores", "libc.semget(0x1ef7, 3, 0o1666)"),
+    ("messages", "libc.msgsnd(libc.msgget(0x1ef7, 0o1666), b'12345678text', 4, 0)"),
+    (
+        "message queue",
+        "libc.syscall(240 if os.uname().machine == 'x86_64' else 180, b'left', os.O_CREAT | os.O_RDWR, 0o666, 0)",
+    ),
+];
+
+fn make(object: &str) -> Command {
+    python(&format!("import ctypes, os\nlibc = ctypes.CDLL(None)\nif {object} < 0: raise SystemExit(1)"))
+}
+
+#[tokio::test]
+#[ignore = "the reset does not remove them yet"]
+async fn objects_of_the_kernel_are_gone() {
+    let container = container().await;
+    for (what, object) in OBJECTS {
+        is_cleaned(&container, what, &make(object)).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "the reset does not remove them yet"]
+async fn keys_are_gone() {
+    // The filter refuses them; here it is off.
+    let container = builder().filter(Filter::Off).build().await.unwrap();
+    for ring in [-3, -4, -5] {
+        let add =
+            format!("libc.syscall(248 if os.uname().machine == 'x86_64' else 217, b'user', b'left', b'x', 1, {ring})");
+        is_cleaned(&container, "a key", &make(&add)).await;
+    }
+}
+
+#[tokio::test]
+async fn one_containers_objects_are_not_anothers() {
+    let (one, other) = (container().await, container().await);
+    let (before, fresh) = (fingerprint(&other).await, fingerprint(&one).await);
+    for (_, object) in OBJECTS {
+        says(&one, &make(object)).await;
+    }
+    assert_eq!(differences(&before, &fingerprint(&other).await), [""; 0]);
+    assert_eq!(differences(&fresh, &fingerprint(&one).await).len(), 2 * OBJECTS.len(), "the control");
+}

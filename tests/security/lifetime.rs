@@ -1,0 +1,92 @@
+//! Lifetime: what a run has started ends with it, and what a host has started ends with the host.
+
+use std::time::Instant;
+
+use cellblock::{Limits, Status, Stdio};
+use tokio::io::AsyncReadExt;
+
+use super::*;
+use common::{another_host, builder, eventually, processes_with, read_up_to, sh};
+
+#[tokio::test]
+async fn a_daemon_is_dead_before_the_report_comes() {
+    let container = container().await;
+    let daemon = "import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        it = open('/tmp/written', 'ab', 0)
+        while True: it.write(b'x' * 100)
+    os._exit(0)
+os.wait()
+while not os.path.exists('/tmp/written'): time.sleep(0.001)";
+    for _ in 0..5 {
+        says(&container, &python(daemon)).await;
+        let size = sh("stat -c %s /tmp/written; stat -c %s /tmp/written");
+        let (first, second) = (says(&container, &size).await, says(&container, &size).await);
+        assert_eq!(first, second, "nobody writes any more");
+        container.reset().await.unwrap();
+    }
+    let watch = "size = os.path.getsize('/tmp/written')
+while os.path.getsize('/tmp/written') == size: pass
+print('it grows')";
+    assert_eq!(says(&container, &python(&format!("{daemon}\n{watch}"))).await, "it grows", "the control");
+}
+
+#[tokio::test]
+async fn an_output_ends_with_the_run_whoever_holds_it() {
+    let container = container().await;
+    let start = Instant::now();
+    let output = container.output(&sh("setsid sh -c 'setsid sleep 60 & sleep 60' & echo said")).await.unwrap();
+    assert_eq!((output.stdout.as_slice(), output.report.status), (&b"said\n"[..], Status::Exited(0)));
+    assert!(start.elapsed() < 5 * SECOND);
+}
+
+#[tokio::test]
+async fn everything_is_dead_soon_after_the_host_was_killed() {
+    let mark = format!("orphaned{}", std::process::id());
+    let mut host = another_host(&mark, &[]).spawn().unwrap();
+    read_up_to("running", &mut host);
+    eventually("a program and its daemon run", || processes_with(&mark).len() >= 3).await;
+    host.kill().unwrap();
+    let start = Instant::now();
+    host.wait().unwrap();
+    // The mark is in the role's variable and the programs' arguments.
+    eventually("they are dead", || processes_with(&mark).is_empty()).await;
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+}
+
+/// The other host's part of the test above.
+pub(super) fn play() {
+    let mark = std::env::var(common::ROLE).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let container = builder().build().await.unwrap();
+        let script = format!(
+            "(trap '' HUP TERM; setsid sh -c 'sleep 60; : {mark}') & (sleep 60; : {mark}) & echo; wait # {mark}"
+        );
+        let mut process = container.spawn(sh(&script).stdout(Stdio::piped())).await.unwrap();
+        process.stdout.as_mut().unwrap().read_exact(&mut [0]).await.unwrap();
+        println!("running");
+        process.wait().await.unwrap();
+    });
+}
+
+#[tokio::test]
+async fn no_core_is_dumped_whatever_a_program_allows_itself() {
+    let container = container().await;
+    // The pattern is the host's, and may name a program of the host's: to that goes what the filter lets through.
+    let crash = "import os, resource
+print(open('/proc/self/coredump_filter').read().strip(), flush=True)
+try: resource.setrlimit(resource.RLIMIT_CORE, (-1, -1))
+except (OSError, ValueError): pass
+held = bytearray(50_000_000)
+os.abort()";
+    let output = container.output(python(crash).limits(Limits::new())).await.unwrap();
+    assert!(matches!(output.report.status, Status::Signaled { signal: libc::SIGABRT, .. }), "{}", output.report.status);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "00000000\n", "no memory is in it");
+    assert_eq!(says(&container, &sh("ls -A; cat /proc/self/coredump_filter")).await, "00000000");
+    assert!(!container.run(&sh("echo 7f > /proc/self/coredump_filter")).await.unwrap().status.success());
+    let own = fs::read_to_string("/proc/self/coredump_filter").unwrap();
+    assert_ne!(own.trim(), "00000000", "the control: the host's own");
+}

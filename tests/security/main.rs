@@ -1,0 +1,128 @@
+//! Attacks, each with its control: the same thing done where nothing stands in its way, or by the program to itself.
+//!
+//! A file for each group; `SECURITY.md` has the table. They run as root, whose containers have ids of their own, and as an
+//! ordinary user, whose programs have the init's: what differs between the two is said where it is tested.
+#![allow(missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod escape;
+mod ids;
+mod init;
+mod leftovers;
+mod lifetime;
+mod network;
+mod resources;
+mod streams;
+mod surface;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command as HostCommand;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use cellblock::{Command, Container};
+use common::{container, python, says};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A program of this directory, built once: its file is gone when the tests are over.
+struct Built {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Built {
+    fn new(source: &str) -> Self {
+        let dir = common::open_dir();
+        let path = dir.path().join("attack");
+        common::gcc(source, &path, &["-pthread"]);
+        Self { _dir: dir, path }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::from_fd("attack", File::open(&self.path).unwrap());
+        command.args(words);
+        command
+    }
+}
+
+fn attacks() -> &'static Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    BUILT.get_or_init(|| Built::new(include_str!("attack.c")))
+}
+
+fn calls() -> &'static Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    BUILT.get_or_init(|| Built::new(include_str!("surface.c")))
+}
+
+/// What came of each attempt: `works`, or the name of an error.
+type Outcomes = BTreeMap<String, String>;
+
+fn outcomes(said: &str) -> Outcomes {
+    let outcome = |line: &str| line.rsplit_once(' ').map(|(attempt, outcome)| (attempt.to_owned(), outcome.to_owned()));
+    said.lines().map(|line| outcome(line).unwrap_or_else(|| panic!("no outcome: {line:?}"))).collect()
+}
+
+/// The attempts of an attack that succeed in a container.
+async fn successes(container: &Container, attack: &Command) -> Vec<String> {
+    works(&outcomes(&says(container, attack).await))
+}
+
+fn works(outcomes: &Outcomes) -> Vec<String> {
+    outcomes.iter().filter(|(_, outcome)| *outcome == "works").map(|(attempt, _)| attempt.clone()).collect()
+}
+
+/// The same attack, by this process's user on the host.
+fn on_host(attack: &Built, words: &[&str]) -> Outcomes {
+    let dir = tempfile::tempdir().unwrap();
+    let output = HostCommand::new(&attack.path).args(words).current_dir(dir.path()).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", output.status);
+    outcomes(&String::from_utf8(output.stdout).unwrap())
+}
+
+/// What a program finds around it.
+async fn fingerprint(container: &Container) -> String {
+    says(container, &python(include_str!("fingerprint.py"))).await
+}
+
+/// The lines that two fingerprints do not share.
+fn differences(before: &str, after: &str) -> Vec<String> {
+    let missing = |from: &str, other: &str| -> Vec<String> {
+        from.lines().filter(|line| !other.lines().any(|it| it == *line)).map(str::to_owned).collect()
+    };
+    [missing(before, after), missing(after, before)].concat()
+}
+
+/// The init's pid, as the host sees it.
+async fn init_of(container: &Container) -> u32 {
+    let parent = Arc::new(Mutex::new(None));
+    let found = Arc::clone(&parent);
+    let mut command = Command::new("/bin/true");
+    command.pid_hook(move |pid, _| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).map(|pid| pid.trim().parse().unwrap());
+        *found.lock().unwrap() = line;
+        async { Ok(()) }
+    });
+    container.run(&command).await.unwrap();
+    let found = *parent.lock().unwrap();
+    found.unwrap()
+}
+
+/// The container serves, and its next run works.
+async fn is_well(container: &Container) {
+    container.ping(5 * SECOND).await.unwrap();
+    assert!(container.run(&Command::new("/bin/true")).await.unwrap().status.success());
+}
+
+/// No test of its own: what [`common::another_host`] runs in another process.
+#[test]
+fn another_host() {
+    if std::env::var(common::ROLE).is_ok() {
+        lifetime::play();
+    }
+}

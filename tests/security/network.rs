@@ -1,0 +1,87 @@
+//! Network: a container has one of its own, with nothing in it.
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+use super::*;
+
+/// Whether a program can connect to something, as `works` or the errno's name.
+fn connect(target: &str) -> Command {
+    python(&format!(
+        "import errno, socket
+family, address = {target}
+with socket.socket(family) as it:
+    try: it.connect(address); print('connect works')
+    except OSError as error: print('connect', errno.errorcode[error.errno])"
+    ))
+}
+
+#[tokio::test]
+async fn the_hosts_loopback_and_other_networks_are_out_of_reach() {
+    let container = container().await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for address in ["127.0.0.1", "169.254.169.254", "10.0.0.1", "8.8.8.8"] {
+        let target = format!("socket.AF_INET, ('{address}', {port})");
+        assert_eq!(says(&container, &connect(&target)).await, "connect ENETUNREACH", "{address}");
+    }
+    for address in ["::1", "fe80::1", "2001:db8::1"] {
+        let said = says(&container, &connect(&format!("socket.AF_INET6, ('{address}', {port})"))).await;
+        assert!(
+            ["connect ENETUNREACH", "connect EADDRNOTAVAIL", "connect EINVAL"].contains(&&*said),
+            "{address}: {said}"
+        );
+    }
+    let mut control = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    drop(listener.accept().unwrap());
+    assert_eq!(control.read(&mut [0]).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_hosts_abstract_sockets_are_out_of_reach() {
+    let container = container().await;
+    let name = format!("cellblock-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    let said = says(&container, &connect(&format!("socket.AF_UNIX, '\\0{name}'"))).await;
+    assert_eq!(said, "connect ECONNREFUSED");
+    UnixStream::connect_addr(&address).expect("the control");
+}
+
+#[tokio::test]
+async fn one_containers_names_are_not_anothers() {
+    let (one, other) = (container().await, container().await);
+    let listen = python(
+        "import socket, time\nit = socket.socket(socket.AF_UNIX); it.bind('\\0name'); it.listen()\nprint('ready', flush=True); time.sleep(60)",
+    );
+    let mut listener = one.spawn(listen.clone().stdout(cellblock::Stdio::piped())).await.unwrap();
+    tokio::io::AsyncReadExt::read_exact(listener.stdout.as_mut().unwrap(), &mut [0; 6]).await.unwrap();
+    assert_eq!(says(&other, &connect("socket.AF_UNIX, '\\0name'")).await, "connect ECONNREFUSED");
+    listener.kill().await.unwrap();
+    let control = python(
+        "import socket
+it = socket.socket(socket.AF_UNIX); it.bind('\\0name'); it.listen()
+socket.socket(socket.AF_UNIX).connect('\\0name'); print('works')",
+    );
+    assert_eq!(says(&one, &control).await, "works", "the name is free again, and is its own");
+}
+
+#[tokio::test]
+async fn there_is_a_loopback_and_it_is_down() {
+    let container = container().await;
+    let look = python(
+        "import socket, fcntl, struct
+it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+flags, = struct.unpack('16xH14x', fcntl.ioctl(it, 0x8913, struct.pack('16s16x', b'lo')))
+def up():
+    try: fcntl.ioctl(it, 0x8914, struct.pack('16sH14x', b'lo', 1))
+    except PermissionError: return False
+    return True
+print(flags & 1, up(), [line.split(':')[0].strip() for line in open('/proc/self/net/dev').readlines()[2:]])",
+    );
+    let said = says(&container, &look).await;
+    // Some kernels have a tunnel in every new network.
+    assert!(said.starts_with("0 False ['") && said.contains("'lo'") && !said.contains("eth"), "{said}");
+}

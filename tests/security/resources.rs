@@ -1,0 +1,85 @@
+//! Resources: what one run takes is counted and held, and others have what they need.
+
+use cellblock::{Filter, Limits, Source, Stdio, Verdict};
+use tokio::io::AsyncReadExt;
+
+use super::*;
+use common::{builder, is_root};
+
+/// Starts a program that takes what it can of a quota, and holds it; how much that was.
+async fn taken(container: &Container, what: &str) -> (cellblock::Process, u64) {
+    let mut process = container.spawn(attacks().command(&["take", what]).stdout(Stdio::piped())).await.unwrap();
+    let mut said = [0; 64];
+    let count = process.stdout.as_mut().unwrap().read(&mut said).await.unwrap();
+    let said = String::from_utf8_lossy(&said[..count]).into_owned();
+    (process, said.trim().rsplit_once(' ').unwrap().1.parse().unwrap())
+}
+
+#[tokio::test]
+async fn one_container_leaves_the_others_their_share_of_the_users_quotas() {
+    // The kernel counts these for the user who made the namespace as well, whose the host and all its containers are.
+    for (what, most) in [("inotify", 4), ("signals", 256), ("timers", 256), ("queues", 1)] {
+        let (one, other) = (container().await, container().await);
+        let (mut greedy, first) = taken(&one, what).await;
+        let (mut next, second) = taken(&other, what).await;
+        assert!(first > 0 && first <= most, "{what}: {first}");
+        assert_eq!(first, second, "{what}: the other has as much");
+        rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).expect("and the host has some");
+        greedy.kill().await.unwrap();
+        next.kill().await.unwrap();
+        let (mut again, third) = taken(&one, what).await;
+        // Queues outlive their makers: leftovers.rs.
+        assert!(third == first || what == "queues", "{what}: it was given back");
+        again.kill().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn pipes_are_counted_for_a_containers_own_user() {
+    let (one, other) = (container().await, container().await);
+    let (mut greedy, first) = taken(&one, "pipes").await;
+    let (mut next, second) = taken(&other, "pipes").await;
+    // Where all have the host's user they share, and the next one's pipes are small: SECURITY.md says so.
+    assert_eq!((first > 4000, second > 4000), (true, is_root()), "{first} {second}");
+    greedy.kill().await.unwrap();
+    next.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn memory_behind_descriptors_is_counted() {
+    let container = container().await;
+    let fill = |what: &str, memory| {
+        let mut command = attacks().command(&["fill", what]);
+        command.limits(Limits::new().memory(memory).weaker(true).wall_time(20 * SECOND));
+        command
+    };
+    let report = container.run(&Command::new("/bin/true")).await.unwrap();
+    let has_groups = report.sources.memory_peak != Source::Wait4;
+    for what in ["pipes", "sockets"] {
+        let verdict = if has_groups { Verdict::Memory } else { Verdict::Ok };
+        let report = container.run(&fill(what, 32 << 20)).await.unwrap();
+        assert_eq!(report.verdict(), verdict, "{what}: {report}");
+        let control = container.output(&fill(what, 1 << 30)).await.unwrap();
+        assert_eq!(control.report.verdict(), Verdict::Ok, "{what}: {}", control.report);
+    }
+    // What nobody counts cannot be had.
+    assert_eq!(says(&container, &fill("netlink", 32 << 20)).await, "netlink 0");
+    let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
+    let said = says(&unfiltered, &fill("netlink", 32 << 20)).await;
+    let mib: u64 = said.rsplit_once(' ').unwrap().1.parse().unwrap();
+    assert!(mib > 100, "the control: {mib} MiB within a limit of 32");
+}
+
+#[tokio::test]
+async fn nobody_gets_ahead_of_the_init() {
+    let container = container().await;
+    let attack = python(
+        "import os, resource
+for attempt in (lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)), lambda: os.nice(-1),
+                lambda: resource.setrlimit(resource.RLIMIT_RTPRIO, (1, 1)), lambda: resource.setrlimit(13, (21, 21))):
+    try: attempt(); print('works')
+    except (OSError, ValueError) as error: pass
+os.nice(1); print('slower')",
+    );
+    assert_eq!(says(&container, &attack).await, "slower");
+}

@@ -1,0 +1,165 @@
+//! Files that the host touches: what a program makes of them never blocks or misleads the host, and what the host hands
+//! over stays what it was.
+
+use std::io::{Read, Seek, Write};
+use std::time::Instant;
+
+use cellblock::{ErrorKind, Filter, OpenFile, Stdio};
+
+use super::*;
+use common::{builder, is_root, open_dir, sh};
+use tokio::io::AsyncReadExt;
+
+/// A program that goes on, and has said that it has begun.
+async fn started(container: &Container, command: &mut Command) -> cellblock::Process {
+    let mut process = container.spawn(command.stdout(Stdio::piped())).await.unwrap();
+    process.stdout.as_mut().unwrap().read_exact(&mut [0]).await.unwrap();
+    process
+}
+
+#[tokio::test]
+async fn whatever_a_program_swaps_in_the_host_gets_its_file_or_an_error() {
+    let container = container().await;
+    let swap = "import os, socket
+print('.', flush=True)
+while True:
+    for make in (lambda: os.mkfifo('f'), lambda: os.symlink('/etc/ld.so.cache', 'f'), lambda: os.symlink('/dev/zero', 'f'),
+                 lambda: os.mkdir('f'), lambda: socket.socket(socket.AF_UNIX).bind('f'), lambda: open('f', 'w').write('mine')):
+        try: make()
+        except OSError: pass
+        try: os.rmdir('f') if os.path.isdir('f') and not os.path.islink('f') else os.unlink('f')
+        except OSError: pass";
+    let mut process = started(&container, &mut python(swap)).await;
+    let start = Instant::now();
+    let (mut opened, mut refused) = (0, 0);
+    for _ in 0..20 {
+        let files =
+            (0..500).map(|number| if number % 2 == 0 { OpenFile::read("f") } else { OpenFile::append("f", 0o600) });
+        for result in container.open(files).await.unwrap() {
+            match result {
+                Ok(mut file) => {
+                    assert!(file.metadata().unwrap().is_file());
+                    let mut content = Vec::new();
+                    // One that was opened for writing cannot be read.
+                    file.read_to_end(&mut content).unwrap_or_default();
+                    assert!(content.is_empty() || content == b"mine", "{content:?}");
+                    opened += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::File);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(opened > 0 && refused > 0 && start.elapsed() < 20 * SECOND, "{opened} {refused} {:?}", start.elapsed());
+    process.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_claims_to_be_huge_costs_nothing() {
+    let container = container().await;
+    says(&container, &python("import os; os.truncate(os.open('f', os.O_CREAT | os.O_RDWR), 7 << 60)")).await;
+    let error = container.read("f", 1 << 20).await.unwrap_err();
+    assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::File, Some(libc::EFBIG)));
+    let all = container.open([OpenFile::read("f")]).await.unwrap().pop().unwrap().unwrap();
+    assert_eq!(all.metadata().unwrap().len(), 7 << 60, "the control");
+}
+
+#[tokio::test]
+async fn a_file_that_grows_and_shrinks_is_read_within_its_limit() {
+    let container = container().await;
+    let breathe = "import os
+f = os.open('f', os.O_CREAT | os.O_RDWR)
+print('.', flush=True)
+while True: os.truncate(f, 5000000); os.truncate(f, 0)";
+    let mut process = started(&container, &mut python(breathe)).await;
+    for _ in 0..100 {
+        match container.read("f", 100_000).await {
+            Ok(content) => assert!(content.len() <= 100_000),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EFBIG), "{error}"),
+        }
+    }
+    process.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_that_the_host_does_to_a_file_waits_for_a_lease_or_a_lock() {
+    let container = container().await;
+    let hold = "import fcntl, os
+f = os.open('f', os.O_CREAT | os.O_RDWR, 0o666)
+fcntl.flock(f, fcntl.LOCK_EX); fcntl.lockf(f, fcntl.LOCK_EX)
+r = os.open('leased', os.O_CREAT | os.O_RDONLY, 0o666)
+try: fcntl.fcntl(r, 1024, fcntl.F_RDLCK); print('leased', flush=True)
+except OSError as error: print(os.strerror(error.errno), flush=True)
+import time; time.sleep(60)";
+    let mut process = container.spawn(python(hold).stdout(Stdio::piped())).await.unwrap();
+    let mut said = [0; 100];
+    let count = process.stdout.as_mut().unwrap().read(&mut said).await.unwrap();
+    let start = Instant::now();
+    container.write("f", "mine", 0o644).await.unwrap();
+    assert_eq!(container.read("f", 9).await.unwrap(), b"mine");
+    container.write("leased", "mine", 0o644).await.unwrap();
+    container.delete("leased").await.unwrap();
+    assert!(start.elapsed() < 5 * SECOND);
+    assert_eq!(String::from_utf8_lossy(&said[..count]), "Operation not permitted\n");
+    process.kill().await.unwrap();
+    // The control: who has a lease keeps the host from its file.
+    let container = builder().filter(Filter::Off).build().await.unwrap();
+    let mut process = container.spawn(python(hold).stdout(Stdio::piped())).await.unwrap();
+    let count = process.stdout.as_mut().unwrap().read(&mut said).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&said[..count]), "leased\n");
+    assert_eq!(container.write("leased", "", 0o644).await.unwrap_err().raw_os_error(), Some(libc::EAGAIN));
+    process.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_input_of_bytes_is_the_same_for_every_run() {
+    let container = container().await;
+    let mut attack = python(
+        "import os
+for flags in (os.O_RDWR, os.O_WRONLY, os.O_WRONLY | os.O_TRUNC):
+    try: f = os.open('/proc/self/fd/0', flags)
+    except OSError: continue
+    for action in (lambda: os.write(f, b'attacked'), lambda: os.ftruncate(f, 1)):
+        try: action(); print('works')
+        except OSError: pass
+print(open(0).read())",
+    );
+    attack.stdin(Stdio::bytes("input"));
+    for _ in 0..2 {
+        assert_eq!(says(&container, &attack).await, "input");
+    }
+    // The control: a file in memory that is not sealed, which every user may write to.
+    let mut open = File::from(nix::sys::memfd::memfd_create("open", nix::sys::memfd::MFdFlags::empty()).unwrap());
+    open.write_all(b"input").unwrap();
+    open.rewind().unwrap();
+    assert!(says(&container, attack.stdin(open)).await.starts_with("works"));
+}
+
+#[tokio::test]
+async fn a_file_of_the_hosts_cannot_be_opened_for_more_than_its_mode_allows() {
+    let container = container().await;
+    let dir = open_dir();
+    let path = dir.path().join("input");
+    fs::write(&path, "input").unwrap();
+    let mut attack = sh("echo attacked > /proc/self/fd/0");
+    let report = container.run(attack.stdin(File::open(&path).unwrap())).await.unwrap();
+    // Where the program is the host's own user, the mode is no help: SECURITY.md says so.
+    assert_eq!((report.status.success(), fs::read_to_string(&path).unwrap() == "input"), (!is_root(), is_root()));
+    // Through a pipe there is nothing to open.
+    fs::write(&path, "input").unwrap();
+    let mut process = container.spawn(attack.stdin(Stdio::piped())).await.unwrap();
+    process.wait().await.unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "input");
+}
+
+#[tokio::test]
+async fn what_a_program_names_its_files_comes_out_of_errors_as_one_line() {
+    let container = container().await;
+    let name = "\u{1b}[31mred\n\u{202e}evil";
+    let error = container.read(name, 9).await.unwrap_err().to_string();
+    assert!(!error.contains('\u{1b}') && !error.contains('\n'), "{error:?}");
+    let error = container.run(&Command::new(name)).await.unwrap_err().to_string();
+    assert!(!error.contains('\u{1b}') && !error.contains('\n'), "{error:?}");
+}

@@ -1,0 +1,137 @@
+//! Kernel surface: what no ordinary program needs is refused, by whichever door it is asked for.
+
+use cellblock::{Filter, Status};
+
+use super::*;
+use common::{builder, sh};
+
+const ENOSYS: &str = "ENOSYS";
+const EPERM: &str = "EPERM";
+const NO_FAMILY: &str = "EAFNOSUPPORT";
+
+/// What a program asks for in vain, and what it is told.
+const REFUSED: &[(&str, &str)] = &[
+    ("user namespace", EPERM),
+    ("mount namespace", EPERM),
+    ("network namespace", EPERM),
+    ("time namespace", EPERM),
+    ("add_key", EPERM),
+    ("request_key", EPERM),
+    ("keyctl", EPERM),
+    ("io_uring_setup", ENOSYS),
+    ("io_uring_register", ENOSYS),
+    ("bpf", EPERM),
+    ("perf_event_open", EPERM),
+    ("userfaultfd", EPERM),
+    ("fanotify_init", EPERM),
+    ("kcmp", EPERM),
+    ("process_vm_readv", ENOSYS),
+    ("process_vm_writev", ENOSYS),
+    ("open_by_handle_at", EPERM),
+    ("personality", EPERM),
+    ("syslog", EPERM),
+    ("quotactl", EPERM),
+    ("acct", EPERM),
+    ("swapoff", EPERM),
+    ("reboot", EPERM),
+    ("kexec_load", EPERM),
+    ("delete_module", EPERM),
+    ("mount", EPERM),
+    ("umount2", EPERM),
+    ("chroot", EPERM),
+    ("pivot_root", EPERM),
+    ("fsopen", EPERM),
+    ("open_tree", EPERM),
+    ("move_mount", EPERM),
+    ("mount_setattr", EPERM),
+    ("sethostname", EPERM),
+    ("setdomainname", EPERM),
+    ("settimeofday", EPERM),
+    ("mknodat", EPERM),
+    ("sync", EPERM),
+    ("syncfs", EPERM),
+    ("lease", EPERM),
+    ("AF_ALG", NO_FAMILY),
+    ("AF_VSOCK", NO_FAMILY),
+    ("AF_PACKET", NO_FAMILY),
+    ("AF_RXRPC", NO_FAMILY),
+    ("AF_TIPC", NO_FAMILY),
+    ("AF_KEY", NO_FAMILY),
+    ("AF_BLUETOOTH", NO_FAMILY),
+    ("AF_XDP", NO_FAMILY),
+    ("AF_CAN", NO_FAMILY),
+    ("netfilter", NO_FAMILY),
+    ("audit", NO_FAMILY),
+    ("sock_diag", NO_FAMILY),
+    ("routes", NO_FAMILY),
+    ("SOCK_PACKET", "EPROTONOSUPPORT"),
+    ("SCTP", "EPROTONOSUPPORT"),
+    ("raw", EPERM),
+    ("TIOCSTI", EPERM),
+    ("TIOCSTI with high bits", EPERM),
+    ("TIOCLINUX with high bits", EPERM),
+    ("a call that is newer than the filter", ENOSYS),
+    ("/proc/sys/kernel/hostname", "ENOENT"),
+    ("/proc/sysrq-trigger", "ENOENT"),
+    ("/proc/sys/kernel/core_pattern", "ENOENT"),
+    ("/sys/kernel/uevent_helper", "ENOENT"),
+    ("/sys/fs/cgroup/cgroup.procs", "ENOENT"),
+    ("/dev/mem", "ENOENT"),
+];
+
+#[tokio::test]
+async fn what_no_ordinary_program_needs_is_refused() {
+    let container = container().await;
+    let said = outcomes(&says(&container, &calls().command(&["all"])).await);
+    for (what, answer) in REFUSED {
+        assert_eq!(said.get(*what).map(String::as_str), Some(*answer), "{what}");
+    }
+    is_well(&container).await;
+    // The controls: a program that has no filter, and this user on the host.
+    let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
+    let unfiltered = successes(&unfiltered, &calls().command(&["all"])).await;
+    for what in ["add_key", "keyctl", "kcmp", "process_vm_readv", "personality", "routes", "sync", "lease"] {
+        assert!(unfiltered.iter().any(|it| it == what), "without a filter there is {what}: {unfiltered:?}");
+    }
+    let never = ["user namespace", "mount", "chroot", "fsopen", "sethostname", "mknodat", "AF_PACKET", "/dev/mem"];
+    assert!(!never.iter().any(|it| unfiltered.iter().any(|what| what == it)), "{unfiltered:?}");
+}
+
+#[tokio::test]
+async fn a_user_namespace_is_refused_by_the_kernel_too() {
+    let container = builder().filter(Filter::Off).build().await.unwrap();
+    let said = outcomes(&says(&container, &calls().command(&["all"])).await);
+    assert_eq!((&*said["user namespace"], &*said["clone3"]), ("ENOSPC", "ENOSPC"));
+    let control = on_host(calls(), &["namespaces"]);
+    assert_eq!((&*control["user namespace"], &*control["clone3"]), ("works", "works"), "on the host they can be had");
+}
+
+#[tokio::test]
+async fn other_architectures_numbers_are_no_way_around() {
+    if cfg!(not(target_arch = "x86_64")) {
+        return;
+    }
+    let container = container().await;
+    let said = outcomes(&says(&container, &calls().command(&["foreign"])).await);
+    assert_eq!((&*said["x32"], &*said["int 0x80"]), (ENOSYS, ENOSYS));
+    let killing = builder().filter(Filter::DenylistKill).build().await.unwrap();
+    let report = killing.run(&calls().command(&["foreign"])).await.unwrap();
+    assert_eq!(report.status, Status::Signaled { signal: libc::SIGSYS, core_dumped: false });
+    let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
+    // A kernel may be built without.
+    let control = outcomes(&says(&unfiltered, &calls().command(&["foreign"])).await);
+    println!("without a filter: {control:?}");
+}
+
+#[tokio::test]
+async fn what_programs_need_works() {
+    let container = container().await;
+    let script = "import threading, subprocess, socket, os, select, multiprocessing, tempfile, inspect
+t = threading.Thread(target=lambda: None); t.start(); t.join()
+print(subprocess.run(['/bin/echo', 'hi'], capture_output=True).stdout)
+a, b = socket.socketpair(); a.send(b'x'); print(b.recv(1))
+r, w = os.pipe(); p = select.epoll(); p.register(r); os.eventfd(0); os.memfd_create('m')
+print(os.fork() == 0 and os._exit(0) or os.wait()[1])";
+    assert_eq!(says(&container, &python(script)).await, "b'hi\\n'\nb'x'\n0");
+    assert_eq!(says(&container, &sh("echo a | cat | (read x; echo $x)")).await, "a");
+}
