@@ -12,9 +12,10 @@ use crate::expect::Submission;
 use crate::journal::{Journal, key};
 use crate::judge::{Judge, Validator};
 use crate::limits::Clock;
-use crate::package::{Problem, TimeRule, Validation};
+use crate::package::{Problem, Validation};
 use crate::program::{Built, Program, Source};
 use crate::progress::Progress;
+use crate::timing::TimeRule;
 use crate::verdict::{CaseResult, Got, Graded, JudgedCase};
 use crate::{Failure, limits};
 
@@ -163,19 +164,6 @@ impl Grader<'_> {
     }
 }
 
-impl TimeRule {
-    /// The limit, given how long the slowest submission took that it must leave alone.
-    fn limit(&self, slowest: Option<Duration>) -> Option<Duration> {
-        match *self {
-            Self::Given { limit, .. } => Some(limit),
-            Self::Measured { factor, resolution, .. } => {
-                let steps = slowest?.as_secs_f64() * factor / resolution.as_secs_f64();
-                Some(resolution.mul_f64(steps.ceil().max(1.0)))
-            }
-        }
-    }
-}
-
 fn graded(problem: &Problem, submission: &Submission, clock: Clock, got: Got) -> Graded {
     let as_expected = match &got {
         Got::Judged(cases) => submission.is_met_by(cases),
@@ -199,19 +187,4 @@ fn graded(problem: &Problem, submission: &Submission, clock: Clock, got: Got) ->
         graded.notes.push(note);
     }
     graded
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_measured_limit_is_the_next_multiple_of_the_resolution() {
-        let (resolution, margin) = (Duration::from_secs(1), 1.5);
-        let rule = TimeRule::Measured { factor: 2.0, resolution, margin };
-        let limit = |millis| rule.limit(Some(Duration::from_millis(millis))).unwrap();
-        assert_eq!([0, 1, 500, 501, 1500].map(limit).map(|limit| limit.as_secs()), [1, 1, 1, 2, 3]);
-        assert_eq!(rule.limit(None), None);
-        assert_eq!(TimeRule::Given { limit: resolution, margin }.limit(None), Some(resolution));
-    }
 }

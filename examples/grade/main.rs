@@ -37,6 +37,7 @@ mod pool;
 mod program;
 mod progress;
 mod table;
+mod timing;
 mod verdict;
 
 use bench::Bench;
@@ -60,7 +61,7 @@ struct Options {
     #[arg(long, value_name = "FILE", conflicts_with = "folders")]
     humaneval: Option<PathBuf>,
     /// Lines of {"task_id", "completion"} to run in the place of the canonical solutions.
-    #[arg(long, value_name = "FILE", requires = "humaneval")]
+    #[arg(long, value_name = "FILE", requires = "humaneval", conflicts_with = "folders")]
     samples: Option<PathBuf>,
     /// How many containers work at once [default: one for each processor].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::expect::{self, Rules, Submission};
 use crate::program::Source;
+use crate::timing::TimeRule;
 
 /// A problem with its test data and submissions.
 pub struct Problem {
@@ -25,7 +26,7 @@ pub struct Problem {
     /// In the order in which they are run.
     pub cases: Vec<Case>,
     pub submissions: Vec<Submission>,
-    /// What becomes of a submission is unchanged only while this is: all files but the submissions.
+    /// What becomes of a submission is unchanged only while this is.
     pub stamp: u64,
 }
 
@@ -38,29 +39,6 @@ pub struct Limits {
     pub compilation_memory: u64,
     pub validation_time: Duration,
     pub validation_memory: u64,
-}
-
-/// Where the time limit comes from. `margin` is how much more a submission must need to count as surely too slow.
-#[derive(Clone, Debug, PartialEq)]
-pub enum TimeRule {
-    Given {
-        limit: Duration,
-        margin: f64,
-    },
-    /// The slowest good submission's time, this many times over, up to the next multiple of the resolution.
-    Measured {
-        factor: f64,
-        resolution: Duration,
-        margin: f64,
-    },
-}
-
-impl TimeRule {
-    pub fn margin(&self) -> f64 {
-        match self {
-            Self::Given { margin, .. } | Self::Measured { margin, .. } => *margin,
-        }
-    }
 }
 
 /// How an output is judged.
@@ -372,18 +350,17 @@ pub fn yaml<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
     serde_yaml_ng::from_str(text).map_err(|error| failure(&error))
 }
 
-/// A number that changes with the files of a package, by their names, sizes and times.
+/// A number that changes with what a package judges by, told by the files' names, sizes and times.
 fn stamp(dir: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let mut dirs = vec![dir.to_path_buf()];
-    while let Some(dir) = dirs.pop() {
-        for path in entries(&dir).unwrap_or_default().into_iter().filter(|path| !path.ends_with("submissions")) {
-            let Ok(meta) = path.metadata() else { continue };
-            if meta.is_dir() {
-                dirs.push(path);
-            } else {
-                (&path, meta.len(), meta.modified().ok()).hash(&mut hasher);
-            }
+    let mut paths: Vec<_> =
+        ["problem.yaml", "data", "output_validator", "output_validators"].map(|name| dir.join(name)).into();
+    while let Some(path) = paths.pop() {
+        let Ok(meta) = path.metadata() else { continue };
+        if meta.is_dir() {
+            paths.extend(entries(&path).unwrap_or_default());
+        } else {
+            (&path, meta.len(), meta.modified().ok()).hash(&mut hasher);
         }
     }
     hasher.finish()
