@@ -12,6 +12,7 @@ mod timing;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -151,6 +152,53 @@ fn what_a_package_says_of_its_submissions_counts() {
     fs::write(submissions.join("submissions.yaml"), yaml.replace("secret/group", "secret/1")).unwrap();
     let output = grade(&[path(&dir)]);
     assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+}
+
+#[test]
+fn a_case_may_bring_arguments_and_files_and_include_a_library() {
+    let dir = problem(&[
+        ("problem.yaml", "problem_format_version: 2023-07-draft\nlimits: {time_limit: 1}\n"),
+        ("data/secret/1.in", "7\n"),
+        ("data/secret/1.ans", "7 red 1.5\n"),
+        ("data/secret/1.yaml", "args: [red]\n"),
+        ("data/secret/1.files/more/number.txt", "1.4\n"),
+        ("data/secret/2.in", "8\n"),
+        ("data/secret/2.ans", "8 blue 1.4\n"),
+        ("data/secret/2.files/more/number.txt", "1.4\n"),
+        ("data/secret/test_group.yaml", "args: [blue]\noutput_validator_args: [float_tolerance, 0.2]\n"),
+        ("include/python3/library.py", "def number(): return open('more/number.txt').read()\n"),
+        ("submissions/accepted/all.py", "import sys, library\nprint(input(), sys.argv[1], library.number())"),
+        ("submissions/wrong_answer/far.py", "import sys\nprint(input(), sys.argv[1], 1.8)"),
+        ("submissions/run_time_error/writes.py", "open('/usr/x', 'w')"),
+    ]);
+    let output = grade(&[path(&dir)]);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+}
+
+#[test]
+fn a_validator_that_does_not_work_is_the_judges_error() {
+    let dir = problem(&DOUBLE);
+    for (name, content) in [
+        ("problem.yaml", "validation: custom\nlimits: {time_limit: 1}\n"),
+        ("output_validators/check/build", "#!/bin/sh\ncp check.py run\nchmod +x run\n"),
+        ("output_validators/check/check.py", "#!/usr/bin/python3\nimport sys\nsys.exit('out of paper')\n"),
+        ("submissions/accepted/right.py", "print(2 * int(input()))"),
+    ] {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let output = grade(&[path(&dir)]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stdout(&output);
+    assert!(said.contains("JE on secret/1") && said.contains("out of paper"), "{said}");
+
+    fs::write(dir.path().join("output_validators/check/build"), "#!/bin/sh\necho no ink; exit 1\n").unwrap();
+    let output = grade(&[path(&dir)]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stdout(&output);
+    assert!(said.contains("not judged") && said.contains("does not compile: no ink"), "{said}");
 }
 
 #[test]

@@ -6,12 +6,12 @@ use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cellblock::{Container, Mount, Tmpfs};
+use cellblock::{Command, Container, Form, Limit, Mount, Tmpfs};
 use serde::Serialize;
 
-use crate::Failure;
 use crate::languages::Toolbox;
 use crate::pool::{Lease, Pool};
+use crate::{Failure, limits};
 
 /// What a container is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +35,8 @@ pub struct Span {
 pub struct Bench {
     pub toolbox: Toolbox,
     pub size: usize,
+    /// Whether memory is limited by what a run uses, all its processes together.
+    pub counts_memory: bool,
     pool: Pool,
     start: Instant,
     spans: Mutex<Vec<Span>>,
@@ -51,8 +53,9 @@ impl Bench {
         let recipe =
             Container::builder().mount(Mount::tmpfs("/w", room)).mount(Mount::tmpfs("/tmp", room.mode(0o1777)));
         let pool = Pool::builder(toolbox.furnish(recipe)).size(size).build().await?;
+        let counts_memory = counts_memory(&pool).await?;
         let (start, spans, pairs) = (Instant::now(), Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self { toolbox, size, pool, start, spans, pairs })
+        Ok(Self { toolbox, size, counts_memory, pool, start, spans, pairs })
     }
 
     /// The next free container, for as long as the seat is kept.
@@ -75,6 +78,13 @@ impl Bench {
     pub async fn clear(&self) {
         self.pool.shut_down().await;
     }
+}
+
+/// What held a run's limit of memory says what will hold the others'.
+async fn counts_memory(pool: &Pool) -> Result<bool, Failure> {
+    let report = pool.lease().await?.run(Command::new("/bin/true").limits(limits::trusted())).await?;
+    let form = report.limit(Limit::Memory).map(|held| held.form);
+    Ok(matches!(form, Some(Form::CgroupV1 | Form::CgroupV2)))
 }
 
 /// A container that is in use, and will say so.

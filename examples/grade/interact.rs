@@ -31,7 +31,7 @@ pub async fn case(
     let (ours, theirs) = judge.bench.take_two(label).await?;
     let mut solution = prepare(&ours, submission, case).await?;
     let mut interactor = prepare_validator(&theirs, validator, case, judge.limits).await?;
-    solution.limits(limits::run(judge.limits, clock));
+    solution.limits(limits::run(judge.limits, clock, judge.memory(submission)));
 
     let (heard, says) = pipe2(OFlag::O_CLOEXEC)?;
     let (hears, said) = pipe2(OFlag::O_CLOEXEC)?;

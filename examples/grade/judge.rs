@@ -55,6 +55,12 @@ impl Judge<'_> {
         }
     }
 
+    /// Where no control group counts what is used, a limit counts what is reserved, which of a virtual machine is far more:
+    /// then its own limit on its heap is all there is.
+    pub fn memory(&self, submission: &Program) -> u64 {
+        if submission.limits_itself && !self.bench.counts_memory { u64::MAX } else { self.limits.memory }
+    }
+
     async fn run_and_validate(
         &self,
         submission: &Program,
@@ -64,7 +70,7 @@ impl Judge<'_> {
     ) -> Result<CaseResult, Failure> {
         let seat = self.bench.take(Activity::Run, label).await?;
         let mut command = prepare(&seat, submission, case).await?;
-        command.stdin(File::open(&case.input)?).limits(limits::run(self.limits, clock));
+        command.stdin(File::open(&case.input)?).limits(limits::run(self.limits, clock, self.memory(submission)));
         command.capture_bytes(self.limits.output as usize);
         let output = seat.output(&command).await?;
         drop(seat);

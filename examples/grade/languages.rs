@@ -36,7 +36,10 @@ const LANGUAGES: &[Language] = &[
         &["{tool} -O2 -std=gnu++20 -o program {files}"],
     ),
     compiled("rust", &["rs"], &["rustc"], &["{tool} -O --edition 2021 -C strip=symbols -o program {main}"]),
-    compiled("go", &["go"], &["go"], &["{tool} build -o program {files}"]),
+    Language {
+        run: "/usr/bin/env GOMEMLIMIT={heap}MiB ./program",
+        ..compiled("go", &["go"], &["go"], &["{tool} build -o program {files}"])
+    },
     compiled("haskell", &["hs"], &["ghc"], &["{tool} -O2 -outputdir /tmp/ghc -o program {main}"]),
     compiled("pascal", &["pas"], &["fpc"], &["{tool} -O2 -oprogram {main}"]),
     Language {
@@ -53,7 +56,10 @@ const LANGUAGES: &[Language] = &[
         )
     },
     interpreted("python3", &["py", "py3"], &["python3"], &["{tool} -m py_compile {files}"]),
-    interpreted("javascript", &["js"], &["node"], &["{tool} --check {main}"]),
+    Language {
+        run: "{tool} --max-old-space-size={heap} {main}",
+        ..interpreted("javascript", &["js"], &["node"], &["{tool} --check {main}"])
+    },
     interpreted("perl", &["pl", "pm"], &["perl"], &["{tool} -c {main}"]),
     interpreted("ruby", &["rb"], &["ruby"], &["{tool} -c {main}"]),
     interpreted("bash", &["sh"], &["bash"], &["{tool} -n {main}"]),
@@ -142,7 +148,7 @@ impl Toolbox {
     /// The tool of a language inside a container, or what to install.
     pub fn tool(&self, language: &Language) -> Result<&Path, String> {
         let tool = self.tools.get(language.code).map(PathBuf::as_path);
-        tool.ok_or_else(|| format!("no {} on this machine", language.tools.join(" or ")))
+        tool.ok_or_else(|| format!("no {} that a container could be shown", language.tools.join(" or ")))
     }
 
     fn find(&mut self, tool: &'static str) -> Option<PathBuf> {

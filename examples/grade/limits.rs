@@ -22,9 +22,9 @@ impl Clock {
     }
 }
 
-/// For a submission.
-pub fn run(limits: &package::Limits, clock: Clock) -> Limits {
-    let time = base(clock.kill, limits.memory).output(limits.output);
+/// For a submission, with as much memory as it may have here.
+pub fn run(limits: &package::Limits, clock: Clock, memory: u64) -> Limits {
+    let time = base(clock.kill, memory).output(limits.output);
     // Contests let the stack grow as far as the memory goes; threads take it for their own, so not without end.
     let hard = getrlimit(Resource::RLIMIT_STACK).map_or(8 << 20, |(_, hard)| hard);
     time.stack(limits.memory.min(256 << 20).min(hard))

@@ -214,6 +214,9 @@ fn tell(options: &Options, work: &Work, graded: &[Graded], bench: &Bench, start:
     for remark in table::remarks(graded) {
         println!("{remark}");
     }
+    if !bench.counts_memory {
+        println!("no control groups here: memory was limited for each process by itself (see the example `doctor`)");
+    }
     println!("{summary}");
     let write = |path: &PathBuf, text: String| {
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))

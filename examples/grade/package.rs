@@ -86,6 +86,7 @@ pub fn name(dir: &Path) -> String {
 impl Problem {
     pub fn read(dir: &Path) -> Result<Self, String> {
         let meta: Meta = yaml(&dir.join("problem.yaml"))?;
+        let limits = meta.limits.unwrap_or_default();
         let is_legacy = meta.problem_format_version.as_deref().is_none_or(|version| version.starts_with("legacy"));
         let types: Vec<String> = meta.types.map_or_else(Vec::new, Words::split);
         if let Some(kind) = types.iter().find(|kind| ["multi-pass", "submit-answer"].contains(&kind.as_str())) {
@@ -113,8 +114,8 @@ impl Problem {
         let validation = validation(dir, is_legacy, words.first() == Some(&"custom"), is_interactive)?;
         Ok(Self {
             name: name(dir),
-            time: meta.limits.time_rule(dir, is_legacy)?,
-            limits: meta.limits.limits(),
+            time: limits.time_rule(dir, is_legacy)?,
+            limits: limits.limits(),
             validation,
             cases,
             submissions,
@@ -129,8 +130,7 @@ struct Meta {
     problem_format_version: Option<String>,
     #[serde(rename = "type")]
     types: Option<Words>,
-    #[serde(default)]
-    limits: MetaLimits,
+    limits: Option<MetaLimits>,
     validation: Option<String>,
     validator_flags: Option<Words>,
     output_validator_flags: Option<Words>,

@@ -40,6 +40,8 @@ pub struct Program {
     /// A tar archive, where a build script has left nobody knows what.
     packed: Option<Vec<u8>>,
     words: Vec<String>,
+    /// Whether it runs in a virtual machine that was told how large its heap may be.
+    pub limits_itself: bool,
 }
 
 /// What came of a build.
@@ -144,7 +146,8 @@ impl Source {
             }
             None => self.files.clone(),
         };
-        Ok(Built::Ready(Program { files, packed: None, words: language.words(language.run, &fill) }))
+        let limits_itself = language.run.contains("{heap}");
+        Ok(Built::Ready(Program { files, packed: None, words: language.words(language.run, &fill), limits_itself }))
     }
 
     fn has_scripts(&self) -> bool {
@@ -154,7 +157,7 @@ impl Source {
     async fn build_by_script(&self, bench: &Bench, limits: &Limits, label: &str) -> Result<Built, Failure> {
         let words = vec!["./run".to_owned()];
         if self.files.iter().all(|file| file.path != Path::new("build")) {
-            return Ok(Built::Ready(Program { files: self.files.clone(), packed: None, words }));
+            return Ok(Built::Ready(Program { files: self.files.clone(), packed: None, words, limits_itself: false }));
         }
         let container = bench.take(Activity::Build, label).await?;
         put(&container, "/w", &self.files).await?;
@@ -164,7 +167,7 @@ impl Source {
         let mut pack = Command::new("tar");
         pack.args(["-cf", "-", "."]).limits(limits::build(limits)).capture_bytes(MAX_ARTEFACT as usize);
         let packed = Some(container.output(&pack).await?.stdout);
-        Ok(Built::Ready(Program { files: Vec::new(), packed, words }))
+        Ok(Built::Ready(Program { files: Vec::new(), packed, words, limits_itself: false }))
     }
 
     /// The file that a run begins with: as the package says, or one of the usual names, or the first.
