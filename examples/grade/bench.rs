@@ -80,6 +80,14 @@ impl Bench {
     }
 }
 
+/// Does something in a container, and once more, in another, where the machine failed it.
+pub async fn twice<T>(attempt: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+    match attempt().await {
+        Err(_) => attempt().await,
+        done => done,
+    }
+}
+
 /// What held a run's limit of memory says what will hold the others'.
 async fn counts_memory(pool: &Pool) -> Result<bool, Failure> {
     let report = pool.lease().await?.run(Command::new("/bin/true").limits(limits::trusted())).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, twice};
 use crate::expect::Submission;
 use crate::journal::{Journal, key};
 use crate::judge::{Judge, Validator};
@@ -16,7 +16,7 @@ use crate::package::{Problem, Validation};
 use crate::program::{Built, Program, Source};
 use crate::progress::Progress;
 use crate::timing::TimeRule;
-use crate::verdict::{CaseResult, Got, Graded, JudgedCase};
+use crate::verdict::{CaseResult, Got, Graded, JudgedCase, Verdict};
 use crate::{Failure, limits};
 
 /// How long a submission may take whose own time says what the limit is.
@@ -32,7 +32,7 @@ pub struct Grader<'a> {
 impl Grader<'_> {
     /// Grades every submission of a problem.
     pub async fn grade(&self, problem: &Problem) -> Result<Vec<Graded>, Failure> {
-        let judge = match self.validator(problem).await? {
+        let judge = match self.validator(problem).await {
             Ok(validator) => Judge { bench: self.bench, limits: &problem.limits, validator },
             Err(why) => return Ok(self.give_up(problem, problem.submissions.iter().enumerate(), &why)),
         };
@@ -43,7 +43,10 @@ impl Grader<'_> {
             }
         };
         let mut graded = self.grade_some(problem, &judge, first, None).await?;
-        let slowest = graded.iter().filter_map(|(_, graded)| graded.slowest()).max();
+        // One that never ends says nothing about how long the others may take.
+        let cases = graded.iter().flat_map(|(_, graded)| graded.cases());
+        let ended = cases.filter(|case| case.result.verdict != Verdict::TimeLimitExceeded);
+        let slowest = ended.map(|case| case.result.cpu()).max();
         match problem.time.limit(slowest) {
             Some(limit) => graded.extend(self.grade_some(problem, &judge, then, Some(limit)).await?),
             None => {
@@ -60,27 +63,40 @@ impl Grader<'_> {
         Ok(graded.into_iter().map(|(_, graded)| graded).collect())
     }
 
-    /// Builds what validates; the inner error is the problem's fault, or a tool's that is missing.
-    async fn validator(&self, problem: &Problem) -> Result<Result<Validator, String>, Failure> {
-        let build = async |source: &Source| -> Result<Result<Program, String>, Failure> {
+    /// Builds what validates; an error says why nothing can be judged.
+    async fn validator(&self, problem: &Problem) -> Result<Validator, String> {
+        let build = async |source: &Source| {
             let label = format!("{}: {}", problem.name, source.name);
-            Ok(match source.build(self.bench, &problem.limits, &label).await? {
-                Built::Ready(program) => Ok(program),
-                Built::Failed(words) => Err(format!("the validator {} does not compile: {words}", source.name)),
-                Built::Missing(why) => Err(format!("the validator {} cannot be built: {why}", source.name)),
+            self.build(problem, source, &label).await.map_err(|got| {
+                let why = match got {
+                    Got::CompileError(words) => format!("does not compile: {words}"),
+                    Got::Skipped(why) | Got::NotJudged(why) => format!("cannot be built: {why}"),
+                    Got::Judged(_) => "was judged".into(),
+                };
+                format!("the validator {} {why}", source.name)
             })
         };
         Ok(match &problem.validation {
-            Validation::Default => Ok(Validator::Default),
-            Validation::Interactive(source) => build(source).await?.map(Validator::Interactive),
+            Validation::Default => Validator::Default,
+            Validation::Interactive(source) => Validator::Interactive(build(source).await?),
             Validation::Custom(sources) => {
                 let mut programs = Vec::new();
                 for source in sources {
                     programs.push(build(source).await?);
                 }
-                programs.into_iter().collect::<Result<_, _>>().map(Validator::Custom)
+                Validator::Custom(programs)
             }
         })
+    }
+
+    /// Builds a program; or else what a submission gets that has none.
+    async fn build(&self, problem: &Problem, source: &Source, label: &str) -> Result<Program, Got> {
+        match twice(async || source.build(self.bench, &problem.limits, label).await).await {
+            Ok(Built::Ready(program)) => Ok(program),
+            Ok(Built::Failed(words)) => Err(Got::CompileError(words)),
+            Ok(Built::Missing(why)) => Err(Got::Skipped(why)),
+            Err(error) => Err(Got::NotJudged(error.to_string())),
+        }
     }
 
     async fn grade_some(
@@ -117,19 +133,15 @@ impl Grader<'_> {
             problem.cases.iter().map(|case| key((&problem.name, &submission.name, &case.name, stamp))).collect();
         let is_known = keys.iter().all(|&key| self.journal.known(key).is_some());
         let label = format!("{}: {}", problem.name, submission.name);
-        let program =
-            if is_known { None } else { Some(submission.source.build(self.bench, &problem.limits, &label).await?) };
-        let program = match program {
-            None => None,
-            Some(Built::Ready(program)) => Some(program),
-            Some(failed) => {
-                self.progress.left_out(keys.len());
-                return Ok(match failed {
-                    Built::Failed(words) => Got::CompileError(words),
-                    Built::Missing(why) => Got::Skipped(why),
-                    Built::Ready(_) => unreachable!("it was taken above"),
-                });
-            }
+        let program = match is_known {
+            true => None,
+            false => match self.build(problem, &submission.source, &label).await {
+                Ok(program) => Some(program),
+                Err(got) => {
+                    self.progress.left_out(keys.len());
+                    return Ok(got);
+                }
+            },
         };
         let one = async |(case, key)| {
             let case: &crate::package::Case = case;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
-use crate::bench::{Activity, Bench};
+use crate::bench::{Activity, Bench, twice};
 use crate::grader::Grader;
 use crate::journal::key;
 use crate::judge::result_of;
@@ -87,11 +87,8 @@ impl Grader<'_> {
             let result = match self.journal.known(key) {
                 Some(known) => known,
                 None => {
-                    let result = match run(self.bench, attempt, &label).await {
-                        Ok(result) => result,
-                        // The machine's failure: once more, in another container.
-                        Err(_) => run(self.bench, attempt, &label).await.unwrap_or_else(CaseResult::judge_error),
-                    };
+                    let result = twice(async || run(self.bench, attempt, &label).await);
+                    let result = result.await.unwrap_or_else(CaseResult::judge_error);
                     self.journal.record(&label, key, &result)?;
                     result
                 }

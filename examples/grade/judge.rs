@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cellblock::{Command, Container, Report, Status, Stdio};
 
-use crate::bench::{Activity, Bench};
+use crate::bench::{Activity, Bench, twice};
 use crate::compare::Flags;
 use crate::limits::{self, Clock};
 use crate::package::{Case, Limits};
@@ -41,18 +41,11 @@ pub enum Judgement {
 impl Judge<'_> {
     /// Judges a submission on a case.
     pub async fn case(&self, submission: &Program, case: &Case, clock: Clock, label: &str) -> CaseResult {
-        let once = || async {
-            match &self.validator {
-                Validator::Interactive(validator) => {
-                    interact::case(self, submission, validator, case, clock, label).await
-                }
-                _ => self.run_and_validate(submission, case, clock, label).await,
-            }
-        };
-        match once().await {
-            Ok(result) => result,
-            Err(_) => once().await.unwrap_or_else(CaseResult::judge_error),
-        }
+        let judged = twice(async || match &self.validator {
+            Validator::Interactive(validator) => interact::case(self, submission, validator, case, clock, label).await,
+            _ => self.run_and_validate(submission, case, clock, label).await,
+        });
+        judged.await.unwrap_or_else(CaseResult::judge_error)
     }
 
     /// Where no control group counts what is used, a limit counts what is reserved, which of a virtual machine is far more:

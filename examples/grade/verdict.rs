@@ -129,9 +129,10 @@ impl Graded {
         }
     }
 
-    /// The first case, in the order of the data, that is not accepted.
+    /// The judge's own failure, or the first case, in the order of the data, that is not accepted.
     pub fn first_failure(&self) -> Option<&JudgedCase> {
-        self.cases().iter().find(|case| case.result.verdict != Verdict::Accepted)
+        let first = |is_it: fn(Verdict) -> bool| self.cases().iter().find(|case| is_it(case.result.verdict));
+        first(|verdict| verdict == Verdict::JudgeError).or_else(|| first(|verdict| verdict != Verdict::Accepted))
     }
 
     pub fn slowest(&self) -> Option<Duration> {
