@@ -15,7 +15,7 @@ use crate::verdict::{Got, Graded};
 pub fn table<'a>(graded: impl IntoIterator<Item = &'a Graded>) -> String {
     let mut table = Table::new();
     // For a person at a terminal as wide as it is; for a file or a pipe as wide as need be.
-    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["problem", "submission", "language", "expected", "got", "right", "slowest", "memory", ""]);
     for graded in graded {
         table.add_row(row(graded));
