@@ -1,6 +1,8 @@
 //! What the tests share: containers with the small init, scripts, and a count of what a process has.
 #![allow(dead_code, missing_docs, reason = "each test file uses its own part")]
 
+pub mod examples;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::future::poll_fn;

@@ -1,0 +1,121 @@
+//! The bench that all work is done on: the containers, the tools, and a record of who did what when.
+//!
+//! Invariant: a container is only had through [`Bench::take`], so the record has all that was done.
+
+use std::ops::Deref;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cellblock::{Command, Container, Form, Limit, Mount, Tmpfs};
+use serde::Serialize;
+
+use crate::languages::Toolbox;
+use crate::pool::{Lease, Pool};
+use crate::{Failure, limits};
+
+/// What a container is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    Build,
+    Run,
+    Validate,
+}
+
+/// What one container did for a while.
+#[derive(Clone, Debug)]
+pub struct Span {
+    pub container: usize,
+    pub activity: Activity,
+    pub label: String,
+    pub from: Duration,
+    pub to: Duration,
+}
+
+pub struct Bench {
+    pub toolbox: Toolbox,
+    pub size: usize,
+    /// Whether memory is limited by what a run uses, all its processes together.
+    pub counts_memory: bool,
+    pool: Pool,
+    start: Instant,
+    spans: Mutex<Vec<Span>>,
+    /// Held by whoever takes two containers, or each of two could wait for the other's.
+    pairs: tokio::sync::Mutex<()>,
+}
+
+impl Bench {
+    /// Builds this many containers.
+    pub async fn set_up(size: usize) -> Result<Self, Failure> {
+        let toolbox = Toolbox::of_this_machine();
+        // Compilers need more room than programs; an empty tmpfs takes none.
+        let room = Tmpfs::new().bytes(512 << 20);
+        let recipe =
+            Container::builder().mount(Mount::tmpfs("/w", room)).mount(Mount::tmpfs("/tmp", room.mode(0o1777)));
+        let pool = Pool::builder(toolbox.furnish(recipe)).size(size).build().await?;
+        let counts_memory = counts_memory(&pool).await?;
+        let (start, spans, pairs) = (Instant::now(), Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self { toolbox, size, counts_memory, pool, start, spans, pairs })
+    }
+
+    /// The next free container, for as long as the seat is kept.
+    pub async fn take(&self, activity: Activity, label: &str) -> Result<Seat<'_>, Failure> {
+        let lease = self.pool.lease().await?;
+        Ok(Seat { lease, bench: self, activity, label: label.into(), from: self.start.elapsed() })
+    }
+
+    /// Two containers, one to run a submission in and one for what it talks to.
+    pub async fn take_two(&self, label: &str) -> Result<(Seat<'_>, Seat<'_>), Failure> {
+        let _turn = self.pairs.lock().await;
+        Ok((self.take(Activity::Run, label).await?, self.take(Activity::Validate, label).await?))
+    }
+
+    /// What was done so far, in the order in which it ended.
+    pub fn spans(&self) -> Vec<Span> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub async fn clear(&self) {
+        self.pool.shut_down().await;
+    }
+}
+
+/// Does something in a container, and once more, in another, where the machine failed it.
+pub async fn twice<T>(attempt: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+    match attempt().await {
+        Err(_) => attempt().await,
+        done => done,
+    }
+}
+
+/// What held a run's limit of memory says what will hold the others'.
+async fn counts_memory(pool: &Pool) -> Result<bool, Failure> {
+    let report = pool.lease().await?.run(Command::new("/bin/true").limits(limits::trusted())).await?;
+    let form = report.limit(Limit::Memory).map(|held| held.form);
+    Ok(matches!(form, Some(Form::CgroupV1 | Form::CgroupV2)))
+}
+
+/// A container that is in use, and will say so.
+pub struct Seat<'a> {
+    lease: Lease,
+    bench: &'a Bench,
+    activity: Activity,
+    label: String,
+    from: Duration,
+}
+
+impl Deref for Seat<'_> {
+    type Target = Container;
+
+    fn deref(&self) -> &Container {
+        &self.lease
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let (container, activity, label) = (self.lease.slot(), self.activity, std::mem::take(&mut self.label));
+        let span = Span { container, activity, label, from: self.from, to: self.bench.start.elapsed() };
+        self.bench.spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
+    }
+}

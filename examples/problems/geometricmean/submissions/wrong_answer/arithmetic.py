@@ -1,0 +1,3 @@
+input()
+numbers = [float(word) for word in input().split()]
+print("mean", sum(numbers) / len(numbers))

@@ -1,0 +1,3 @@
+# Asks once.
+echo 500
+read -r answer

@@ -1,0 +1,12 @@
+# Finds the number, and has more to say.
+low, high = 1, 1000
+answer = ""
+while answer != "right":
+    guess = (low + high) // 2
+    print(guess, flush=True)
+    answer = input()
+    if answer == "lower":
+        high = guess - 1
+    else:
+        low = guess + 1
+print("found", guess)

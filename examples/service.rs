@@ -1,0 +1,117 @@
+//! A service that runs programs: `POST /run` with `{"args": ["python3", "-c", "print(42)"], "stdin": "…"}`.
+//!
+//! ```text
+//! service [ADDRESS]        default: 127.0.0.1:8080
+//! ```
+//!
+//! The answer has the verdict, the streams and the report. As many programs run at once as there are processors, and as many
+//! again may wait; whoever comes then is told 503 at once. At Ctrl-C or SIGTERM it takes no more, answers what it has taken,
+//! and destroys its containers.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use cellblock::{Command, Container, Error, ErrorKind, Limits, Report, Stdio, Verdict};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+
+// The example's own, until the library has one: then `use cellblock::Pool`.
+#[path = "grade/pool.rs"]
+mod pool;
+
+use pool::Pool;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    args: Vec<String>,
+    #[serde(default)]
+    stdin: String,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    verdict: Verdict,
+    stdout: String,
+    stderr: String,
+    report: Report,
+}
+
+type Failure = (StatusCode, String);
+
+struct Service {
+    pool: Pool,
+    /// A place for each program that runs or waits.
+    places: Semaphore,
+}
+
+fn main() -> ExitCode {
+    cellblock::init(); // in a container's init this never returns
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
+    match tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(&address))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("service: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(address: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("{address}: {error}"))?;
+    let size = std::thread::available_parallelism()?.get();
+    let pool = Pool::builder(Container::builder()).size(size).build().await?;
+    let service = Arc::new(Service { pool: pool.clone(), places: Semaphore::new(2 * size) });
+    let router = Router::new().route("/run", post(run)).with_state(service);
+    eprintln!("listening on http://{}", listener.local_addr()?);
+    let stop = async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+    };
+    axum::serve(listener, router).with_graceful_shutdown(stop).await?;
+    pool.shut_down().await;
+    Ok(())
+}
+
+async fn run(State(service): State<Arc<Service>>, Json(request): Json<Request>) -> Result<Json<Answer>, Failure> {
+    let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "too many programs wait already; try again in a second\n".into());
+    let _place = service.places.try_acquire().map_err(busy)?;
+    let [program, args @ ..] = request.args.as_slice() else {
+        return Err((StatusCode::BAD_REQUEST, "args must have a program's name at least\n".into()));
+    };
+    let limits = Limits::new()
+        .cpu_time(Duration::from_secs(2))
+        .wall_time(Duration::from_secs(5))
+        .memory(256 << 20)
+        .processes(64)
+        .output(1 << 20)
+        .weaker(true);
+    let mut command = Command::new(program);
+    command.args(args).env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(Stdio::bytes(request.stdin)).limits(limits);
+    let closing = |_| (StatusCode::SERVICE_UNAVAILABLE, "the service is shutting down\n".into());
+    let container = service.pool.lease().await.map_err(closing)?;
+    // A caller that hangs up drops this future, and with it the program.
+    let output = container.output(&command).await.map_err(failure)?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let verdict = output.report.verdict();
+    Ok(Json(Answer { verdict, stdout: text(output.stdout), stderr: text(output.stderr), report: output.report }))
+}
+
+/// Whose fault it was: a program that is not there is the caller's.
+fn failure(error: Error) -> Failure {
+    let status = match error.kind() {
+        ErrorKind::Exec | ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, format!("{error}\n"))
+}

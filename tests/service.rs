@@ -1,0 +1,75 @@
+//! The example of a service, as those who call it meet it.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+
+use common::examples::{alive, descendants, eventually, example, running, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+struct Service {
+    child: Child,
+    address: String,
+}
+
+impl Service {
+    fn start() -> Self {
+        let mut child = example("service").arg("127.0.0.1:0").stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").unwrap().to_owned();
+        Self { child, address }
+    }
+
+    /// Asks for a run; the answer can be read once it is over.
+    fn ask(&self, request: &Value) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let body = request.to_string();
+        let head = "POST /run HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n";
+        write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        stream
+    }
+}
+
+/// The status and the body of an answer.
+fn answer(mut stream: TcpStream) -> (u16, String) {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn it_runs_programs_refuses_what_is_too_much_and_ends_in_good_order() {
+    let mut service = Service::start();
+    let (status, body) = answer(service.ask(&json!({"args": ["tr", "a-z", "A-Z"], "stdin": "hello"})));
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["verdict"], &body["stdout"]), (200, &json!("ok"), &json!("HELLO")));
+    let (status, body) = answer(service.ask(&json!({"args": ["sh", "-c", "while :; do :; done"]})));
+    assert_eq!((status, body.contains(r#""verdict":"cpu_time""#)), (200, true), "{body}");
+    assert_eq!(answer(service.ask(&json!({"args": []}))).0, 400);
+    assert_eq!(answer(service.ask(&json!({"args": ["no-such-program"]}))).0, 400);
+
+    // All the places are taken by programs that run and programs that wait.
+    let size = std::thread::available_parallelism().unwrap().get();
+    let sleep = json!({"args": ["sleep", "1"]});
+    let taken: Vec<_> = (0..2 * size).map(|_| service.ask(&sleep)).collect();
+    running(service.child.id(), size, "sleep");
+    let mut refused = None;
+    eventually("a refusal", || {
+        refused = Some(answer(service.ask(&json!({"args": ["true"]}))));
+        refused.as_ref().is_some_and(|(status, _)| *status == 503)
+    });
+    assert!(refused.unwrap().1.contains("try again"));
+
+    let processes = descendants(service.child.id());
+    kill(Pid::from_raw(service.child.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(taken.into_iter().all(|stream| answer(stream).0 == 200), "what was taken is answered");
+    assert_eq!(wait(&mut service.child).code(), Some(0));
+    assert_eq!(alive(&processes), []);
+}
