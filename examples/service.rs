@@ -9,24 +9,16 @@
 //! and destroys its containers.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use cellblock::{Command, Container, Error, ErrorKind, Limits, Report, Stdio, Verdict};
+use cellblock::{Command, Container, Error, ErrorKind, Limits, Pool, Report, Stdio, Verdict};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
-
-// The example's own, until the library has one: then `use cellblock::Pool`.
-#[path = "grade/pool.rs"]
-mod pool;
-
-use pool::Pool;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,12 +38,6 @@ struct Answer {
 
 type Failure = (StatusCode, String);
 
-struct Service {
-    pool: Pool,
-    /// A place for each program that runs or waits.
-    places: Semaphore,
-}
-
 fn main() -> ExitCode {
     cellblock::init(); // in a container's init this never returns
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
@@ -68,9 +54,8 @@ async fn serve(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let listener = TcpListener::bind(address).await.map_err(|error| format!("{address}: {error}"))?;
     let size = std::thread::available_parallelism()?.get();
-    let pool = Pool::builder(Container::builder()).size(size).build().await?;
-    let service = Arc::new(Service { pool: pool.clone(), places: Semaphore::new(2 * size) });
-    let router = Router::new().route("/run", post(run)).with_state(service);
+    let pool = Pool::builder(Container::builder()).size(size).queue(size).build().await?;
+    let router = Router::new().route("/run", post(run)).with_state(pool.clone());
     eprintln!("listening on http://{}", listener.local_addr()?);
     let stop = async move {
         tokio::select! {
@@ -79,13 +64,11 @@ async fn serve(address: &str) -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     axum::serve(listener, router).with_graceful_shutdown(stop).await?;
-    pool.shut_down().await;
+    pool.shut_down(Duration::from_secs(5)).await;
     Ok(())
 }
 
-async fn run(State(service): State<Arc<Service>>, Json(request): Json<Request>) -> Result<Json<Answer>, Failure> {
-    let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "too many programs wait already; try again in a second\n".into());
-    let _place = service.places.try_acquire().map_err(busy)?;
+async fn run(State(pool): State<Pool>, Json(request): Json<Request>) -> Result<Json<Answer>, Failure> {
     let [program, args @ ..] = request.args.as_slice() else {
         return Err((StatusCode::BAD_REQUEST, "args must have a program's name at least\n".into()));
     };
@@ -98,10 +81,8 @@ async fn run(State(service): State<Arc<Service>>, Json(request): Json<Request>) 
         .weaker(true);
     let mut command = Command::new(program);
     command.args(args).env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(Stdio::bytes(request.stdin)).limits(limits);
-    let closing = |_| (StatusCode::SERVICE_UNAVAILABLE, "the service is shutting down\n".into());
-    let container = service.pool.lease().await.map_err(closing)?;
     // A caller that hangs up drops this future, and with it the program.
-    let output = container.output(&command).await.map_err(failure)?;
+    let output = pool.output(&command).await.map_err(failure)?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let verdict = output.report.verdict();
     Ok(Json(Answer { verdict, stdout: text(output.stdout), stderr: text(output.stderr), report: output.report }))
@@ -111,6 +92,7 @@ async fn run(State(service): State<Arc<Service>>, Json(request): Json<Request>) 
 fn failure(error: Error) -> Failure {
     let status = match error.kind() {
         ErrorKind::Exec | ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
+        ErrorKind::Busy | ErrorKind::Closed => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     (status, format!("{error}\n"))

@@ -6,11 +6,10 @@ use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, Form, Limit, Mount, Tmpfs};
+use cellblock::{Command, Container, Form, Lease, Limit, Mount, Pool, Tmpfs};
 use serde::Serialize;
 
 use crate::languages::Toolbox;
-use crate::pool::{Lease, Pool};
 use crate::{Failure, limits};
 
 /// What a container is taken for.
@@ -40,8 +39,6 @@ pub struct Bench {
     pool: Pool,
     start: Instant,
     spans: Mutex<Vec<Span>>,
-    /// Held by whoever takes two containers, or each of two could wait for the other's.
-    pairs: tokio::sync::Mutex<()>,
 }
 
 impl Bench {
@@ -54,20 +51,23 @@ impl Bench {
             Container::builder().mount(Mount::tmpfs("/w", room)).mount(Mount::tmpfs("/tmp", room.mode(0o1777)));
         let pool = Pool::builder(toolbox.furnish(recipe)).size(size).build().await?;
         let counts_memory = counts_memory(&pool).await?;
-        let (start, spans, pairs) = (Instant::now(), Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self { toolbox, size, counts_memory, pool, start, spans, pairs })
+        let (start, spans) = (Instant::now(), Mutex::default());
+        Ok(Self { toolbox, size, counts_memory, pool, start, spans })
     }
 
     /// The next free container, for as long as the seat is kept.
     pub async fn take(&self, activity: Activity, label: &str) -> Result<Seat<'_>, Failure> {
-        let lease = self.pool.lease().await?;
-        Ok(Seat { lease, bench: self, activity, label: label.into(), from: self.start.elapsed() })
+        Ok(self.seat(self.pool.lease().await?, activity, label))
     }
 
     /// Two containers, one to run a submission in and one for what it talks to.
     pub async fn take_two(&self, label: &str) -> Result<(Seat<'_>, Seat<'_>), Failure> {
-        let _turn = self.pairs.lock().await;
-        Ok((self.take(Activity::Run, label).await?, self.take(Activity::Validate, label).await?))
+        let (one, other) = self.pool.lease_pair().await?;
+        Ok((self.seat(one, Activity::Run, label), self.seat(other, Activity::Validate, label)))
+    }
+
+    fn seat(&self, lease: Lease, activity: Activity, label: &str) -> Seat<'_> {
+        Seat { lease, bench: self, activity, label: label.into(), from: self.start.elapsed() }
     }
 
     /// What was done so far, in the order in which it ended.
@@ -76,7 +76,8 @@ impl Bench {
     }
 
     pub async fn clear(&self) {
-        self.pool.shut_down().await;
+        // Whatever still runs is not wanted any more.
+        self.pool.shut_down(Duration::ZERO).await;
     }
 }
 

@@ -33,7 +33,6 @@ mod languages;
 mod limits;
 mod package;
 mod page;
-mod pool;
 mod program;
 mod progress;
 mod table;

@@ -16,14 +16,20 @@ use crate::observe::{self, Event, Phase, Timer};
 /// own nor a [filter](crate::Builder::filter).
 #[derive(Debug)]
 pub struct Lease {
+    slot: usize,
     container: Container,
     timer: Timer,
 }
 
 impl Lease {
-    pub(super) fn new(container: Container) -> Self {
+    pub(super) fn new(slot: usize, container: Container) -> Self {
         observe::count(Event::Lease);
-        Self { container, timer: Timer::start() }
+        Self { slot, container, timer: Timer::start() }
+    }
+
+    /// The number of the container's slot, from 0: one that replaces another has the same.
+    pub fn slot(&self) -> usize {
+        self.slot
     }
 
     /// Gives the container up: it is destroyed, and replaced by a new one.

@@ -331,7 +331,7 @@ impl State {
         let taken = self.idle.split_off(self.idle.len() - want.containers);
         let lend = |(slot, container): (usize, Container)| {
             self.slots.insert(slot, Slot::Lent(share.unwrap_or(0)));
-            Lease::new(container.with_memory(share))
+            Lease::new(slot, container.with_memory(share))
         };
         Some(taken.into_iter().rev().map(lend).collect())
     }
