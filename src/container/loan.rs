@@ -56,10 +56,10 @@ impl Container {
         self.mailbox.closed().await;
     }
 
-    /// Whether a run leaves the init as it was. Under the host's own user a program may change the init's limits and
-    /// priorities, for good, and only the filter keeps it from that.
+    /// Whether a reset takes back all that a run could do. Without the filter a program may leave keys with its user, whom
+    /// the next run has too; and where that is the init's user as well, change the init's limits and priorities for good.
     pub(crate) fn can_be_lent_again(&self) -> bool {
-        self.made.program.is_some() || self.made.protections.filter != Filter::Off
+        self.made.protections.filter != Filter::Off
     }
 
     /// Whether every call would be an error.

@@ -284,6 +284,8 @@ struct Init {
     runner: Runner,
     rootfs: Rootfs,
     program: Ids,
+    /// Whether programs may have keys: the filter refuses those calls, to the init too.
+    has_keys: bool,
     /// How everything was when it was new.
     first: Fingerprint,
     /// What the host wants to be open for as long as the container lives.
@@ -300,6 +302,7 @@ impl Init {
         let kept = trees.split_off(count.min(trees.len()));
         let clone3 = if configure.clones_into_group { Clone3::Allowed } else { Clone3::Refused };
         let filter = configure.filter.compile(clone3);
+        let has_keys = filter.is_none();
         let made = Rootfs::make(configure, trees);
         let rootfs = told(&host, made)?;
         let sigchld = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC);
@@ -310,7 +313,7 @@ impl Init {
             told(&host, installed.map_err(|error| Failure::new(Step::InstallFilter, error)))?;
         }
         let unknown = Fingerprint::default();
-        let mut init = Self { host, sigchld, runner, rootfs, program, first: unknown, _kept: kept };
+        let mut init = Self { host, sigchld, runner, rootfs, program, has_keys, first: unknown, _kept: kept };
         init.first = told(&init.host, init.fingerprint())?;
         init.host.send(id, &Reply::Done, Vec::new())?;
         Ok(init)
@@ -357,6 +360,10 @@ impl Init {
         let discarded = self.rootfs.reset()?;
         // What has no name in a file system: System V objects and message queues.
         nix::sched::unshare(CloneFlags::CLONE_NEWIPC).map_err(|error| Failure::new(Step::NewIpcNamespace, error))?;
+        if self.has_keys {
+            let keyring = process::new_session_keyring();
+            keyring.map_err(|error| Failure::new(Step::ResetInherited, error))?;
+        }
         let differences = self.first.differences(&self.fingerprint()?);
         Ok((discarded, differences))
     }
