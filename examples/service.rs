@@ -95,5 +95,6 @@ fn failure(error: Error) -> Failure {
         ErrorKind::Busy | ErrorKind::Closed => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    (status, format!("{error}\n"))
+    let advice = if error.kind() == ErrorKind::Busy { "; try again in a second" } else { "" };
+    (status, format!("{error}{advice}\n"))
 }

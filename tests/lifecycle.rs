@@ -231,7 +231,7 @@ fn of_a_hundred_builds_half_may_be_dropped_on_the_way() {
     alone(async |census| {
         let build = async |number: u32| {
             // As long as some of them take, and so at every one of their steps.
-            let time = if number % 2 == 0 { 60 * SECOND } else { Duration::from_millis(number.into()) };
+            let time = if number.is_multiple_of(2) { 60 * SECOND } else { Duration::from_millis(number.into()) };
             tokio::time::timeout(time, container()).await.ok()
         };
         let built: Vec<_> = join_all((0..100).map(build)).await.into_iter().flatten().collect();

@@ -283,9 +283,9 @@ fn remove_left_behind(parent: &Path) {
     for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {
         let is_left = File::open(entry.path())
             .is_ok_and(|directory| flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok());
-        // What has processes in it stays, and is found again by the next one that looks.
-        if is_left && let Err(error) = remove(&entry.path()) {
-            drop(error);
+        if is_left {
+            // What has processes in it stays, and is found again by the next one that looks.
+            remove(&entry.path()).ok();
         }
     }
 }

@@ -4,7 +4,8 @@
 
 use crate::error::{Error, Result};
 
-use super::{DEFAULT_MEMORY, Form, Grants, Limit, Limits, Plan};
+use super::plan::DEFAULT_MEMORY;
+use super::{Form, Grants, Limit, Limits, Plan};
 
 /// The terms of a lease. Without any, its runs are like those of any container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! What each machine makes of each wish.
 
+use super::plan::*;
 use super::*;
+use crate::error::{ErrorKind, Step};
 
 const BARE: Grants = Grants { groups: None, own_ids: true, cpus: 8, hard_stack: u64::MAX, hard_open_files: 500 };
 
