@@ -196,6 +196,8 @@ impl Actor {
         let (mut silence, mut lateness) = (pin!(sleep_until(Instant::now())), pin!(sleep_until(Instant::now())));
         loop {
             let (owes, overdue) = (self.owes(), self.current.as_ref().and_then(|current| current.overdue));
+            // Set earlier only for a run that has less time than the one that it was set for.
+            overdue.filter(|&end| end < lateness.deadline()).into_iter().for_each(|end| lateness.as_mut().reset(end));
             let killed = async {
                 match &mut self.current {
                     Some(current) => (&mut current.killed).await.unwrap_or(Reason::Request),
