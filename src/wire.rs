@@ -488,6 +488,6 @@ fn decode<T: DeserializeOwned>(mut payload: &[u8]) -> Result<(u64, T), Broken> {
 
 #[cfg(any(fuzzing, test))]
 #[cfg_attr(test, allow(unreachable_pub))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,14 @@ impl Service {
     }
 }
 
+/// A test that fails leaves none behind.
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 /// The status and the body of an answer.
 fn answer(mut stream: TcpStream) -> (u16, String) {
     let mut text = String::new();

@@ -186,4 +186,4 @@ fn dir_and_name(path: &Path) -> nix::Result<(OwnedFd, &OsStr)> {
 
 #[cfg(any(fuzzing, test))]
 #[cfg_attr(test, allow(unreachable_pub))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
