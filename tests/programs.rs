@@ -399,13 +399,15 @@ print('done')";
         command.rlimit(Resource::Processes, 30, 30);
     }
     assert_eq!(says(&container, &command).await, "done");
+    // It goes on until its grandchild has closed the pipe by its end.
     let burn = "import os, time
+reader, writer = os.pipe()
 if os.fork() == 0:
     if os.fork() == 0:
         while time.process_time() < 0.3: pass
         os._exit(0)
     os._exit(0)
-os.wait(); time.sleep(0.6)";
+os.close(writer); os.wait(); os.read(reader, 1)";
     let usage = container.run(&python(burn)).await.unwrap().usage;
     assert!(usage.user.unwrap() + usage.system.unwrap() >= Duration::from_millis(300), "{usage:?}");
 }
