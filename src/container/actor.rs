@@ -16,7 +16,7 @@ use std::time::Duration;
 use nix::sys::stat::{SFlag, fstat};
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::cgroup::Group;
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
@@ -193,11 +193,20 @@ impl Actor {
     /// Serves until the container is to end, and says why.
     async fn serve(&mut self) -> Error {
         // Set again only when it fires: a busy container does not pay for it at every request.
-        let (mut silence, mut lateness) = (pin!(sleep_until(Instant::now())), pin!(sleep_until(Instant::now())));
+        let mut silence = pin!(sleep_until(Instant::now()));
+        // A run's own, and gone with it.
+        let mut lateness = pin!(None::<Sleep>);
         loop {
             let (owes, overdue) = (self.owes(), self.current.as_ref().and_then(|current| current.overdue));
-            // Set earlier only for a run that has less time than the one that it was set for.
-            overdue.filter(|&end| end < lateness.deadline()).into_iter().for_each(|end| lateness.as_mut().reset(end));
+            if lateness.as_ref().as_pin_ref().map(|sleep| sleep.deadline()) != overdue {
+                lateness.set(overdue.map(sleep_until));
+            }
+            let late = async {
+                match lateness.as_mut().as_pin_mut() {
+                    Some(sleep) => sleep.await,
+                    None => pending().await,
+                }
+            };
             let killed = async {
                 match &mut self.current {
                     Some(current) => (&mut current.killed).await.unwrap_or(Reason::Request),
@@ -233,13 +242,7 @@ impl Actor {
                     silence.as_mut().reset(end);
                     continue;
                 }
-                () = &mut lateness, if overdue.is_some() => {
-                    if overdue.is_some_and(|end| Instant::now() >= end) {
-                        return Error::lost("the init did not end a run at its time");
-                    }
-                    overdue.into_iter().for_each(|end| lateness.as_mut().reset(end));
-                    continue;
-                }
+                () = late => return Error::lost("the init did not end a run at its time"),
                 message = self.messages.recv(), if self.outbox.is_empty() => match message {
                     Some(message) => self.take(message),
                     None => return destroyed(),
