@@ -33,13 +33,13 @@ pub enum Filter {
     ///
     /// `EPERM`: new namespaces, `setns`, `chroot`, `pivot_root`; bpf, perf events, keys, `userfaultfd`, fanotify,
     /// `open_by_handle_at`, `pidfd_getfd`, `kcmp`; NUMA policies other than reading them; modules, kexec, `reboot`, swap,
-    /// accounting, quotas, the kernel's log, clocks, I/O ports, writing back all file systems (`sync`); leases of files; what lets another program read input that nobody typed
-    /// (`TIOCSTI`, `TIOCLINUX`) or changes a terminal's line discipline; personalities other than those of 32-bit
+    /// accounting, quotas, the kernel's log, clocks, I/O ports, writing back all file systems (`sync`); leases of files;
+    /// what lets another program read input that nobody typed (`TIOCSTI`, `TIOCLINUX`) or changes a terminal's line discipline; personalities other than those of 32-bit
     /// machines, old version numbers and a fixed address space; limits, priorities and processors of pid 1, and
     /// priorities of a whole user.
     ///
-    /// `EAFNOSUPPORT`: sockets other than Unix, IPv4 and IPv6; netlink too, by which C libraries list network interfaces. `EPROTONOSUPPORT`: IP sockets that are not
-    /// TCP, UDP, ICMP or raw.
+    /// `EAFNOSUPPORT`: sockets other than Unix, IPv4 and IPv6; netlink too, by which C libraries list network interfaces.
+    /// `EPROTONOSUPPORT`: IP sockets that are not TCP, UDP, ICMP or raw.
     #[default]
     Denylist,
     /// Refuses the same, and ends a process that makes a call which nobody makes by accident, by SIGSYS. Where that is the

@@ -116,10 +116,13 @@ impl Runner {
         Ok(pidfd)
     }
 
-    /// Ends the run with this id, if it is the one that is running. The first reason counts.
+    /// Ends the run with this id, if it is the one that is running. The first reason counts, and none that comes after the
+    /// program's own end.
     pub(super) fn kill(&mut self, id: u64, reason: Reason) -> Result<(), End> {
         if let Some(run) = self.run.as_mut().filter(|run| run.id == id) {
-            run.killed.get_or_insert(reason);
+            if run.ended.is_none() {
+                run.killed.get_or_insert(reason);
+            }
             process::kill_all_others().map_err(|error| Failure::new(Step::Wait, error))?;
         }
         Ok(())

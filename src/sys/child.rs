@@ -335,12 +335,7 @@ impl Op {
                 // SAFETY: the kernel's signal set is 64 bits; the old one is not asked for.
                 unsafe { raw_syscall(libc::SYS_rt_sigprocmask, arguments) }?
             }
-            Self::InstallFilter(program) => {
-                let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-                let arguments = [libc::SECCOMP_SET_MODE_FILTER as usize, 0, (&raw const program) as usize, 0, 0];
-                // SAFETY: the struct and the instructions, as many as it says, outlive the call, which copies them.
-                unsafe { raw_syscall(libc::SYS_seccomp, arguments) }?
-            }
+            Self::InstallFilter(program) => return super::process::install_filter_here(program),
             Self::Exec { image, args, env } => return Err(execute(image, args, env)),
         };
         Ok(())

@@ -191,12 +191,16 @@ pub(crate) fn monotonic_time() -> Option<Duration> {
 ///
 /// The thread must have given up new privileges, or have CAP_SYS_ADMIN.
 pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
-    let length = program.len().try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
+    install_filter_here(program).map_err(io::Error::from_raw_os_error)
+}
+
+/// The same for a child that may touch nothing of the C library's.
+pub(super) fn install_filter_here(program: &[libc::sock_filter]) -> Result<(), i32> {
+    let length = program.len().try_into().map_err(|_| libc::EINVAL)?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     let arguments = [libc::SECCOMP_SET_MODE_FILTER as usize, 0, (&raw const program) as usize, 0, 0];
     // SAFETY: the struct and the instructions, as many as it says, outlive the call, which copies them.
-    let set = unsafe { super::raw_syscall(libc::SYS_seccomp, arguments) };
-    set.map(drop).map_err(io::Error::from_raw_os_error)
+    unsafe { super::raw_syscall(libc::SYS_seccomp, arguments) }.map(drop)
 }
 
 /// What another process of the same user could change about this one: resource limits by their numbers, priority, I/O
