@@ -185,8 +185,14 @@ impl<T: Copy> Children<T> {
         let mut status = 0;
         // SAFETY: all zeroes is a valid rusage.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: both places are valid for writing.
-        let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG | libc::__WALL, &raw mut usage) };
+        let pid = loop {
+            // SAFETY: both places are valid for writing.
+            let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG | libc::__WALL, &raw mut usage) };
+            // A child may make any parent its tracer (PTRACE_TRACEME), and is then told of at each of its stops, which are no end.
+            if pid <= 0 || !libc::WIFSTOPPED(status) {
+                break pid;
+            }
+        };
         if pid < 0 {
             let error = io::Error::last_os_error();
             return if error.raw_os_error() == Some(libc::ECHILD) { Ok(Reaped::Nobody) } else { Err(error) };
