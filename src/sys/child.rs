@@ -53,6 +53,8 @@ pub(crate) enum Op {
         gid: u32,
     },
     DropCapabilities,
+    /// A ruleset of Landlock.
+    RestrictFiles(i32),
     ClearSignalMask,
     InstallFilter(Vec<libc::sock_filter>),
     Exec {
@@ -335,6 +337,7 @@ impl Op {
                 // SAFETY: version 3 has a header of two words and two sets of three.
                 unsafe { raw_syscall(libc::SYS_capset, arguments) }?
             }
+            Self::RestrictFiles(fd) => numbers(libc::SYS_landlock_restrict_self, [*fd as usize, 0, 0, 0, 0])?,
             Self::ClearSignalMask => {
                 let none = 0_u64;
                 let arguments = [libc::SIG_SETMASK as usize, (&raw const none) as usize, 0, size_of::<u64>(), 0];
