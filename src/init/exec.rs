@@ -226,7 +226,7 @@ impl Runner {
         if let Some(group) = &self.group {
             steps.extend(group.tasks().map(|fd| (Step::EnterGroup, Op::EnterGroup(fd))));
             // As its own root, or the group's name would show.
-            steps.extend(group.directory().map(|_| (Step::EnterGroup, Op::NewCgroupNamespace)));
+            steps.push((Step::EnterGroup, Op::NewCgroupNamespace));
         }
         if !affinity.is_empty() {
             steps.push((Step::SetAffinity, Op::SetAffinity(mask(&affinity))));

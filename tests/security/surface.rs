@@ -140,6 +140,12 @@ async fn other_architectures_numbers_are_no_way_around() {
 }
 
 #[tokio::test]
+async fn the_names_of_control_groups_are_not_shown() {
+    let said = says(&container().await, &sh("cat /proc/self/cgroup")).await;
+    assert!(!said.is_empty() && said.lines().all(|line| line.ends_with(":/")), "{said}");
+}
+
+#[tokio::test]
 async fn what_programs_need_works() {
     let container = container().await;
     let script = "import threading, subprocess, socket, os, select, multiprocessing, tempfile, inspect
