@@ -8,6 +8,7 @@ pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod memory;
 pub(crate) mod mount;
+pub(crate) mod mountinfo;
 pub(crate) mod process;
 pub(crate) mod reactor;
 pub(crate) mod socket;
