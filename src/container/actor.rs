@@ -388,6 +388,10 @@ impl Actor {
         match refused.and_then(|id| self.pending.remove(&id)) {
             Some(pending) if !is_closed => {
                 pending.refuse(Error::io(ErrorKind::Host, Step::Send, error));
+                if self.turn == refused {
+                    self.turn = None;
+                    self.current = None;
+                }
                 self.outbox.pop_front();
                 while self.outbox.front().is_some_and(|datagram| datagram.begins.is_none()) {
                     self.outbox.pop_front();

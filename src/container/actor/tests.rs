@@ -23,12 +23,15 @@ fn served_with_patience(
     play: impl FnOnce(OwnedFd) + Send + 'static,
 ) -> (Container, thread::JoinHandle<()>) {
     let (host, init) = socket::pair().unwrap();
+    (on_socket(host, patience), thread::spawn(move || play(init)))
+}
+
+fn on_socket(host: OwnedFd, patience: Duration) -> Container {
     let (mailbox, messages) = mpsc::channel(4);
     let shared = Arc::new(Shared::default());
     let record = RecordDeath(Arc::clone(&shared));
-    let launched = Launched::without_an_init(host);
-    tokio::spawn(Actor::serve_to_the_end(launched, messages, record, patience));
-    (Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() }, thread::spawn(move || play(init)))
+    tokio::spawn(Actor::serve_to_the_end(Launched::without_an_init(host), messages, record, patience));
+    Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() }
 }
 
 fn frame(id: u64, reply: &Reply) -> Vec<u8> {
@@ -219,6 +222,52 @@ async fn a_process_that_nobody_waits_to_see_ends_the_container() {
         }
     });
     assert_eq!(container.run(&Command::new("/bin/true")).await.unwrap_err().kind(), ErrorKind::Lost);
+    init.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_sent_after_all_leaves_its_turn_to_the_next() {
+    let (host, socket) = socket::pair().unwrap();
+    nix::sys::socket::setsockopt(&host, nix::sys::socket::sockopt::SndBuf, &(16 << 10)).unwrap();
+    let same = host.try_clone().unwrap();
+    let container = on_socket(host, Duration::from_secs(5));
+    let ((received, are_received), (go, on)) = (oneshot::channel(), std::sync::mpsc::channel());
+    let init = thread::spawn(move || {
+        let mut decoder = Decoder::new(Peer::Host);
+        let mut next = || decoder.receive::<Request>(&socket, true).unwrap().unwrap();
+        let answer = |id, reply| socket::send(&socket, &frame(id, &reply), &[], true).unwrap();
+        let (first, ping) = (next().id, next().id);
+        received.send(()).unwrap();
+        on.recv().unwrap();
+        answer(first, Reply::Ended(report()));
+        answer(ping, Reply::Done);
+        on.recv().unwrap();
+        while !matches!(next().body, Request::Kill(id, _) if id == first) {}
+        let third = next();
+        assert!(matches!(third.body, Request::Execve(_)), "{:?}", third.body);
+        answer(third.id, Reply::Ended(report()));
+    });
+    let (small, mut large) = (Command::new("/bin/true"), Command::new("/bin/true"));
+    large.args(["x".repeat(64 << 10)]);
+    let (mut first, mut second) = (Box::pin(container.run(&small)), Box::pin(container.run(&large)));
+    let mut ping = Box::pin(container.ping(Duration::from_secs(5)));
+    assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending());
+    assert!(futures::poll!(&mut ping).is_pending());
+    are_received.await.unwrap();
+
+    let filler = wire::encode(0, &Request::Ping, Vec::new()).unwrap();
+    while filler[0].send(&same, false).is_ok() {}
+    // Its kill waits for room, and the second run then behind that. So the kernel says only later that it is too large.
+    drop(first);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    go.send(()).unwrap();
+    ping.await.unwrap();
+    go.send(()).unwrap();
+    assert_eq!(second.await.unwrap_err().step(), Some(Step::Send));
+    let third = tokio::time::timeout(Duration::from_secs(5), container.run(&small)).await;
+    third.expect("its turn comes").unwrap();
     init.join().unwrap();
 }
 
