@@ -29,7 +29,7 @@ use crate::report::{Protections, Report};
 use crate::sys::socket;
 use crate::wire::{Ids, MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
 
-use actor::{Letter, Message, Progress, QueuedRun};
+use actor::{Answer, Letter, Message, Progress, Promise, QueuedRun, Turn};
 pub use builder::Builder;
 pub(crate) use ids::DEFAULT_RANGE as DEFAULT_IDS;
 
@@ -106,9 +106,8 @@ impl Container {
             return Err(Error::invalid(format!("unknown flags: {:#o}", file.flags)).at(&file.path));
         }
         let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
-        let (answer, opened) = oneshot::channel();
-        self.tell(Message::Open(files, answer)).await?;
-        let results = self.answer(opened).await?;
+        let count = files.len();
+        let results = self.ask(|answer| Message::Ask(Request::Open(files), Promise::Opened(count, answer))).await?;
         let named = |(result, path): (Result<OwnedFd>, _)| result.map(File::from).map_err(|error| error.at(path));
         Ok(results.into_iter().zip(paths).map(named).collect())
     }
@@ -169,9 +168,8 @@ impl Container {
         let links: Vec<_> = links.into_iter().map(symlink).collect();
         check_count(links.len())?;
         let paths: Vec<_> = links.iter().map(|link| link.path.clone()).collect();
-        let (answer, linked) = oneshot::channel();
-        self.tell(Message::Symlink(links, answer)).await?;
-        let results = self.answer(linked).await?;
+        let count = links.len();
+        let results = self.ask(|answer| Message::Ask(Request::Symlink(links), Promise::Linked(count, answer))).await?;
         Ok(results.into_iter().zip(paths).map(|(result, path)| result.map_err(|error| error.at(path))).collect())
     }
 
@@ -200,9 +198,7 @@ impl Container {
     /// # Cancel safety
     /// Dropped before its turn it never happens; dropped later it is carried out all the same.
     pub async fn reset(&self) -> Result<()> {
-        let (answer, done) = oneshot::channel();
-        self.tell(Message::Reset(answer)).await?;
-        self.answer(done).await
+        self.ask(|answer| Message::Queue(Turn::Reset(answer))).await
     }
 
     /// What a run could change about this container, as it is now. Waits for the runs and resets before it.
@@ -213,9 +209,7 @@ impl Container {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn fingerprint(&self) -> Result<Fingerprint> {
-        let (answer, taken) = oneshot::channel();
-        self.tell(Message::Fingerprint(answer)).await?;
-        self.answer(taken).await
+        self.ask(|answer| Message::Queue(Turn::Fingerprint(answer))).await
     }
 
     /// Starts a program, once the runs and resets before it are over, and gives its live streams.
@@ -311,9 +305,7 @@ impl Container {
     }
 
     async fn done(&self, kind: ErrorKind, request: Request) -> Result<()> {
-        let (answer, done) = oneshot::channel();
-        self.tell(Message::Call(kind, request, answer)).await?;
-        self.answer(done).await
+        self.ask(|answer| Message::Ask(request, Promise::Done(kind, answer))).await
     }
 
     /// Hands a command over and, where it has a hook, sees its process past that.
@@ -348,8 +340,14 @@ impl Container {
         let (kill, killed) = KillSwitch::new();
         let run =
             QueuedRun { execve, fds, group: plan.group, held: plan.held, progress, outcome, patience: None, killed };
-        self.tell(Message::Run(run)).await?;
+        self.tell(Message::Queue(Turn::Run(run))).await?;
         Ok(Run::new(self.clone(), report, kill, output))
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(Answer<T>) -> Message) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(message(answer)).await?;
+        self.answer(answered).await
     }
 
     async fn tell(&self, message: Message) -> Result<()> {

@@ -1,15 +1,18 @@
 //! The real actor, and in the init's place a thread that answers as no init may.
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::thread;
+
 use super::*;
 use crate::command::Command;
 use crate::container::Container;
+use crate::error::{ErrorKind, Failure, Step};
 use crate::limits::Terms;
 use crate::report::{Measured, Status};
 use crate::sys::socket;
-use crate::wire::Peer;
-use std::os::fd::AsFd;
-use std::path::Path;
-use std::thread;
+use crate::wire::{self, OpenFile, Peer};
 
 mod orders;
 
@@ -187,7 +190,7 @@ async fn what_a_handle_sends_after_its_lease_reaches_no_init() {
     let next = container.renew().await.unwrap();
     // As one does that was about to send when its lease ended.
     let (answer, answered) = oneshot::channel();
-    let late = Message::Call(ErrorKind::File, Request::Delete("f".into()), answer);
+    let late = Message::Ask(Request::Delete("f".into()), Promise::Done(ErrorKind::File, answer));
     container.post(late).await.unwrap();
     assert_eq!(container.answer(answered).await.unwrap_err().kind(), ErrorKind::Returned);
     container.condemn();
