@@ -23,7 +23,8 @@ use crate::sys::reactor::Async;
 use crate::wire::{Decoder, Message as Frame, Reply, Request};
 
 use super::builder::Builder;
-use super::launch::{Init, Launched, launch, receive};
+use super::launch::{Launched, launch, receive};
+use super::processes::Init;
 use super::{Made, Shared};
 
 use end::{RecordDeath, bury, destroyed};

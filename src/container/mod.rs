@@ -8,6 +8,7 @@ mod builder;
 mod ids;
 mod launch;
 mod loan;
+mod processes;
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::cgroup::Group;
 use crate::container::Shared;
-use crate::container::launch::{Init, last_words};
+use crate::container::launch::last_words;
 use crate::container::loan::returned;
+use crate::container::processes::Init;
 use crate::error::{Error, ErrorKind, Step};
 
 pub(super) fn destroyed() -> Error {
