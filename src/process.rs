@@ -2,30 +2,27 @@
 //!
 //! Invariant: a [`Process`] is the only owner of its run. Dropping it kills the run, whatever it was doing.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+mod output;
+mod streams;
 
-use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{fchown, pipe2};
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use crate::command::{Capture, Command, Overflow, PidHook, Stream};
+use crate::command::PidHook;
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::limits::Limit;
 use crate::pty::Pty;
 use crate::report::{Reason, Report};
-use crate::sys::{memory, socket};
-use crate::wire::Ids;
+use crate::sys::socket;
+
+use output::Quota;
+pub use output::{Output, OutputPipe};
+use streams::Streams;
+pub(crate) use streams::{Opened, open_streams, pipe_of_two};
 
 /// A program that runs in a container, from [`Container::spawn`].
 ///
@@ -54,13 +51,6 @@ pub(crate) struct Run {
     kill: KillSwitch,
     quota: Option<Arc<Quota>>,
     container: Container,
-}
-
-/// How much more a run may write to its pipes, where that is limited.
-#[derive(Debug)]
-struct Quota {
-    left: AtomicU64,
-    is_exceeded: AtomicBool,
 }
 
 /// Ends a run, once.
@@ -143,14 +133,13 @@ impl Run {
         kill: KillSwitch,
         output: Option<u64>,
     ) -> Self {
-        let quota = |bytes| Quota { left: AtomicU64::new(bytes), is_exceeded: AtomicBool::new(false) };
-        let quota = output.map(|bytes| Arc::new(quota(bytes)));
+        let quota = output.map(|bytes| Arc::new(Quota::new(bytes)));
         Self { outcome: Outcome::Awaited(outcome), kill, quota, container }
     }
 
     fn metered(&self, pipe: pipe::Receiver) -> OutputPipe {
         let quota = self.quota.as_ref().map(|left| (Arc::clone(left), self.kill.clone()));
-        OutputPipe { pipe, quota, is_cut: false }
+        OutputPipe::new(pipe, quota)
     }
 
     /// Shows the process to the hook, and opens its gate if the hook says so. Dropping the gate leaves it shut for good.
@@ -189,254 +178,10 @@ impl Run {
         }
         match &self.outcome {
             Outcome::Known(result) => result.clone().map(|mut report| {
-                let is_exceeded = |quota: &Arc<Quota>| quota.is_exceeded.load(Ordering::Relaxed);
-                report.evidence.output_exceeded = self.quota.as_ref().map(is_exceeded);
+                report.evidence.output_exceeded = self.quota.as_ref().map(|quota| quota.is_exceeded());
                 report
             }),
             Outcome::Awaited(_) => unreachable!("it was awaited above"),
         }
     }
-}
-
-/// Reads an output of a program, up to the limit that [`Limits::output`](crate::Limits::output) sets for both together: there
-/// the run is killed, and this comes to its end.
-#[derive(Debug)]
-pub struct OutputPipe {
-    pipe: pipe::Receiver,
-    quota: Option<(Arc<Quota>, KillSwitch)>,
-    is_cut: bool,
-}
-
-impl OutputPipe {
-    /// Whether the program had written more than was let through.
-    pub fn is_cut(&self) -> bool {
-        self.is_cut
-    }
-}
-
-impl AsyncRead for OutputPipe {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { pipe, quota, is_cut } = &mut *self;
-        let Some((quota, kill)) = quota else { return Pin::new(pipe).poll_read(context, into) };
-        if *is_cut || into.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        // Taken before it is read, and what was not needed is given back: there is another reader.
-        let wanted = into.remaining().min(64 << 10);
-        let take = |left: u64| Some(left.saturating_sub(wanted as u64));
-        let had = quota.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
-        let taken = wanted.min(usize::try_from(had).unwrap_or(usize::MAX));
-        if taken > 0 {
-            let mut part = ReadBuf::new(into.initialize_unfilled_to(taken));
-            let polled = Pin::new(pipe).poll_read(context, &mut part);
-            let read = part.filled().len();
-            quota.left.fetch_add((taken - read) as u64, Ordering::Relaxed);
-            into.advance(read);
-            return polled;
-        }
-        let mut beyond = [0];
-        let mut part = ReadBuf::new(&mut beyond);
-        let polled = Pin::new(pipe).poll_read(context, &mut part);
-        if !part.filled().is_empty() {
-            *is_cut = true;
-            quota.is_exceeded.store(true, Ordering::Relaxed);
-            kill.kill(Reason::Limit(Limit::Output));
-        }
-        polled
-    }
-}
-
-impl AsFd for OutputPipe {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
-    }
-}
-
-/// What a program wrote, as far as it was kept: from [`Container::output`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Output {
-    /// What is known about the run.
-    pub report: Report,
-    /// The beginning of its standard output or, where it had one, of what its terminal showed.
-    pub stdout: Vec<u8>,
-    /// Whether it wrote more to standard output than was kept.
-    pub stdout_truncated: bool,
-    /// The beginning of its standard error.
-    pub stderr: Vec<u8>,
-    /// Whether it wrote more to standard error than was kept.
-    pub stderr_truncated: bool,
-}
-
-impl Output {
-    /// Reads both outputs to their ends while the run goes on.
-    pub(crate) async fn collect(streams: Streams, mut run: Run, keep: Capture) -> Result<Self> {
-        let Streams { stdin, stdout, stderr, pty } = streams;
-        drop(stdin);
-        let (mut stdout, mut stderr) = (stdout.map(|pipe| run.metered(pipe)), stderr.map(|pipe| run.metered(pipe)));
-        let kill = run.kill.clone();
-        let overflow = || match keep.overflow {
-            Overflow::Discard => {}
-            Overflow::Kill => kill.kill(Reason::Limit(Limit::Output)),
-        };
-        let is_piped = stdout.is_some();
-        let (out, err) = (&mut stdout, &mut stderr);
-        let (out, err) = (capture(out.as_mut(), keep.bytes, overflow), capture(err.as_mut(), keep.bytes, overflow));
-        let shown = capture(pty, keep.bytes, overflow);
-        let (out, err, shown, report) = tokio::join!(out, err, shown, run.wait());
-        let out = if is_piped { out } else { shown };
-        report?;
-        // Once more: now it is known what was read.
-        let report = run.wait().await?;
-        let failure = |error| Error::io(ErrorKind::Host, Step::Read, error);
-        let (out, out_has_more) = out.map_err(failure)?;
-        let (err, err_has_more) = err.map_err(failure)?;
-        let is_cut = |pipe: Option<OutputPipe>| pipe.is_some_and(|pipe| pipe.is_cut());
-        Ok(Self {
-            report,
-            stdout: out,
-            stdout_truncated: out_has_more || is_cut(stdout),
-            stderr: err,
-            stderr_truncated: err_has_more || is_cut(stderr),
-        })
-    }
-}
-
-/// The first `keep` bytes, and whether there were more, which is told as soon as it is known. Reads to the end in any case.
-async fn capture(
-    stream: Option<impl AsyncRead + Unpin>,
-    keep: usize,
-    overflow: impl FnOnce(),
-) -> io::Result<(Vec<u8>, bool)> {
-    let mut kept = Vec::new();
-    let Some(mut stream) = stream else {
-        return Ok((kept, false));
-    };
-    (&mut stream).take(keep as u64).read_to_end(&mut kept).await?;
-    if kept.len() < keep {
-        return Ok((kept, false));
-    }
-    if stream.read(&mut [0]).await? == 0 {
-        return Ok((kept, false));
-    }
-    overflow();
-    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
-    Ok((kept, true))
-}
-
-/// The host's ends of a run's streams.
-#[derive(Debug, Default)]
-pub(crate) struct Streams {
-    stdin: Option<pipe::Sender>,
-    stdout: Option<pipe::Receiver>,
-    stderr: Option<pipe::Receiver>,
-    pty: Option<Pty>,
-}
-
-impl Streams {
-    pub(crate) fn has_terminal(&self) -> bool {
-        self.pty.is_some()
-    }
-}
-
-/// The program's ends, with the numbers that they get.
-type ProgramFds = Vec<(i32, Arc<OwnedFd>)>;
-
-/// A command's streams, ready for a run.
-pub(crate) struct Opened {
-    pub(crate) streams: Streams,
-    pub(crate) fds: ProgramFds,
-    /// Whether the program can write to an output that is not one of these streams.
-    pub(crate) outputs_elsewhere: bool,
-}
-
-/// Opens what a command's streams need. `unset` is what an output is that the command says nothing about; what is made here
-/// belongs to `program`.
-pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Ids>) -> Result<Opened> {
-    let failure = |error| Error::io(ErrorKind::Host, Step::MakeStream, error);
-    let mut streams = Streams::default();
-    let mut fds = command.fds.clone();
-    let (mut terminal, mut outputs_elsewhere) = (None, false);
-    for (number, stream) in command.streams.iter().enumerate() {
-        let default = if number == 0 { &Stream::Null } else { unset };
-        let stream = stream.as_ref().map_or(default, |stdio| &stdio.0);
-        outputs_elsewhere |= number > 0 && matches!(stream, Stream::Fd(_) | Stream::Inherit | Stream::Pty);
-        let fd = match stream {
-            Stream::Null => continue,
-            Stream::Fd(fd) => Arc::clone(fd),
-            Stream::AsStdout if number == 2 => match fds.iter().find(|(number, _)| *number == 1) {
-                Some((_, stdout)) => Arc::clone(stdout),
-                None => continue,
-            },
-            Stream::AsStdout => return Err(Error::invalid("only a standard error can go where the output goes")),
-            Stream::Inherit => inherited(number).map_err(failure)?.into(),
-            Stream::Bytes(bytes) if number == 0 => memory::sealed("cellblock-stdin", bytes).map_err(failure)?.into(),
-            Stream::Bytes(_) => return Err(Error::invalid("bytes can only be an input")),
-            Stream::Piped => piped(number, program, &mut streams).map_err(failure)?.into(),
-            Stream::Pty => match &terminal {
-                Some(terminal) => Arc::clone(terminal),
-                None => {
-                    let (host, inside) = Pty::open(command.window).map_err(failure)?;
-                    give(&inside, program).map_err(failure)?;
-                    streams.pty = Some(host);
-                    Arc::clone(terminal.insert(Arc::new(inside)))
-                }
-            },
-        };
-        fds.push((number as i32, fd));
-    }
-    fds.iter().try_for_each(|(_, fd)| leads_nowhere(fd))?;
-    Ok(Opened { streams, fds, outputs_elsewhere })
-}
-
-/// Refuses what a program could walk the host's files from, or look again at what it only names.
-fn leads_nowhere(fd: &OwnedFd) -> Result<()> {
-    let failure = |error: io::Error| Error::io(ErrorKind::Host, Step::MakeStream, error);
-    let flags = fcntl_getfl(fd).map_err(|error| failure(error.into()))?;
-    let mode = fstat(fd).map_err(|error| failure(error.into()))?.st_mode;
-    if flags.contains(OFlags::PATH) || FileType::from_raw_mode(mode) == FileType::Directory {
-        return Err(Error::invalid("a directory or an O_PATH descriptor would lead a program to the host's files"));
-    }
-    Ok(())
-}
-
-fn inherited(number: usize) -> io::Result<OwnedFd> {
-    match number {
-        0 => io::stdin().as_fd().try_clone_to_owned(),
-        1 => io::stdout().as_fd().try_clone_to_owned(),
-        _ => io::stderr().as_fd().try_clone_to_owned(),
-    }
-}
-
-/// Makes a program's stream belong to it, or it could not open that by name.
-fn give(stream: &OwnedFd, owner: Option<Ids>) -> io::Result<()> {
-    match owner {
-        Some(Ids { uid, gid }) => Ok(fchown(stream, Some(uid.into()), Some(gid.into()))?),
-        None => Ok(()),
-    }
-}
-
-/// Makes a pipe, keeps the host's end in `streams` and returns the program's, which blocks as programs expect.
-fn piped(number: usize, owner: Option<Ids>, streams: &mut Streams) -> io::Result<OwnedFd> {
-    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
-    let (program, host) = if number == 0 { (reader, writer) } else { (writer, reader) };
-    give(&program, owner)?;
-    let host = File::from(host);
-    match number {
-        0 => streams.stdin = Some(pipe::Sender::from_file(host)?),
-        1 => streams.stdout = Some(pipe::Receiver::from_file(host)?),
-        _ => streams.stderr = Some(pipe::Receiver::from_file(host)?),
-    }
-    Ok(program)
-}
-
-/// A pipe between two programs, its reading end first. Each of them may open it by name.
-pub(crate) fn pipe_of_two() -> Result<(OwnedFd, OwnedFd)> {
-    let make = || {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
-        // One inode, which can belong to only one of them.
-        fchmod(&writer, Mode::from_bits_truncate(0o666))?;
-        Ok((reader, writer))
-    };
-    make().map_err(|error: nix::Error| Error::io(ErrorKind::Host, Step::MakeStream, error))
 }

@@ -5,6 +5,7 @@
 //! Invariant: every directory made here is locked by its maker for as long as that lives, and removed when its value is
 //! dropped. One that nobody holds a lock on was left by a host that died, and whoever looks next removes it.
 
+mod own;
 mod v1;
 mod v2;
 
@@ -25,6 +26,8 @@ use crate::report::Usage;
 use crate::sys::in_background;
 use crate::wire::{self, Counter, Figure, GroupFile, Ids};
 
+pub(crate) use own::Own;
+
 /// Where this process may make groups.
 #[derive(Debug)]
 pub(crate) enum Hierarchy {
@@ -39,7 +42,14 @@ impl Hierarchy {
         static FOUND: Mutex<Option<Arc<Hierarchy>>> = Mutex::new(None);
         let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
         if found.is_none() {
-            let Some(own) = Own::look()? else { return Ok(None) };
+            let read = |path| match fs::read_to_string(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                text => text.map(Some),
+            };
+            let groups = read("/proc/self/cgroup")?.zip(read("/proc/self/mountinfo")?);
+            // There may be no proc, or a kernel without control groups.
+            let Some((groups, mountinfo)) = groups else { return Ok(None) };
+            let own = Own::parse(&groups, &mountinfo);
             let hierarchies = v1::Hierarchies::find(&own).map(Self::V1);
             *found = hierarchies.or_else(|| v2::Tree::find(&own).map(Self::V2)).map(Arc::new);
         }
@@ -127,78 +137,6 @@ impl Group {
             Self::V1(group) => group.renew(),
             Self::V2(group) => group.renew(),
         }
-    }
-}
-
-/// What this process's own groups are, and where the hierarchies are mounted.
-struct Own {
-    /// Controllers or, for cgroup v2, none; and the path (proc_pid_cgroup(5)).
-    groups: Vec<(Vec<String>, PathBuf)>,
-    mounts: Vec<MountPoint>,
-}
-
-/// A mounted hierarchy (proc_pid_mountinfo(5)).
-struct MountPoint {
-    root: PathBuf,
-    path: PathBuf,
-    is_v2: bool,
-    options: Vec<String>,
-}
-
-impl Own {
-    /// `None` where there is no proc, or a kernel without control groups.
-    fn look() -> io::Result<Option<Self>> {
-        let read = |path| match fs::read_to_string(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            text => text.map(Some),
-        };
-        let (groups, mounts) = (read("/proc/self/cgroup")?, read("/proc/self/mountinfo")?);
-        Ok(groups.zip(mounts).map(|(groups, mounts)| Self::parse(&groups, &mounts)))
-    }
-
-    fn parse(groups: &str, mounts: &str) -> Self {
-        let words = |list: &str| list.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
-        let group = |line: &str| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            Some((words(fields.next()?), PathBuf::from(fields.next()?)))
-        };
-        let mount = |line: &str| {
-            let (place, kind) = line.split_once(" - ")?;
-            let mut place = place.split(' ').skip(3);
-            let (root, path) = (place.next()?.into(), place.next()?.into());
-            let mut kind = kind.split(' ');
-            let is_v2 = match kind.next()? {
-                "cgroup" => false,
-                "cgroup2" => true,
-                _ => return None,
-            };
-            Some(MountPoint { root, path, is_v2, options: words(kind.nth(1)?) })
-        };
-        Self { groups: groups.lines().filter_map(group).collect(), mounts: mounts.lines().filter_map(mount).collect() }
-    }
-
-    /// This process's own group in the v1 hierarchy of a controller.
-    fn of_controller(&self, controller: &str) -> Option<PathBuf> {
-        let is_named = |names: &[String]| names.iter().any(|name| name == controller);
-        let (_, group) = self.groups.iter().find(|(controllers, _)| is_named(controllers))?;
-        let mounts = self.mounts.iter().filter(|mount| !mount.is_v2 && is_named(&mount.options));
-        mounts.filter_map(|mount| mount.path_of(group)).next()
-    }
-
-    /// This process's own group in the v2 hierarchy, and where that is mounted.
-    fn of_v2(&self) -> Option<(PathBuf, &Path)> {
-        let (_, group) = self.groups.iter().find(|(controllers, _)| controllers.is_empty())?;
-        let mounts = self.mounts.iter().filter(|mount| mount.is_v2);
-        mounts.filter_map(|mount| Some((mount.path_of(group)?, &*mount.path))).next()
-    }
-}
-
-impl MountPoint {
-    /// A group's directory, where it is below what is mounted here.
-    fn path_of(&self, group: &Path) -> Option<PathBuf> {
-        let below = group.strip_prefix(&self.root).ok()?;
-        let is_plain = below.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-        is_plain.then(|| self.path.join(below))
     }
 }
 

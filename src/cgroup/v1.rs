@@ -34,7 +34,7 @@ const CONTROLLERS: [(Controller, &str); 5] =
 pub(crate) struct Hierarchies(Vec<(PathBuf, Vec<Controller>)>);
 
 impl Hierarchies {
-    pub(super) fn find(own: &Own) -> Option<Self> {
+    pub(super) fn find(own: &Own<'_>) -> Option<Self> {
         let mut found: Vec<(PathBuf, Vec<Controller>)> = Vec::new();
         for (controller, name) in CONTROLLERS {
             let Some(path) = own.of_controller(name).filter(|path| may_write(path)) else { continue };

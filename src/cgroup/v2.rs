@@ -28,7 +28,7 @@ pub(crate) struct Tree {
 impl Tree {
     /// This process's own group, if it can give its controllers to groups below: the root always can, another one only
     /// while no process is in it. Otherwise the group above, if that does.
-    pub(super) fn find(own: &Own) -> Option<Self> {
+    pub(super) fn find(own: &Own<'_>) -> Option<Self> {
         let (group, root) = own.of_v2()?;
         Self::at(&group)
             .or_else(|| {

@@ -3,11 +3,13 @@
 //! Invariant: whatever has been started is killed and reaped when its value here is dropped, at every point of a build
 //! and whoever drops it.
 
+mod configuration;
+
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,16 +22,18 @@ use crate::cgroup::{Group, Hierarchy};
 use crate::doctor;
 use crate::error::{Error, ErrorKind, Failure, Result, Step, printable};
 use crate::limits::{Grants, Groups};
-use crate::mount::{Kind, Mount};
 use crate::report::Protections;
-use crate::sys::process::{self, Pidfd};
+use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
-use crate::sys::{clone, in_background, landlock, memory, mount, socket};
-use crate::wire::{self, Attach, Broken, Configure, Decoder, INIT_ARGUMENT, Ids, Message, Peer, Reply, Request};
+use crate::sys::{clone, landlock, memory, socket};
+use crate::wire::{self, Broken, Decoder, INIT_ARGUMENT, Ids, Message, Peer, Reply, Request};
 
 use super::Made;
 use super::builder::Builder;
 use super::ids::Mapping;
+use super::processes::{Init, StageOne};
+
+use configuration::configuration;
 
 /// An init that serves.
 #[derive(Debug)]
@@ -56,7 +60,7 @@ impl Launched {
         Self {
             socket,
             decoder: Decoder::new(Peer::Init),
-            init: Init { alive: Some(pidfd) },
+            init: Init::new(pidfd),
             stderr: null,
             group: None,
             made: Made::for_tests(),
@@ -120,8 +124,7 @@ impl Starting {
                 [init.as_fd(), null.as_fd(), init_stderr.as_fd()],
                 group.as_ref().and_then(|(group, _)| group.of_init()),
             )?;
-            let stage_one = StageOne { pid, alive: Some((pidfd, for_stage_one)) };
-            Ok((stage_one, socket, File::from(stderr)))
+            Ok((StageOne::new(pid, pidfd, for_stage_one), socket, File::from(stderr)))
         };
         let (stage_one, socket, stderr) = start().map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
         Ok(Self { stage_one, socket, decoder: Decoder::new(Peer::Init), stderr, group, awaited: Step::Hello })
@@ -153,7 +156,7 @@ impl Starting {
             }
             other => return Err(unexpected(&other)),
         }
-        if let Err(error) = mapping.write(self.stage_one.pid) {
+        if let Err(error) = mapping.write(self.stage_one.pid()) {
             let hint = doctor::hint(Step::MapIds, error.raw_os_error());
             return Err(self.explained(Error::io(kind(&error), Step::MapIds, error).hinted(hint)).await);
         }
@@ -179,7 +182,7 @@ impl Starting {
     async fn pid_1(&self) -> Option<Init> {
         loop {
             match self.socket.io(Interest::READABLE, |fd| socket::peek_fds(fd, false)).await {
-                Ok(mut fds) => return fds.pop().map(Init::of),
+                Ok(mut fds) => return fds.pop().map(|pidfd| Init::new(Pidfd::new(pidfd))),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
@@ -239,128 +242,13 @@ impl Starting {
     }
 }
 
-/// The init's first stage. Its drop ends it, and a pid 1 that it has made and nobody knows of yet.
-struct StageOne {
-    pid: u32,
-    /// The process, and the host's end of its socket.
-    alive: Option<(Pidfd, OwnedFd)>,
-}
-
-impl StageOne {
-    /// Waits until it has ended by itself.
-    async fn ended(&mut self) -> io::Result<()> {
-        if let Some((process, _)) = &self.alive {
-            ended(process).await?;
-        }
-        self.alive = None;
-        Ok(())
-    }
-}
-
-impl Drop for StageOne {
-    fn drop(&mut self) {
-        let Some((process, socket)) = self.alive.take() else { return };
-        let pid = self.pid;
-        in_background(move || {
-            // With it a pid 1 that has not said yet which process it is.
-            process.end_group(pid)?;
-            // What a pid 1 says first has its pidfd. Where there is none, or where the pidfd was received and so has an
-            // owner who ends it, the other end of the socket is soon closed.
-            let mut decoder = Decoder::new(Peer::Init);
-            loop {
-                match socket::peek_fds(&socket, true) {
-                    Ok(fds) => fds.into_iter().for_each(|pidfd| drop(Init::of(pidfd))),
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        std::thread::sleep(Duration::from_millis(1));
-                        continue;
-                    }
-                    Err(_) => {}
-                }
-                match decoder.receive::<Reply>(&socket, true) {
-                    Ok(Some(_)) => {}
-                    // It was seen before, in full.
-                    Err(Broken::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {}
-                    Ok(None) | Err(_) => return Ok(()),
-                }
-            }
-        });
-    }
-}
-
-/// Pid 1 of a container, as its parent sees it. Its drop ends it.
-#[derive(Debug)]
-pub(super) struct Init {
-    alive: Option<Pidfd>,
-}
-
-impl Init {
-    fn of(pidfd: OwnedFd) -> Self {
-        Self { alive: Some(Pidfd::new(pidfd)) }
-    }
-
-    /// The pid of the process that a pidfd names, if that is a child of this init. The process may end at any time.
-    pub(super) fn pid_of_child(&self, pidfd: impl AsFd) -> io::Result<Option<u32>> {
-        let Some(init) = &self.alive else { return Err(io::Error::from_raw_os_error(libc::ESRCH)) };
-        let pid = Pidfd::pid_of(&pidfd)?;
-        let parent = process::parent_of(pid)?;
-        // The pid meant that process, if it still does.
-        let is_child = Pidfd::pid_of(&pidfd)? == pid && Pidfd::pid_of(init)? == parent;
-        Ok(is_child.then_some(pid))
-    }
-
-    #[cfg(test)]
-    pub(super) fn pid(&self) -> io::Result<u32> {
-        Pidfd::pid_of(self.alive.as_ref().ok_or(io::ErrorKind::NotFound)?)
-    }
-
-    /// Kills the init, and with it everything in its pid namespace, and waits until it is reaped.
-    pub(super) async fn end(mut self) -> io::Result<()> {
-        if let Some(process) = &self.alive {
-            process.kill()?;
-            ended(process).await?;
-        }
-        self.alive = None;
-        Ok(())
-    }
-}
-
-impl Drop for Init {
-    fn drop(&mut self) {
-        if let Some(process) = self.alive.take() {
-            in_background(move || {
-                process.kill()?;
-                process.reap()
-            });
-        }
-    }
-}
-
-/// Waits until a process has ended, and reaps it. Dropping the future loses nothing.
-async fn ended(process: &Pidfd) -> io::Result<()> {
-    if process.try_reap()? {
-        return Ok(());
-    }
-    let end = process.as_fd().try_clone_to_owned().and_then(|fd| Async::new(fd, Interest::READABLE));
-    let Ok(end) = end else {
-        // No descriptor or memory to be told with: that is no reason to leave it behind.
-        while !process.try_reap()? {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        return Ok(());
-    };
-    let reap = |_: std::os::fd::BorrowedFd<'_>| {
-        if process.try_reap()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-    };
-    end.io(Interest::READABLE, reap).await
-}
-
 /// The next message from an init. `more` says whether another may be there beside it. Dropping the future loses nothing.
 pub(super) async fn receive(
     socket: &Async,
     decoder: &mut Decoder,
     more: bool,
 ) -> Result<Option<Message<Reply>>, Broken> {
-    let attempt = |fd: std::os::fd::BorrowedFd<'_>| match decoder.receive(fd, false) {
+    let attempt = |fd: BorrowedFd<'_>| match decoder.receive(fd, false) {
         Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
         // So the kernel says where the other end has closed and not read everything.
         Err(Broken::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Ok(None)),
@@ -397,34 +285,6 @@ fn init_image(path: &Path) -> io::Result<Arc<OwnedFd>> {
     Ok(image)
 }
 
-/// The configuration, with the mount trees that the host has to make itself.
-fn configuration(
-    builder: &Builder,
-    mapping: &Mapping,
-    clones_into_group: bool,
-) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
-    let mut fds = Vec::new();
-    let mut mounts = Vec::new();
-    for mount in &builder.mounts {
-        if let Some((mount, trees)) = resolve(mount, mapping.program_on_host())? {
-            mounts.push(Attach { mount, trees: trees.len() });
-            fds.extend(trees.into_iter().map(Arc::new));
-        }
-    }
-    let configure = Configure {
-        mounts,
-        symlinks: builder.symlinks.clone(),
-        masked: builder.masked.clone(),
-        program: mapping.program(),
-        host_name: builder.host_name.clone(),
-        domain_name: builder.domain_name.clone(),
-        work_dir: builder.work_dir.clone(),
-        filter: builder.filter,
-        clones_into_group,
-    };
-    Ok((configure, fds))
-}
-
 /// What this machine can hold for a container's runs.
 fn grants(groups: Option<Groups>, own_ids: bool) -> Grants {
     let hard = |resource| nix::sys::resource::getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard);
@@ -434,52 +294,6 @@ fn grants(groups: Option<Groups>, own_ids: bool) -> Grants {
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
         hard_stack: hard(nix::sys::resource::Resource::RLIMIT_STACK),
         hard_open_files: hard(nix::sys::resource::Resource::RLIMIT_NOFILE),
-    }
-}
-
-/// Finds what a mount shows of the host, with the host's rights: its mount trees, or none where the init has to make them.
-/// `None` where a source is missing and may be.
-fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<OwnedFd>)>> {
-    let mut mount = mount.clone();
-    let (sources, copy): (_, fn(&Path) -> io::Result<OwnedFd>) = match &mut mount.kind {
-        Kind::Bind { source, .. } => (std::slice::from_mut(source), mount::copy_tree),
-        Kind::Overlay { lowers, .. } => (lowers.as_mut_slice(), mount::copy_mount),
-        Kind::Tmpfs(_) | Kind::Proc | Kind::FileSystem { .. } => return Ok(Some((mount, Vec::new()))),
-    };
-    let mut trees = Vec::new();
-    for source in sources {
-        match find(source, copy) {
-            Ok(tree) => trees.extend(tree),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && mount.skip_missing => return Ok(None),
-            Err(error) => return Err(Error::io(ErrorKind::Build, Step::OpenBindSource, error).at(&*source)),
-        }
-    }
-    if let (Kind::Overlay { lowers, .. }, Some(program)) = (&mount.kind, program) {
-        for (lower, tree) in lowers.iter().zip(&trees) {
-            give(tree, program).map_err(|error| Error::io(kind(&error), Step::MapOwners, error).at(lower))?;
-        }
-    }
-    Ok(Some((mount, trees)))
-}
-
-/// Makes a source's path absolute, and copies what is mounted there. `None` for a user without rights over the mount
-/// namespace: the init, which has the same rights over files, has them there.
-fn find(source: &mut PathBuf, copy: fn(&Path) -> io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
-    *source = std::path::absolute(&source)?;
-    match copy(source) {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => source.metadata().map(|_| None),
-        tree => tree.map(Some),
-    }
-}
-
-/// Shows what belongs to the owner of a mount's root as the program's, where the file system can do that.
-fn give(mount: &OwnedFd, program: Ids) -> io::Result<()> {
-    let owner = nix::sys::stat::fstat(mount)?;
-    let map = |from: u32, to: u32| format!("{from} {to} 1");
-    let namespace = clone::user_namespace(&map(owner.st_uid, program.uid), &map(owner.st_gid, program.gid))?;
-    match mount::map_owners(mount, namespace.as_fd()) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-        given => given,
     }
 }
 

@@ -5,14 +5,13 @@
 
 mod actor;
 mod builder;
+mod files;
 mod ids;
 mod launch;
 mod loan;
+mod processes;
 
-use std::fs::File;
-use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,9 +26,9 @@ use crate::limits::{Grants, Terms};
 use crate::process::{KillSwitch, Opened, Output, Process, Run, open_streams};
 use crate::report::{Protections, Report};
 use crate::sys::socket;
-use crate::wire::{Ids, MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
+use crate::wire::{Ids, Request};
 
-use actor::{Letter, Message, Progress, QueuedRun};
+use actor::{Answer, Letter, Message, Progress, Promise, QueuedRun, Turn};
 pub use builder::Builder;
 pub(crate) use ids::DEFAULT_RANGE as DEFAULT_IDS;
 
@@ -88,105 +87,6 @@ impl Container {
         tokio::time::timeout(deadline, answer).await.unwrap_or_else(late)
     }
 
-    /// Opens many regular files in one round trip. The results are in the order of the files; each is a file or an error
-    /// of its own.
-    ///
-    /// Paths are resolved beneath the container's root without following symbolic links, and the opening never blocks:
-    /// a link, a directory, a FIFO, a socket or a device is an error.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] for more than 4096 files and for flags that [`OpenFile::flags`] does not name.
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes the files that were opened; those that were made stay.
-    pub async fn open(&self, files: impl IntoIterator<Item = OpenFile>) -> Result<Vec<Result<File>>> {
-        let files: Vec<_> = files.into_iter().collect();
-        check_count(files.len())?;
-        if let Some(file) = files.iter().find(|file| !file.flags_are_known()) {
-            return Err(Error::invalid(format!("unknown flags: {:#o}", file.flags)).at(&file.path));
-        }
-        let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
-        let (answer, opened) = oneshot::channel();
-        self.tell(Message::Open(files, answer)).await?;
-        let results = self.answer(opened).await?;
-        let named = |(result, path): (Result<OwnedFd>, _)| result.map(File::from).map_err(|error| error.at(path));
-        Ok(results.into_iter().zip(paths).map(named).collect())
-    }
-
-    /// Writes a whole file: makes it with `mode`, and with the directories it needs, or replaces its content.
-    ///
-    /// # Errors
-    /// As for one file of [`open`](Self::open), and the errors of writing: `ENOSPC` where the tmpfs is full.
-    ///
-    /// # Cancel safety
-    /// Dropping the future may leave the file empty, part-written, or be too late to stop it.
-    pub async fn write(&self, path: impl AsRef<Path>, data: impl Into<Vec<u8>>, mode: u32) -> Result<()> {
-        let path = path.as_ref();
-        let (mut file, data) = (self.open_one(OpenFile::write(path, mode).create_parents()).await?, data.into());
-        let written = off_the_runtime(data.len(), move || file.write_all(&data)).await;
-        written.map_err(|error| Error::io(ErrorKind::File, Step::Write, error).at(path))
-    }
-
-    /// Reads a whole file of at most `limit` bytes.
-    ///
-    /// # Errors
-    /// As for one file of [`open`](Self::open), and `EFBIG` where the file is larger than `limit`, by its size or by what
-    /// comes out of it. Nothing is allocated for a size alone.
-    ///
-    /// # Cancel safety
-    /// Dropping the future changes nothing.
-    pub async fn read(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
-        let path = path.as_ref();
-        let file = self.open_one(OpenFile::read(path)).await?;
-        let failure = |error| Error::io(ErrorKind::File, Step::Read, error).at(path);
-        let too_large = || std::io::Error::from_raw_os_error(libc::EFBIG);
-        let size = file.metadata().map_err(failure)?.len();
-        if size > limit {
-            return Err(failure(too_large()));
-        }
-        let read = move || {
-            let mut data = Vec::new();
-            // One more, to see a file that has grown since.
-            file.take(limit.saturating_add(1)).read_to_end(&mut data)?;
-            if data.len() as u64 > limit { Err(too_large()) } else { Ok(data) }
-        };
-        off_the_runtime(size as usize, read).await.map_err(failure)
-    }
-
-    /// Makes many symbolic links in one round trip, from pairs of what the link says and where it is. The results are in the
-    /// order of the links. What a link says is not looked at; its directory must be there, and the path to it hold no link.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] for more than 4096 links.
-    ///
-    /// # Cancel safety
-    /// A request that was sent is carried out, whether or not the future is dropped.
-    pub async fn symlink<T: Into<PathBuf>, P: Into<PathBuf>>(
-        &self,
-        links: impl IntoIterator<Item = (T, P)>,
-    ) -> Result<Vec<Result<()>>> {
-        let symlink = |(target, path): (T, P)| Symlink { target: target.into(), path: path.into() };
-        let links: Vec<_> = links.into_iter().map(symlink).collect();
-        check_count(links.len())?;
-        let paths: Vec<_> = links.iter().map(|link| link.path.clone()).collect();
-        let (answer, linked) = oneshot::channel();
-        self.tell(Message::Symlink(links, answer)).await?;
-        let results = self.answer(linked).await?;
-        Ok(results.into_iter().zip(paths).map(|(result, path)| result.map_err(|error| error.at(path))).collect())
-    }
-
-    /// Deletes a file, or an empty directory. A symbolic link is deleted itself, and none is followed on the way.
-    ///
-    /// # Errors
-    /// [`ErrorKind::File`] with the kernel's errno: `ENOENT`, `ENOTEMPTY`, `EROFS`, `ELOOP` or `ENOTDIR` for a
-    /// link on the way.
-    ///
-    /// # Cancel safety
-    /// A request that was sent is carried out, whether or not the future is dropped.
-    pub async fn delete(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.done(ErrorKind::File, Request::Delete(path.as_ref().into())).await
-    }
-
     /// Makes everything of the container as good as new that a run may have changed: every tmpfs, every overlay, System V
     /// objects and message queues. Then its [`fingerprint`](Self::fingerprint) is compared with the first. Waits for the runs
     /// before it; the runs after it wait for it.
@@ -200,9 +100,7 @@ impl Container {
     /// # Cancel safety
     /// Dropped before its turn it never happens; dropped later it is carried out all the same.
     pub async fn reset(&self) -> Result<()> {
-        let (answer, done) = oneshot::channel();
-        self.tell(Message::Reset(answer)).await?;
-        self.answer(done).await
+        self.ask(|answer| Message::Queue(Turn::Reset(answer))).await
     }
 
     /// What a run could change about this container, as it is now. Waits for the runs and resets before it.
@@ -213,9 +111,7 @@ impl Container {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn fingerprint(&self) -> Result<Fingerprint> {
-        let (answer, taken) = oneshot::channel();
-        self.tell(Message::Fingerprint(answer)).await?;
-        self.answer(taken).await
+        self.ask(|answer| Message::Queue(Turn::Fingerprint(answer))).await
     }
 
     /// Starts a program, once the runs and resets before it are over, and gives its live streams.
@@ -306,14 +202,8 @@ impl Container {
         self.made.protections.own_ids
     }
 
-    async fn open_one(&self, file: OpenFile) -> Result<File> {
-        self.open([file]).await?.pop().unwrap_or_else(|| Err(Error::lost("an answer without a result")))
-    }
-
     async fn done(&self, kind: ErrorKind, request: Request) -> Result<()> {
-        let (answer, done) = oneshot::channel();
-        self.tell(Message::Call(kind, request, answer)).await?;
-        self.answer(done).await
+        self.ask(|answer| Message::Ask(request, Promise::Done(kind, answer))).await
     }
 
     /// Hands a command over and, where it has a hook, sees its process past that.
@@ -348,8 +238,14 @@ impl Container {
         let (kill, killed) = KillSwitch::new();
         let run =
             QueuedRun { execve, fds, group: plan.group, held: plan.held, progress, outcome, patience: None, killed };
-        self.tell(Message::Run(run)).await?;
+        self.tell(Message::Queue(Turn::Run(run))).await?;
         Ok(Run::new(self.clone(), report, kill, output))
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(Answer<T>) -> Message) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(message(answer)).await?;
+        self.answer(answered).await
     }
 
     async fn tell(&self, message: Message) -> Result<()> {
@@ -375,26 +271,6 @@ impl Container {
     }
 }
 
-fn check_count(count: usize) -> Result<()> {
-    if count > MAX_FDS {
-        return Err(Error::invalid(format!("{count} files in one call; {MAX_FDS} are the most")));
-    }
-    Ok(())
-}
-
-/// Reads and writes of this size or less are done where they are asked for: a thread's wake-up costs more.
-const SMALL: usize = 64 << 10;
-
-async fn off_the_runtime<T: Send + 'static>(
-    size: usize,
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    if size <= SMALL {
-        return work();
-    }
-    tokio::task::spawn_blocking(work).await?
-}
-
 #[cfg(test)]
 impl Made {
     fn for_tests() -> Self {
@@ -402,5 +278,3 @@ impl Made {
         Self { program: None, grants, protections: Protections::new(crate::seccomp::Filter::Off, false, false) }
     }
 }
-
-const _: () = assert!(MAX_FDS * 24 < MAX_INLINE, "a failure for each file must fit in one frame");

@@ -3,13 +3,15 @@
 //! Invariant: everything here is a pure function of what [`Machine`] reads, and of what came of building a container.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::thread::CapabilitySet;
 
+use crate::cgroup::Own;
 use crate::container::DEFAULT_IDS;
 use crate::error::{Error, Step};
 use crate::sys::landlock;
+use crate::sys::mountinfo::MountPoint;
 
 use super::{Diagnosis, Finding, Grant, Lack, Obstacle, Subject};
 
@@ -27,16 +29,6 @@ struct Caller {
     uid: u64,
     capabilities: CapabilitySet,
     is_filtered: bool,
-}
-
-/// A line of mountinfo (proc_pid_mountinfo(5)).
-struct MountPoint<'a> {
-    id: &'a str,
-    parent: &'a str,
-    root: &'a str,
-    path: &'a str,
-    fs: &'a str,
-    options: &'a str,
 }
 
 impl Machine<'static> {
@@ -249,27 +241,18 @@ impl Machine<'_> {
 
     /// The groups of this process that could limit memory and processes, and whether both can be divided.
     fn cgroups(&self) -> (String, bool) {
-        let (mountinfo, own) = (self.text("/proc/self/mountinfo"), self.text("/proc/self/cgroup"));
-        let mounts = MountPoint::all(&mountinfo);
-        let has = |list: &str, name: &str| list.split([',', ' ']).any(|it| it == name);
-        let dir = |fs, controllers: &str, path: &str| -> Option<PathBuf> {
-            let first = controllers.split(',').next().unwrap_or_default();
-            let mount = mounts.iter().find(|it| it.fs == fs && (first.is_empty() || has(it.options, first)))?;
-            Some(Path::new(mount.path).join(Path::new(path).strip_prefix(mount.root).ok()?).components().collect())
+        let (groups, mountinfo) = (self.text("/proc/self/cgroup"), self.text("/proc/self/mountinfo"));
+        let own = Own::parse(&groups, &mountinfo);
+        let in_v2 = |controller: &str| {
+            let (dir, _) = own.of_v2()?;
+            let is_there = self.text(dir.join("cgroup.controllers")).split(' ').any(|it| it == controller);
+            let files = ["", "cgroup.procs", "cgroup.subtree_control"];
+            let can_write = files.iter().all(|file| (self.can_write)(&dir.join(file)));
+            is_there.then(|| (can_write, format!("{} (v2)", dir.display())))
         };
-        let group = |controller: &str| {
-            own.lines().find_map(|line| {
-                let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-                if has(controllers, controller) {
-                    let dir = dir("cgroup", controllers, path)?;
-                    return Some(((self.can_write)(&dir), format!("{} (v1)", dir.display())));
-                }
-                let dir = dir("cgroup2", "", path).filter(|_| controllers.is_empty())?;
-                let files = ["", "cgroup.procs", "cgroup.subtree_control"];
-                let can_write = files.iter().all(|file| (self.can_write)(&dir.join(file)));
-                let is_there = has(&self.text(dir.join("cgroup.controllers")), controller);
-                is_there.then(|| (can_write, format!("{} (v2)", dir.display())))
-            })
+        let group = |controller: &str| match own.of_controller(controller) {
+            Some(dir) => Some(((self.can_write)(&dir), format!("{} (v1)", dir.display()))),
+            None => in_v2(controller),
         };
         let found = ["memory", "pids"].map(|controller| match group(controller) {
             Some((true, group)) => (true, format!("{controller}: {group}")),
@@ -285,16 +268,4 @@ fn overlap(users: &[Range<u64>], groups: &[Range<u64>]) -> Range<u64> {
     let pairs = users.iter().flat_map(|users| groups.iter().map(move |groups| (users, groups)));
     let common = pairs.map(|(users, groups)| users.start.max(groups.start)..users.end.min(groups.end));
     common.max_by_key(|range| range.end.saturating_sub(range.start)).unwrap_or_default()
-}
-
-impl<'a> MountPoint<'a> {
-    fn all(mountinfo: &'a str) -> Vec<Self> {
-        let parse = |line: &'a str| {
-            let (mount, fs) = line.split_once(" - ")?;
-            let [mut mount, mut fs] = [mount.split(' '), fs.split(' ')];
-            let (id, parent) = (mount.next()?, mount.next()?);
-            Some(Self { id, parent, root: mount.nth(1)?, path: mount.next()?, fs: fs.next()?, options: fs.nth(1)? })
-        };
-        mountinfo.lines().filter_map(parse).collect()
-    }
 }

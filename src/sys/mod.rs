@@ -9,6 +9,7 @@ pub(crate) mod clone;
 pub(crate) mod landlock;
 pub(crate) mod memory;
 pub(crate) mod mount;
+pub(crate) mod mountinfo;
 pub(crate) mod process;
 pub(crate) mod reactor;
 pub(crate) mod socket;

@@ -10,14 +10,20 @@
 //! | 3, 4 | the part's size, little-endian |
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{pipe2, read};
+use serde::de::DeserializeOwned;
 
+use super::datagram::MAX_PAYLOAD;
 use super::*;
 use crate::error::Error;
+use crate::sys::{memory, socket};
 
 /// The init's decoder, and the table of states.
 pub fn requests(script: &[u8]) {

@@ -1,7 +1,17 @@
 //! Messages through a real socket, and what is none.
 
-use super::*;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
 use nix::sys::resource::Resource;
+
+use super::datagram::{IN_MEMFD, MAX_PAYLOAD, MORE_FDS};
+use super::*;
+use crate::limits::Times;
+use crate::sys::memory;
+use crate::sys::socket::{self, MAX_FDS_PER_DATAGRAM};
 
 fn exchange(request: Request, fds: usize) -> Message<Request> {
     let (host, init) = socket::pair().unwrap();

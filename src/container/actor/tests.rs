@@ -1,15 +1,18 @@
 //! The real actor, and in the init's place a thread that answers as no init may.
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::thread;
+
 use super::*;
 use crate::command::Command;
 use crate::container::Container;
+use crate::error::{ErrorKind, Failure, Step};
 use crate::limits::Terms;
 use crate::report::{Measured, Status};
 use crate::sys::socket;
-use crate::wire::Peer;
-use std::os::fd::AsFd;
-use std::path::Path;
-use std::thread;
+use crate::wire::{self, OpenFile, Peer};
 
 mod orders;
 
@@ -23,12 +26,15 @@ fn served_with_patience(
     play: impl FnOnce(OwnedFd) + Send + 'static,
 ) -> (Container, thread::JoinHandle<()>) {
     let (host, init) = socket::pair().unwrap();
+    (on_socket(host, patience), thread::spawn(move || play(init)))
+}
+
+fn on_socket(host: OwnedFd, patience: Duration) -> Container {
     let (mailbox, messages) = mpsc::channel(4);
     let shared = Arc::new(Shared::default());
     let record = RecordDeath(Arc::clone(&shared));
-    let launched = Launched::without_an_init(host);
-    tokio::spawn(Actor::serve_to_the_end(launched, messages, record, patience));
-    (Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() }, thread::spawn(move || play(init)))
+    tokio::spawn(Actor::serve_to_the_end(Launched::without_an_init(host), messages, record, patience));
+    Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() }
 }
 
 fn frame(id: u64, reply: &Reply) -> Vec<u8> {
@@ -184,7 +190,7 @@ async fn what_a_handle_sends_after_its_lease_reaches_no_init() {
     let next = container.renew().await.unwrap();
     // As one does that was about to send when its lease ended.
     let (answer, answered) = oneshot::channel();
-    let late = Message::Call(ErrorKind::File, Request::Delete("f".into()), answer);
+    let late = Message::Ask(Request::Delete("f".into()), Promise::Done(ErrorKind::File, answer));
     container.post(late).await.unwrap();
     assert_eq!(container.answer(answered).await.unwrap_err().kind(), ErrorKind::Returned);
     container.condemn();
@@ -219,6 +225,52 @@ async fn a_process_that_nobody_waits_to_see_ends_the_container() {
         }
     });
     assert_eq!(container.run(&Command::new("/bin/true")).await.unwrap_err().kind(), ErrorKind::Lost);
+    init.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_sent_after_all_leaves_its_turn_to_the_next() {
+    let (host, socket) = socket::pair().unwrap();
+    nix::sys::socket::setsockopt(&host, nix::sys::socket::sockopt::SndBuf, &(16 << 10)).unwrap();
+    let same = host.try_clone().unwrap();
+    let container = on_socket(host, Duration::from_secs(5));
+    let ((received, are_received), (go, on)) = (oneshot::channel(), std::sync::mpsc::channel());
+    let init = thread::spawn(move || {
+        let mut decoder = Decoder::new(Peer::Host);
+        let mut next = || decoder.receive::<Request>(&socket, true).unwrap().unwrap();
+        let answer = |id, reply| socket::send(&socket, &frame(id, &reply), &[], true).unwrap();
+        let (first, ping) = (next().id, next().id);
+        received.send(()).unwrap();
+        on.recv().unwrap();
+        answer(first, Reply::Ended(report()));
+        answer(ping, Reply::Done);
+        on.recv().unwrap();
+        while !matches!(next().body, Request::Kill(id, _) if id == first) {}
+        let third = next();
+        assert!(matches!(third.body, Request::Execve(_)), "{:?}", third.body);
+        answer(third.id, Reply::Ended(report()));
+    });
+    let (small, mut large) = (Command::new("/bin/true"), Command::new("/bin/true"));
+    large.args(["x".repeat(64 << 10)]);
+    let (mut first, mut second) = (Box::pin(container.run(&small)), Box::pin(container.run(&large)));
+    let mut ping = Box::pin(container.ping(Duration::from_secs(5)));
+    assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending());
+    assert!(futures::poll!(&mut ping).is_pending());
+    are_received.await.unwrap();
+
+    let filler = wire::encode(0, &Request::Ping, Vec::new()).unwrap();
+    while filler[0].send(&same, false).is_ok() {}
+    // Its kill waits for room, and the second run then behind that. So the kernel says only later that it is too large.
+    drop(first);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    go.send(()).unwrap();
+    ping.await.unwrap();
+    go.send(()).unwrap();
+    assert_eq!(second.await.unwrap_err().step(), Some(Step::Send));
+    let third = tokio::time::timeout(Duration::from_secs(5), container.run(&small)).await;
+    third.expect("its turn comes").unwrap();
     init.join().unwrap();
 }
 

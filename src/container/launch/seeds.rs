@@ -5,6 +5,7 @@
 use super::*;
 use crate::command::Command;
 use crate::limits::{Form, Limit, Limits, Resource};
+use crate::mount::Mount;
 use crate::report::{Measured, Reason, Status};
 use crate::wire::{Counter, Figure, Group as Joined, GroupFile, OpenFile, Symlink, fuzzing};
 use serde::Serialize;

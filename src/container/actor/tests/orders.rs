@@ -2,17 +2,21 @@
 //! order, late, in parts, or breaks off. Whatever the order is, every call ends, with its own answer or with the one
 //! death that is recorded.
 
-use super::*;
-use crate::process::Process;
-use crate::sys::memory;
-use crate::wire::State;
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::task::Poll;
+
 use futures::future::{LocalBoxFuture, join_all};
 use nix::poll::{PollFd, PollFlags, poll};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use std::io::Read;
-use std::path::PathBuf;
-use std::task::Poll;
+
+use super::*;
+use crate::process::Process;
+use crate::report::Report;
+use crate::sys::memory;
+use crate::wire::{State, Symlink};
 
 /// What a task asks for. Its number in the case is in the request, so that an answer shows whose it is.
 #[derive(Clone, Copy, Debug)]

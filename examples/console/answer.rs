@@ -1,0 +1,74 @@
+//! What is answered: failures, and bytes as JSON has them.
+
+use std::io;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use cellblock::{ErrorKind, Step};
+use serde::Serialize;
+use serde_json::Value;
+
+#[derive(Serialize)]
+pub(crate) struct Failure {
+    kind: Kind,
+    step: Option<Step>,
+    errno: Option<i32>,
+    message: String,
+    retryable: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Killed,
+    #[serde(untagged)]
+    Library(ErrorKind),
+}
+
+impl Failure {
+    pub(crate) fn new(kind: Kind, message: impl ToString) -> Self {
+        Self { kind, step: None, errno: None, message: message.to_string(), retryable: false }
+    }
+
+    pub(crate) fn invalid(message: impl ToString) -> Self {
+        Self::new(Kind::Library(ErrorKind::InvalidInput), message)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        let (kind, errno) = (Kind::Library(ErrorKind::Host), error.raw_os_error());
+        Self { step: Some(Step::Read), errno, ..Self::new(kind, error.to_string()) }
+    }
+}
+
+impl From<cellblock::Error> for Failure {
+    fn from(error: cellblock::Error) -> Self {
+        Self {
+            kind: Kind::Library(error.kind()),
+            step: error.step(),
+            errno: error.raw_os_error(),
+            message: error.to_string(),
+            retryable: error.is_retryable(),
+        }
+    }
+}
+
+/// Adds bytes to an object: as text or, where they are not UTF-8, in base64 under a name that says so.
+pub(crate) fn with_text(mut object: Value, name: &str, bytes: Vec<u8>) -> Value {
+    match String::from_utf8(bytes) {
+        Ok(text) => object[name] = text.into(),
+        Err(error) => object[format!("{name}_base64")] = BASE64_STANDARD.encode(error.as_bytes()).into(),
+    }
+    object
+}
+
+pub(crate) fn content(data: Option<String>, data_base64: Option<String>) -> Result<Vec<u8>, Failure> {
+    match (data, data_base64) {
+        (Some(data), None) => Ok(data.into()),
+        (None, Some(data)) => {
+            BASE64_STANDARD.decode(data).map_err(|error| Failure::invalid(format!("data_base64: {error}")))
+        }
+        _ => Err(Failure::invalid("give either data or data_base64")),
+    }
+}
