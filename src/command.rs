@@ -140,8 +140,9 @@ impl Command {
     ///
     /// The program gets all that the descriptor can do. A directory's, from where it could walk the host's files, and one
     /// opened with `O_PATH` are refused ([`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)), as streams too.
-    /// By its name in `/proc/self/fd` a program may open a file anew, for all that the file's own mode allows its user: where
-    /// that is the host's user, hand over a pipe or a sealed memfd.
+    /// By its name in `/proc/self/fd` a program may open a file anew, for no more than the descriptor was opened for; where
+    /// the kernel has no Landlock ([`Protections::landlock`](crate::Protections::landlock)), for all that the file's own mode
+    /// allows its user: hand over a pipe there, or a sealed memfd.
     pub fn fd(&mut self, number: i32, fd: impl Into<OwnedFd>) -> &mut Self {
         self.fds.retain(|(it, _)| *it != number);
         self.fds.push((number, Arc::new(fd.into())));

@@ -71,6 +71,8 @@ pub enum Subject {
     Ids,
     /// Control groups that this process may divide.
     Cgroup,
+    /// The kernel's Landlock, which keeps what programs may open files for.
+    Landlock,
 }
 
 /// Whether something is there.
@@ -167,6 +169,7 @@ enum Obstacle {
         seen: String,
         is_root: bool,
     },
+    NoLandlock,
 }
 
 /// The subject, what was seen, what it costs, what mends it.
@@ -174,7 +177,7 @@ type Row = (Subject, String, &'static str, String);
 
 impl Obstacle {
     fn row(&self) -> Row {
-        use Subject::{Cgroup, Ids, Kernel, Namespaces, Proc, Seccomp};
+        use Subject::{Cgroup, Ids, Kernel, Landlock, Namespaces, Proc, Seccomp};
         let row = |subject, seen: &str, costs, mend: &str| (subject, seen.to_owned(), costs, mend.to_owned());
         let all = "no container can be built";
         match self {
@@ -270,13 +273,21 @@ impl Obstacle {
                     false => "systemd-run --user --scope -p Delegate=yes PROGRAM (cgroup v2); or start PROGRAM as root",
                 },
             ),
+            Self::NoLandlock => row(
+                Landlock,
+                "the kernel has no Landlock, or one that knows no truncation",
+                "a file of the host's that a program is given can be opened anew for all that its mode allows the \
+                 program's user",
+                "boot Linux 6.2 or later with CONFIG_SECURITY_LANDLOCK, and landlock in the kernel's parameter lsm=, if there \
+                 is one; or give programs pipes",
+            ),
         }
     }
 
     fn finding(&self) -> Finding {
         let (subject, seen, costs, mend) = self.row();
         let lack = Lack { costs: costs.into(), mend: Some(mend) };
-        let is_weaker = matches!(self, Self::NoSetIds | Self::NoCgroup { .. });
+        let is_weaker = matches!(self, Self::NoSetIds | Self::NoCgroup { .. } | Self::NoLandlock);
         Finding { subject, seen, grant: if is_weaker { Grant::Weaker(lack) } else { Grant::Missing(lack) } }
     }
 }

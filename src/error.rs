@@ -143,6 +143,7 @@ steps! {
     SetLimit: "set a resource limit",
     SetIds: "set user and group ids",
     DropCapabilities: "drop capabilities",
+    RestrictFiles: "restrict files to what they were given for",
     ClearSignalMask: "clear the signal mask",
     Exec: "execute",
     Wait: "wait",

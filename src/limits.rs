@@ -25,7 +25,7 @@ pub(crate) use terms::Terms;
 /// | size of a file | none | `RLIMIT_FSIZE` | |
 /// | open files | 1024 | `RLIMIT_NOFILE` | |
 /// | address space | none | `RLIMIT_AS` | |
-/// | core dumps | none are made | `RLIMIT_CORE` | |
+/// | core dumps | none are made, always | `RLIMIT_CORE`, and what may be in one | |
 /// | CPU set | the host's | cgroup (cpuset) | the affinity, which the program may change |
 /// | CPU rate | none | cgroup (cpu) | |
 /// | output | none | whoever reads the pipes | `RLIMIT_FSIZE` of each file that an output goes to |
@@ -225,8 +225,6 @@ pub enum Resource {
     Data,
     /// The main thread's stack, in bytes.
     Stack,
-    /// Core dumps, in bytes. There is no memory of the program in one, only its registers.
-    Core,
     /// Processes and threads of the container's user id.
     Processes,
     /// File descriptors: one more than the highest number.
@@ -243,7 +241,6 @@ impl Resource {
             Self::FileSize => libc::RLIMIT_FSIZE,
             Self::Data => libc::RLIMIT_DATA,
             Self::Stack => libc::RLIMIT_STACK,
-            Self::Core => libc::RLIMIT_CORE,
             Self::Processes => libc::RLIMIT_NPROC,
             Self::OpenFiles => libc::RLIMIT_NOFILE,
             Self::AddressSpace => libc::RLIMIT_AS,

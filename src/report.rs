@@ -262,11 +262,14 @@ pub struct Protections {
     pub syscalls: bool,
     /// Whether the program's host ids were the container's own, and not those of its init.
     pub own_ids: bool,
+    /// Whether Landlock kept the program from opening the host's files that it was given, by their names in `/proc/self/fd`, for
+    /// more than they were given for. Linux 6.2 can.
+    pub landlock: bool,
 }
 
 impl Protections {
-    pub(crate) fn new(filter: Filter, own_ids: bool) -> Self {
-        Self { filter, syscalls: false, own_ids }
+    pub(crate) fn new(filter: Filter, own_ids: bool, landlock: bool) -> Self {
+        Self { filter, syscalls: false, own_ids, landlock }
     }
 }
 
@@ -308,7 +311,8 @@ impl fmt::Display for Report {
         }
         let ids = if self.protections.own_ids { "own" } else { "shared with the init" };
         let list = if self.protections.syscalls { " and a list of its own" } else { "" };
-        writeln!(f, "protected  filter {}{list}, ids {ids}", self.protections.filter)
+        let landlock = if self.protections.landlock { ", landlock" } else { "" };
+        writeln!(f, "protected  filter {}{list}, ids {ids}{landlock}", self.protections.filter)
     }
 }
 

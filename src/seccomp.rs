@@ -36,7 +36,12 @@ pub enum Filter {
     /// accounting, quotas, the kernel's log, clocks, I/O ports, writing back all file systems (`sync`); leases of files;
     /// what lets another program read input that nobody typed (`TIOCSTI`, `TIOCLINUX`) or changes a terminal's line discipline; personalities other than those of 32-bit
     /// machines, old version numbers and a fixed address space; limits, priorities and processors of pid 1, and
-    /// priorities of a whole user.
+    /// priorities of a whole user; SIGCHLD for pid 1, by a pidfd, or as what a descriptor sends; `PR_SCHED_CORE`; dropping
+    /// pages of files from memory (`POSIX_FADV_DONTNEED`).
+    ///
+    /// `ENOMEM`: huge pages that the host has set aside (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`).
+    ///
+    /// Nothing, and success: setting the limit of core dumps, of which there are none ([`Limits`](crate::Limits)).
     ///
     /// `EAFNOSUPPORT`: sockets other than Unix, IPv4 and IPv6; netlink too, by which C libraries list network interfaces.
     /// `EPROTONOSUPPORT`: IP sockets that are not TCP, UDP, ICMP or raw.
@@ -47,7 +52,7 @@ pub enum Filter {
     ///
     /// An error code, as by [`Denylist`](Self::Denylist), is still all that comes of the calls that C libraries,
     /// languages' runtimes and debuggers try and can do without: those that answer `ENOSYS` except for other
-    /// architectures, and `kcmp`, `sync`, leases, NUMA policies, reading of clock corrections, personalities and sockets.
+    /// architectures, and `kcmp`, `sync`, leases, SIGCHLD, core scheduling, pages of files, huge pages, NUMA policies, reading of clock corrections, personalities and sockets.
     /// What is left to the kernel to refuse, such as mounting, ends nobody either.
     DenylistKill,
     /// No filter at all.

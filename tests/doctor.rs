@@ -66,7 +66,7 @@ fn an_open_machine_is_found_to_be_so() {
     let (code, findings) = doctor(r#"exec "$@""#);
     assert_eq!((code, lacks(&findings, "missing").len()), (0, 0), "{findings:?}");
     let subjects: Vec<_> = findings.iter().map(|it| it["subject"].as_str().unwrap()).collect();
-    assert_eq!(subjects, ["container", "kernel", "namespaces", "seccomp", "proc", "ids", "cgroup"]);
+    assert_eq!(subjects, ["container", "kernel", "namespaces", "seccomp", "proc", "ids", "cgroup", "landlock"]);
     let ids = findings.iter().find(|it| it["subject"] == "ids").unwrap();
     if is_root() {
         assert_eq!(ids["grant"], "granted");

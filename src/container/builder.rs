@@ -119,7 +119,8 @@ impl Builder {
     }
 
     /// Sets the host ids, of users and of groups, that containers take theirs from: two each, never shared by two that
-    /// live at once in this network namespace. Default: 1 900 000 000 to 1 900 131 071.
+    /// live at once in this network namespace. Default: 1 900 000 000 to 1 900 131 071. Each host begins at a random place;
+    /// where hosts are in several network namespaces, a range for each makes sure that they do not meet.
     ///
     /// Needs CAP_SETUID and CAP_SETGID. Without them, and without a range, the init has the host process's own user and group
     /// id. The program then has one of the user's subordinate ids where there are some (`/etc/subuid`, `/etc/subgid`, newuidmap

@@ -4,10 +4,12 @@
 //! the init keeps it, so they are free again exactly when it is dead, and nothing is written anywhere.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
@@ -154,9 +156,10 @@ fn map_by(tool: &str, file: &str, pid: u32, [own, subordinate]: [u32; 2]) -> io:
     Err(io::Error::other(format!("{tool}: {said}")))
 }
 
-/// Reserves by the name of a socket: abstract, so it is in no file system, and gone with its last holder.
+/// Reserves by the name of a socket: abstract, so it is in no file system, and gone with its last holder. Hosts of another
+/// network namespace do not see it; so that they hardly ever meet, each begins somewhere else.
 fn reserve(range: &Range<u32>, step: u32) -> io::Result<(u32, OwnedFd)> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
+    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(RandomState::new().hash_one(()) as u32));
     let places = range.end.saturating_sub(range.start) / step;
     for _ in 0..places {
         let first = range.start + NEXT.fetch_add(1, Ordering::Relaxed) % places * step;

@@ -25,7 +25,7 @@ use crate::limits::{Grants, Groups};
 use crate::report::Protections;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
-use crate::sys::{clone, memory, socket};
+use crate::sys::{clone, landlock, memory, socket};
 use crate::wire::{self, Broken, Decoder, INIT_ARGUMENT, Ids, Message, Peer, Reply, Request};
 
 use super::Made;
@@ -76,8 +76,8 @@ pub(super) async fn launch(builder: &Builder) -> Result<Launched> {
             let (init, Identity { program, is_own }) = led?;
             let Starting { socket, decoder, stderr, group, .. } = starting;
             let (group, groups) = group.unzip();
-            let made =
-                Made { program, grants: grants(groups, is_own), protections: Protections::new(builder.filter, is_own) };
+            let protections = Protections::new(builder.filter, is_own, landlock::is_supported());
+            let made = Made { program, grants: grants(groups, is_own), protections };
             Ok(Launched { socket, decoder, init, stderr, group, made })
         }
         Err(_) => Err(starting.silent(builder)),

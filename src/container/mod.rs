@@ -275,6 +275,6 @@ impl Container {
 impl Made {
     fn for_tests() -> Self {
         let grants = Grants { groups: None, own_ids: false, cpus: 1, hard_stack: u64::MAX, hard_open_files: u64::MAX };
-        Self { program: None, grants, protections: Protections::new(crate::seccomp::Filter::Off, false) }
+        Self { program: None, grants, protections: Protections::new(crate::seccomp::Filter::Off, false, false) }
     }
 }

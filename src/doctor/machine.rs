@@ -10,6 +10,7 @@ use rustix::thread::CapabilitySet;
 use crate::cgroup::Own;
 use crate::container::DEFAULT_IDS;
 use crate::error::{Error, Step};
+use crate::sys::landlock;
 use crate::sys::mountinfo::MountPoint;
 
 use super::{Diagnosis, Finding, Grant, Lack, Obstacle, Subject};
@@ -20,6 +21,7 @@ mod tests;
 pub(super) struct Machine<'a> {
     read: &'a dyn Fn(&Path) -> Option<String>,
     can_write: &'a dyn Fn(&Path) -> bool,
+    has_landlock: &'a dyn Fn() -> bool,
 }
 
 /// What `/proc` says of the calling thread.
@@ -33,6 +35,7 @@ impl Machine<'static> {
     pub(super) const THIS: Self = Self {
         read: &|path| std::fs::read_to_string(path).ok(),
         can_write: &|path| nix::unistd::eaccess(path, nix::unistd::AccessFlags::W_OK).is_ok(),
+        has_landlock: &landlock::is_supported,
     };
 }
 
@@ -69,7 +72,7 @@ impl Machine<'_> {
     }
 
     /// What was seen of each subject where nothing is in the way.
-    fn granted(&self, built: bool) -> [(Subject, String); 6] {
+    fn granted(&self, built: bool) -> [(Subject, String); 7] {
         let limit = || format!("user.max_user_namespaces is {}", self.text("/proc/sys/user/max_user_namespaces"));
         let can_set_ids =
             self.caller().is_some_and(|it| it.capabilities.contains(CapabilitySet::SETUID | CapabilitySet::SETGID));
@@ -86,6 +89,7 @@ impl Machine<'_> {
             (Subject::Proc, self.covers().map_or("it is whole".into(), |by| format!("covered: {}", by.join(" ")))),
             (Subject::Ids, if can_set_ids { ids } else { subordinate }.into()),
             (Subject::Cgroup, self.cgroups().0),
+            (Subject::Landlock, "the kernel has it".into()),
         ]
     }
 
@@ -97,6 +101,9 @@ impl Machine<'_> {
         let (seen, can_limit) = self.cgroups();
         if !can_limit {
             found.push(Obstacle::NoCgroup { seen, is_root: caller.uid == 0 });
+        }
+        if !(self.has_landlock)() {
+            found.push(Obstacle::NoLandlock);
         }
         let release = self.text("/proc/sys/kernel/osrelease");
         let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());

@@ -5,7 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use crate::limits::{Limit, Times};
 use crate::report::{Evidence, Measured, Reason, Source, Sources, Status, Usage};
 use crate::seccomp::allowlist::program as program_of;
 use crate::sys::child::{Children, Image, Op, Outcome, Reaped, Rusage, Vector};
+use crate::sys::landlock::{self, Ruleset};
 use crate::sys::process;
 use crate::wire::{Execve, Ids, Program, Reply, Strings};
 
@@ -33,6 +34,7 @@ const SLACK: Duration = Duration::from_millis(1);
 pub(super) struct Runner {
     children: Children<Step>,
     program: Ids,
+    has_landlock: bool,
     defaults: Strings,
     group: Option<Group>,
     /// Made for the first run whose CPU time no group counts.
@@ -70,7 +72,8 @@ impl Runner {
     pub(super) fn new(program: Ids) -> Result<Self, Failure> {
         let children = Children::new().map_err(|error| Failure::new(Step::ResetInherited, error))?;
         let defaults = default_environment()?;
-        Ok(Self { children, program, defaults, group: None, processes: None, run: None })
+        let has_landlock = landlock::is_supported();
+        Ok(Self { children, program, has_landlock, defaults, group: None, processes: None, run: None })
     }
 
     /// From now on runs are in this group.
@@ -93,7 +96,9 @@ impl Runner {
         let fds = above(execve.fds.iter().copied().max().unwrap_or(0).max(2), fds)?;
         let (program, work_dir) = (execve.program.clone(), execve.work_dir.clone());
         let (times, throttled) = (execve.times, execve.throttled);
-        let ops = self.steps(execve, &fds)?;
+        let ruleset = if self.has_landlock { Ruleset::for_files(fds.iter().map(AsFd::as_fd)) } else { Ok(None) };
+        let ruleset = ruleset.map_err(|error| Failure::new(Step::RestrictFiles, error))?;
+        let ops = self.steps(execve, &fds, ruleset.as_ref())?;
         self.group.as_mut().map_or(Ok(()), Group::begin)?;
         let start = Instant::now();
         let directory = self.group.as_ref().and_then(Group::directory);
@@ -209,7 +214,7 @@ impl Runner {
         }
     }
 
-    fn steps(&self, execve: Execve, fds: &[OwnedFd]) -> Result<Vec<(Step, Op)>, Failure> {
+    fn steps(&self, execve: Execve, fds: &[OwnedFd], files: Option<&Ruleset>) -> Result<Vec<(Step, Op)>, Failure> {
         let Execve {
             program, args, mut env, work_dir, fds: targets, terminal, gate, rlimits, affinity, filter, ..
         } = execve;
@@ -221,7 +226,7 @@ impl Runner {
         if let Some(group) = &self.group {
             steps.extend(group.tasks().map(|fd| (Step::EnterGroup, Op::EnterGroup(fd))));
             // As its own root, or the group's name would show.
-            steps.extend(group.directory().map(|_| (Step::EnterGroup, Op::NewCgroupNamespace)));
+            steps.push((Step::EnterGroup, Op::NewCgroupNamespace));
         }
         if !affinity.is_empty() {
             steps.push((Step::SetAffinity, Op::SetAffinity(mask(&affinity))));
@@ -244,6 +249,7 @@ impl Runner {
             steps.push((Step::SetIds, Op::SetIds { uid, gid }));
         }
         steps.push((Step::DropCapabilities, Op::DropCapabilities));
+        steps.extend(files.map(|ruleset| (Step::RestrictFiles, Op::RestrictFiles(ruleset.as_raw_fd()))));
         // An earlier program may have made a link of what comes next, to the init's own by their names in proc.
         steps.extend(others(kept).map(|close| (Step::PlaceFd, close)));
         // With the program's rights, which are all that it may use to get there.

@@ -99,6 +99,9 @@ fn lower_limits() -> nix::Result<()> {
         // One queue as mq_open(3) makes it.
         (Resource::RLIMIT_MSGQUEUE, 88 << 10),
         (Resource::RLIMIT_MEMLOCK, 64 << 10),
+        // No dump is as small as that. Where dumps go to a program of the host's, the kernel starts it whatever the limit is,
+        // unless it is this one (coredump_pipe in Linux's fs/coredump.c). The filter keeps it so.
+        (Resource::RLIMIT_CORE, 1),
         (Resource::RLIMIT_RTPRIO, 0),
         (Resource::RLIMIT_NICE, 0),
     ];

@@ -95,7 +95,6 @@ impl Limits {
                 plan.limit(resource, value, value);
             }
         }
-        plan.limit(Resource::Core, 0, 0);
         if let Some(bytes) = self.output.filter(|&bytes| bytes != u64::MAX) {
             plan.output = Some(bytes);
             if outputs_elsewhere {

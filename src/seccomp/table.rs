@@ -2,7 +2,7 @@
 //!
 //! Invariant: a call that is not named here is allowed, up to [`LAST`]; a number above it, or of no call, is `ENOSYS`.
 
-use libc::{EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT};
+use libc::{EAFNOSUPPORT, ENOMEM, ENOSYS, EPERM, EPROTONOSUPPORT, SIGCHLD};
 
 /// The last call that this list was made for, Linux 6.18's `file_setattr`: newer ones have not been thought about.
 const LAST: u32 = 469;
@@ -11,6 +11,8 @@ const LAST: u32 = 469;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Allow,
+    /// Nothing is done, and success is said: what was asked for holds anyway.
+    Ignore,
     /// This errno: C libraries, runtimes or debuggers make the call unasked, and can do without.
     Refuse(i32),
     /// This errno or, where the filter kills, the end of the process: nobody makes the call by accident.
@@ -22,6 +24,7 @@ impl Answer {
     pub(super) fn action(self, kills: bool) -> u32 {
         match self {
             Self::Allow => libc::SECCOMP_RET_ALLOW,
+            Self::Ignore => libc::SECCOMP_RET_ERRNO,
             Self::Forbid(_) if kills => libc::SECCOMP_RET_KILL_PROCESS,
             Self::Refuse(errno) | Self::Forbid(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
         }
@@ -122,11 +125,20 @@ macro_rules! arch {
         kcmp => refuse(EPERM);
         pidfd_getfd open_by_handle_at => forbid(EPERM);
 
-        // Pid 1 may have the program's user id. Signals do it no harm, and nobody can trace it.
-        prlimit64 sched_setaffinity sched_setattr sched_setparam sched_setscheduler => Rule::Check(&FIRST_IS_PID);
+        // Pid 1 may have the program's user id. Nobody can trace it, and it is deaf to every signal but one.
+        sched_setaffinity sched_setattr sched_setparam sched_setscheduler => Rule::Check(&FIRST_IS_PID);
+        prlimit64 => Rule::Check(&PRLIMIT);
+        setrlimit => Rule::Check(&SETRLIMIT);
+        kill tkill rt_sigqueueinfo => Rule::Check(&SIGNAL_TO_PROCESS);
+        tgkill rt_tgsigqueueinfo => Rule::Check(&SIGNAL_TO_THREAD);
+        pidfd_send_signal => Rule::Check(&SIGNAL_TO_PIDFD);
         setpriority => Rule::Check(&SETPRIORITY);
         ioprio_set => Rule::Check(&IOPRIO_SET);
 
+        // Pages that the host has set aside, which no group is charged for. Programs take others when there are none.
+        mmap => Rule::Check(&MMAP);
+        memfd_create => Rule::Check(&MEMFD_CREATE);
+        shmget => Rule::Check(&SHMGET);
         // Numerical libraries and databases try these, and go on without.
         mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node => refuse(EPERM);
 
@@ -139,6 +151,8 @@ macro_rules! arch {
 
         // Writes back everything that the machine has in memory, as long as a program likes.
         sync syncfs => refuse(EPERM);
+        fadvise64 => Rule::Check(&FADVISE);
+        prctl => Rule::Check(&PRCTL);
         fcntl => Rule::Check(&FCNTL);
         ioctl => Rule::Check(&IOCTL);
         personality => Rule::Check(&PERSONALITY);
@@ -178,6 +192,55 @@ const UNSHARE: Checks = Checks {
 
 const FIRST_IS_PID: Checks = Checks { cases: &[(&[low(0, &[1])], Answer::Forbid(EPERM))], otherwise: Answer::Allow };
 
+/// The program of the host's to which core dumps may go is started under a limit of 0 as well, but not under the 1 that
+/// pid 1 has set (coredump_pipe in Linux's fs/coredump.c). Who sets the limit asks for what holds anyway, no dump.
+const PRLIMIT: Checks = Checks {
+    cases: &[
+        (&[low(0, &[1])], Answer::Forbid(EPERM)),
+        (&[low(2, &[0]), high(2, &[0])], Answer::Allow),
+        (&[low(1, &[libc::RLIMIT_CORE]), low(3, &[0]), high(3, &[0])], Answer::Ignore),
+        // The old limit would have to be told.
+        (&[low(1, &[libc::RLIMIT_CORE])], Answer::Refuse(EPERM)),
+    ],
+    otherwise: Answer::Allow,
+};
+const SETRLIMIT: Checks =
+    Checks { cases: &[(&[low(0, &[libc::RLIMIT_CORE])], Answer::Ignore)], otherwise: Answer::Allow };
+
+/// Pid 1 wakes up for SIGCHLD.
+const SIGNAL_TO_PROCESS: Checks =
+    Checks { cases: &[(&[low(0, &[1]), low(1, CHILD)], Answer::Refuse(EPERM))], otherwise: Answer::Allow };
+const SIGNAL_TO_THREAD: Checks =
+    Checks { cases: &[(&[low(1, &[1]), low(2, CHILD)], Answer::Refuse(EPERM))], otherwise: Answer::Allow };
+/// Whose, no filter can see.
+const SIGNAL_TO_PIDFD: Checks =
+    Checks { cases: &[(&[low(1, CHILD)], Answer::Refuse(EPERM))], otherwise: Answer::Allow };
+const CHILD: &[u32] = &[SIGCHLD as u32];
+
+const MMAP: Checks = Checks {
+    cases: &[(&[masked(3, libc::MAP_HUGETLB as u32, &[libc::MAP_HUGETLB as u32])], Answer::Refuse(ENOMEM))],
+    otherwise: Answer::Allow,
+};
+const MEMFD_CREATE: Checks = Checks {
+    cases: &[(&[masked(1, libc::MFD_HUGETLB, &[libc::MFD_HUGETLB])], Answer::Refuse(ENOMEM))],
+    otherwise: Answer::Allow,
+};
+const SHMGET: Checks = Checks {
+    cases: &[(&[masked(2, libc::SHM_HUGETLB as u32, &[libc::SHM_HUGETLB as u32])], Answer::Refuse(ENOMEM))],
+    otherwise: Answer::Allow,
+};
+
+/// Whose pages of a file are dropped from memory reads them from the disk again, and so do all others.
+const FADVISE: Checks = Checks {
+    cases: &[(&[low(3, &[libc::POSIX_FADV_DONTNEED as u32])], Answer::Refuse(EPERM))],
+    otherwise: Answer::Allow,
+};
+
+/// Who has a cookie of core scheduling keeps everybody else from the other threads of its processors.
+const PRCTL: Checks =
+    Checks { cases: &[(&[low(0, &[PR_SCHED_CORE])], Answer::Refuse(EPERM))], otherwise: Answer::Allow };
+const PR_SCHED_CORE: u32 = 62;
+
 /// Pid 1 leads the process group 1, and is alone there.
 const SETPRIORITY: Checks = Checks {
     cases: &[
@@ -202,9 +265,16 @@ const IOPRIO_WHO_PROCESS: u32 = 1;
 const IOPRIO_WHO_PGRP: u32 = 2;
 const IOPRIO_WHO_USER: u32 = 3;
 
-/// Whoever opens what somebody has a lease on waits until that is given up, for 45 s. The second is Linux 6.19's.
-const FCNTL: Checks =
-    Checks { cases: &[(&[low(1, &[F_SETLEASE, F_SETDELEG])], Answer::Refuse(EPERM))], otherwise: Answer::Allow };
+/// Whoever opens what somebody has a lease on waits until that is given up, for 45 s. The second is Linux 6.19's. And a
+/// descriptor may have its owner sent a signal, whoever that is.
+const FCNTL: Checks = Checks {
+    cases: &[
+        (&[low(1, &[F_SETLEASE, F_SETDELEG])], Answer::Refuse(EPERM)),
+        (&[low(1, &[F_SETSIG]), low(2, CHILD)], Answer::Refuse(EPERM)),
+    ],
+    otherwise: Answer::Allow,
+};
+const F_SETSIG: u32 = 10;
 const F_SETLEASE: u32 = 1024;
 const F_SETDELEG: u32 = 1040;
 

@@ -101,7 +101,7 @@ fn expected(arch: &Arch, kills: bool, clone3: Clone3, call: Call) -> u32 {
 
 #[test]
 fn every_number_is_answered_as_the_table_says() {
-    let arguments = [0, 1, 2, 3, 7, 10, 16, 38, 0x5412, 0x2000_0000, 0xFFFF_FFFF, HIGH, HIGH | 1, 1 << 32];
+    let arguments = [0, 1, 2, 3, 4, 7, 10, 16, 17, 38, 62, 0x5412, 0x2000_0000, 0xFFFF_FFFF, HIGH, HIGH | 1, 1 << 32];
     let edges = [600, 0x3FFF_FFFF, 0x4000_0000, 0x4000_0010, 0x7FFF_FFFF, 0x8000_0000, u32::MAX];
     for (arch, name, _) in machines() {
         for kills in [false, true] {
@@ -109,8 +109,8 @@ fn every_number_is_answered_as_the_table_says() {
                 let program = compile(&arch, kills, clone3);
                 for number in (0..=600).chain(edges) {
                     for (first, second) in arguments.iter().flat_map(|a| arguments.iter().map(move |b| (*a, *b))) {
-                        for third in [0, 6, HIGH | 9] {
-                            let arguments = [first, second, third, 0, 0, 0];
+                        for (third, fourth) in [(0, 0), (6, 4), (HIGH | 17, HIGH | 0x4_0000), (0x800, HIGH)] {
+                            let arguments = [first, second, third, fourth, 0, 0];
                             let call = Call { number, audit: arch.audit, arguments };
                             let (action, _) = run(&program, call, true).unwrap();
                             assert_eq!(action, expected(&arch, kills, clone3, call), "{name} {number} {arguments:x?}");
@@ -159,13 +159,13 @@ fn strangers_are_exactly_the_numbers_of_no_call() {
 #[test]
 fn what_an_init_and_ordinary_programs_need_is_allowed_without_a_look_at_arguments() {
     let init = "mount umount2 fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr openat2 openat chdir fchdir \
-                execve execveat kill wait4 waitid prctl capset setresuid setresgid setgroups setsid ppoll recvmsg sendmsg \
-                memfd_create pidfd_open pidfd_send_signal close_range dup3 rt_sigprocmask nanosleep signalfd4 seccomp \
+                execve execveat wait4 waitid capset setresuid setresgid setgroups setsid ppoll recvmsg sendmsg \
+                pidfd_open close_range dup3 rt_sigprocmask nanosleep signalfd4 seccomp \
                 symlinkat unlinkat mkdirat fchownat fchmodat statx statfs umask exit_group";
-    let programs = "read write close fstat mmap mprotect munmap brk rt_sigaction rt_sigreturn futex getpid gettid \
+    let programs = "read write close fstat mprotect munmap brk rt_sigaction rt_sigreturn futex getpid gettid \
                     set_robust_list rseq getrandom clock_gettime clock_nanosleep pipe2 epoll_create1 epoll_ctl epoll_pwait \
-                    eventfd2 sched_yield sched_getaffinity getpriority madvise ptrace tgkill mknodat memfd_secret \
-                    name_to_handle_at landlock_create_ruleset mq_open shmget semget get_mempolicy membarrier io_setup \
+                    eventfd2 sched_yield sched_getaffinity getpriority madvise ptrace mknodat memfd_secret \
+                    name_to_handle_at landlock_create_ruleset mq_open semget get_mempolicy membarrier io_setup \
                     file_setattr";
     for (arch, machine, number) in machines() {
         let program = compile(&arch, true, Clone3::Refused);
@@ -213,60 +213,86 @@ fn what_nobody_needs_is_refused_and_kills_where_it_is_no_accident() {
 
 #[test]
 fn arguments_decide_and_high_halves_change_nothing() {
-    const EPERM: i32 = libc::EPERM;
-    const NO_FAMILY: i32 = libc::EAFNOSUPPORT;
-    const NO_PROTOCOL: i32 = libc::EPROTONOSUPPORT;
-    // Errno 0 is allowed.
-    let cases: &[(&str, &[u64], i32)] = &[
-        ("clone", &[libc::SIGCHLD as u64], 0),
-        ("clone", &[0x3D_0F00], 0), // a thread, as glibc makes one
-        ("clone", &[0x4111], 0),    // a vfork
-        ("clone", &[0x1000_0011], EPERM),
-        ("clone", &[0x0002_0000], EPERM),
-        ("clone", &[0x4000_0000], EPERM),
-        ("clone", &[0x0200_0000], EPERM),
-        ("clone", &[0x0400_0000], EPERM),
-        ("clone", &[0x0800_0000], EPERM),
-        ("clone", &[0x2000_0000], EPERM),
-        ("prlimit64", &[0, 7], 0),
-        ("prlimit64", &[2, 7], 0),
-        ("prlimit64", &[1, 7], EPERM),
-        ("sched_setaffinity", &[1], EPERM),
-        ("sched_setaffinity", &[0], 0),
-        ("sched_setscheduler", &[1], EPERM),
-        ("sched_setscheduler", &[11], 0),
-        ("sched_setparam", &[1], EPERM),
-        ("sched_setattr", &[1], EPERM),
-        ("setpriority", &[0, 0, 19], 0),
-        ("setpriority", &[0, 1, 19], EPERM),
-        ("setpriority", &[1, 1, 19], EPERM),
-        ("setpriority", &[1, 0, 19], 0),
-        ("setpriority", &[2, 0, 19], EPERM),
-        ("setpriority", &[2, 1000, 19], EPERM),
-        ("ioprio_set", &[1, 0], 0),
-        ("ioprio_set", &[1, 1], EPERM),
-        ("ioprio_set", &[2, 1], EPERM),
-        ("ioprio_set", &[2, 7], 0),
-        ("ioprio_set", &[3, 5], EPERM),
-        ("fcntl", &[0, 1], 0),
-        ("fcntl", &[0, 1030], 0), // F_DUPFD_CLOEXEC
-        ("fcntl", &[0, 1024], EPERM),
-        ("fcntl", &[0, 1040], EPERM),
-        ("ioctl", &[0, 0x5401], 0),
-        ("ioctl", &[0, 0x540E], 0), // TIOCSCTTY, which a child of pid 1 needs
-        ("ioctl", &[0, 0x5412], EPERM),
-        ("ioctl", &[0, 0x541C], EPERM),
-        ("ioctl", &[0, 0x5423], EPERM),
-        ("personality", &[0xFFFF_FFFF], 0),
-        ("personality", &[0], 0),
-        ("personality", &[0x6_0008], 0),
-        ("personality", &[0x10_0000], EPERM),
-        ("personality", &[0x44_0000], EPERM),
-        ("socket", &[1, 1, 0], 0),
-        ("socket", &[2, 0x8_0801, 6], 0),
-        ("socket", &[10, 2, 17], 0),
-        ("socket", &[2, 2, 1], 0),
-        ("socket", &[2, 3, 255], 0),
+    const ALLOWED: Answer = Answer::Allow;
+    const REFUSED: Answer = Answer::Refuse(libc::EPERM);
+    const FORBIDDEN: Answer = Answer::Forbid(libc::EPERM);
+    const NO_PAGES: Answer = Answer::Refuse(libc::ENOMEM);
+    const NO_FAMILY: Answer = Answer::Refuse(libc::EAFNOSUPPORT);
+    const NO_PROTOCOL: Answer = Answer::Refuse(libc::EPROTONOSUPPORT);
+    let cases: &[(&str, &[u64], Answer)] = &[
+        ("clone", &[libc::SIGCHLD as u64], ALLOWED),
+        ("clone", &[0x3D_0F00], ALLOWED), // a thread, as glibc makes one
+        ("clone", &[0x4111], ALLOWED),    // a vfork
+        ("clone", &[0x1000_0011], FORBIDDEN),
+        ("clone", &[0x0002_0000], FORBIDDEN),
+        ("clone", &[0x4000_0000], FORBIDDEN),
+        ("clone", &[0x0200_0000], FORBIDDEN),
+        ("clone", &[0x0400_0000], FORBIDDEN),
+        ("clone", &[0x0800_0000], FORBIDDEN),
+        ("clone", &[0x2000_0000], FORBIDDEN),
+        ("prlimit64", &[0, 7], ALLOWED),
+        ("prlimit64", &[0, 7, 0x1000], ALLOWED),
+        ("prlimit64", &[2, 7], ALLOWED),
+        ("prlimit64", &[1, 7], FORBIDDEN),
+        ("sched_setaffinity", &[1], FORBIDDEN),
+        ("sched_setaffinity", &[0], ALLOWED),
+        ("sched_setscheduler", &[1], FORBIDDEN),
+        ("sched_setscheduler", &[11], ALLOWED),
+        ("sched_setparam", &[1], FORBIDDEN),
+        ("sched_setattr", &[1], FORBIDDEN),
+        ("setpriority", &[0, 0, 19], ALLOWED),
+        ("setpriority", &[0, 1, 19], FORBIDDEN),
+        ("setpriority", &[1, 1, 19], FORBIDDEN),
+        ("setpriority", &[1, 0, 19], ALLOWED),
+        ("setpriority", &[2, 0, 19], FORBIDDEN),
+        ("setpriority", &[2, 1000, 19], FORBIDDEN),
+        ("ioprio_set", &[1, 0], ALLOWED),
+        ("ioprio_set", &[1, 1], FORBIDDEN),
+        ("ioprio_set", &[2, 1], FORBIDDEN),
+        ("ioprio_set", &[2, 7], ALLOWED),
+        ("ioprio_set", &[3, 5], FORBIDDEN),
+        ("kill", &[1, 17], REFUSED),
+        ("kill", &[1, 15], ALLOWED),
+        ("kill", &[7, 17], ALLOWED),
+        ("tkill", &[1, 17], REFUSED),
+        ("rt_sigqueueinfo", &[1, 17], REFUSED),
+        ("tgkill", &[1, 1, 17], REFUSED),
+        ("tgkill", &[1, 1, 6], ALLOWED),
+        ("tgkill", &[7, 8, 17], ALLOWED),
+        ("rt_tgsigqueueinfo", &[1, 1, 17], REFUSED),
+        ("pidfd_send_signal", &[0, 17], REFUSED),
+        ("pidfd_send_signal", &[0, 9], ALLOWED),
+        ("mmap", &[0, 4096, 3, 0x22], ALLOWED),
+        ("mmap", &[0, 4096, 3, 0x4_0022], NO_PAGES),
+        ("memfd_create", &[0, 3], ALLOWED),
+        ("memfd_create", &[0, 7], NO_PAGES),
+        ("shmget", &[0, 0, 0o1600], ALLOWED),
+        ("shmget", &[0, 0, 0o5600], NO_PAGES),
+        ("fadvise64", &[0, 0, 0, 3], ALLOWED),
+        ("fadvise64", &[0, 0, 0, 4], REFUSED),
+        ("prctl", &[38, 1], ALLOWED),
+        ("prctl", &[62, 1], REFUSED),
+        ("fcntl", &[0, 1], ALLOWED),
+        ("fcntl", &[0, 10, 17], REFUSED),
+        ("fcntl", &[0, 10, 29], ALLOWED),
+        ("fcntl", &[0, 1030], ALLOWED), // F_DUPFD_CLOEXEC
+        ("fcntl", &[0, 1024], REFUSED),
+        ("fcntl", &[0, 1040], REFUSED),
+        ("ioctl", &[0, 0x5401], ALLOWED),
+        ("ioctl", &[0, 0x540E], ALLOWED), // TIOCSCTTY, which a child of pid 1 needs
+        ("ioctl", &[0, 0x5412], FORBIDDEN),
+        ("ioctl", &[0, 0x541C], FORBIDDEN),
+        ("ioctl", &[0, 0x5423], FORBIDDEN),
+        ("personality", &[0xFFFF_FFFF], ALLOWED),
+        ("personality", &[0], ALLOWED),
+        ("personality", &[0x6_0008], ALLOWED),
+        ("personality", &[0x10_0000], REFUSED),
+        ("personality", &[0x44_0000], REFUSED),
+        ("socket", &[1, 1, 0], ALLOWED),
+        ("socket", &[2, 0x8_0801, 6], ALLOWED),
+        ("socket", &[10, 2, 17], ALLOWED),
+        ("socket", &[2, 2, 1], ALLOWED),
+        ("socket", &[2, 3, 255], ALLOWED),
         ("socket", &[2, 1, 132], NO_PROTOCOL), // SCTP
         ("socket", &[2, 5, 0], NO_PROTOCOL),   // SCTP by its type
         ("socket", &[10, 6, 0], NO_PROTOCOL),  // DCCP by its type
@@ -277,28 +303,34 @@ fn arguments_decide_and_high_halves_change_nothing() {
         ("socket", &[17, 3, 0], NO_FAMILY),
         ("socket", &[40, 1, 0], NO_FAMILY),
         ("socket", &[0, 1, 0], NO_FAMILY),
-        ("socketpair", &[1, 1], 0),
+        ("socketpair", &[1, 1], ALLOWED),
         ("socketpair", &[2, 1], NO_FAMILY),
         ("socketpair", &[30, 1], NO_FAMILY),
     ];
     for (arch, machine, number) in machines() {
-        for (name, arguments, error) in cases {
-            let number = number(name).unwrap();
-            let refused = if *error == 0 { ALLOW } else { errno(*error) };
-            let is_forbidden = *error == EPERM && !["personality", "fcntl"].contains(name);
-            let killing = if is_forbidden { KILL } else { refused };
+        let answers = |name: &str, arguments: &[u64]| {
+            [false, true].map(|kills| answer(&arch, kills, number(name).unwrap(), arguments))
+        };
+        for (name, arguments, wanted) in cases {
+            let wanted = [false, true].map(|kills| wanted.action(kills));
             for high in [0, HIGH, 1 << 32] {
                 let arguments: Vec<u64> = arguments.iter().map(|it| it | high).collect();
-                assert_eq!(answer(&arch, false, number, &arguments), refused, "{machine} {name} {arguments:x?}");
-                assert_eq!(answer(&arch, true, number, &arguments), killing, "{machine} {name} {arguments:x?}");
+                assert_eq!(answers(name, &arguments), wanted, "{machine} {name} {arguments:x?}");
             }
         }
-        // The one call of which the kernel looks at all 64 bits.
-        let unshare = |flags| answer(&arch, false, number("unshare").unwrap(), &[flags]);
+        // Of flags of unshare and of pointers the kernel looks at all 64 bits.
+        let unshare = |flags| answers("unshare", &[flags])[0];
         assert_eq!([unshare(0x0200_0000), unshare(0x0800_0000)], [ALLOW; 2]);
         for flags in [0, 0x200, 0x80, 0x1000_0000, 0x0202_0000, 1 << 32 | 0x0200_0000] {
-            assert_eq!(unshare(flags), errno(EPERM), "{machine} {flags:x}");
+            assert_eq!(unshare(flags), errno(libc::EPERM), "{machine} {flags:x}");
         }
+        for place in [1, 1 << 32] {
+            assert_eq!(answers("prlimit64", &[0, 4, 0, place]), [ALLOW; 2], "the limit of core dumps may be seen");
+            assert_eq!(answers("prlimit64", &[0, 4, place, 0]), [errno(0); 2], "and nothing comes of setting it");
+            assert_eq!(answers("prlimit64", &[0, 4, place, place]), [errno(libc::EPERM); 2]);
+        }
+        assert_eq!(answers("setrlimit", &[4, 1]), [errno(0); 2]);
+        assert_eq!(answers("setrlimit", &[7, 1]), [ALLOW; 2]);
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) enum Op {
         gid: u32,
     },
     DropCapabilities,
+    /// A ruleset of Landlock.
+    RestrictFiles(i32),
     ClearSignalMask,
     InstallFilter(Vec<libc::sock_filter>),
     Exec {
@@ -185,8 +187,14 @@ impl<T: Copy> Children<T> {
         let mut status = 0;
         // SAFETY: all zeroes is a valid rusage.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: both places are valid for writing.
-        let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG | libc::__WALL, &raw mut usage) };
+        let pid = loop {
+            // SAFETY: both places are valid for writing.
+            let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG | libc::__WALL, &raw mut usage) };
+            // A child may make any parent its tracer (PTRACE_TRACEME), and is then told of at each of its stops, which are no end.
+            if pid <= 0 || !libc::WIFSTOPPED(status) {
+                break pid;
+            }
+        };
         if pid < 0 {
             let error = io::Error::last_os_error();
             return if error.raw_os_error() == Some(libc::ECHILD) { Ok(Reaped::Nobody) } else { Err(error) };
@@ -329,6 +337,7 @@ impl Op {
                 // SAFETY: version 3 has a header of two words and two sets of three.
                 unsafe { raw_syscall(libc::SYS_capset, arguments) }?
             }
+            Self::RestrictFiles(fd) => numbers(libc::SYS_landlock_restrict_self, [*fd as usize, 0, 0, 0, 0])?,
             Self::ClearSignalMask => {
                 let none = 0_u64;
                 let arguments = [libc::SIG_SETMASK as usize, (&raw const none) as usize, 0, size_of::<u64>(), 0];

@@ -110,14 +110,16 @@ pub(crate) fn parent_of(pid: u32) -> io::Result<u32> {
     parent.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Gives every signal its default action and blocks none but SIGCHLD, which is left to a signalfd.
+/// Gives every signal its default action and blocks none but SIGCHLD, which is left to a signalfd and tells of ends only: a
+/// program can be stopped and continued without end.
 pub(crate) fn reset_signals() -> io::Result<()> {
     // The C library keeps the first real-time signals to itself, and would leave them as they were inherited.
     const SIGNALS: std::ops::RangeInclusive<usize> = 1..=64;
     for signal in SIGNALS.filter(|signal| ![libc::SIGKILL as usize, libc::SIGSTOP as usize].contains(signal)) {
-        // Handler, flags, restorer and mask, the same on x86_64 and aarch64: SIG_DFL, and nothing.
-        let default = [0_u64; 4];
-        let arguments = [signal, default.as_ptr() as usize, 0, size_of::<u64>(), 0];
+        let flags = if signal == libc::SIGCHLD as usize { libc::SA_NOCLDSTOP as u64 } else { 0 };
+        // Handler, flags, restorer and mask, the same on x86_64 and aarch64.
+        let action = [libc::SIG_DFL as u64, flags, 0, 0];
+        let arguments = [signal, action.as_ptr() as usize, 0, size_of::<u64>(), 0];
         // SAFETY: the struct outlives the call, the old one is not asked for, and the default action runs no code of this
         // process.
         unsafe { super::raw_syscall(libc::SYS_rt_sigaction, arguments) }.map_err(io::Error::from_raw_os_error)?;

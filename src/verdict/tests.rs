@@ -46,7 +46,7 @@ fn report() -> impl Strategy<Value = Report> {
             (measured.usage.cpu, measured.usage.wall) = (cpu, wall);
             (measured.evidence.oom_kills, measured.evidence.refused_forks) = (oom_kills, refused_forks);
             measured.evidence.output_exceeded = output_exceeded;
-            Report::new(measured, limits, Protections { syscalls, ..Protections::new(filter, own_ids) })
+            Report::new(measured, limits, Protections { syscalls, ..Protections::new(filter, own_ids, true) })
         },
     )
 }
@@ -111,12 +111,12 @@ fn a_report_reads_well() {
     measured.usage.cpu = Some(Duration::from_micros(1500));
     measured.evidence.oom_kills = Some(0);
     let held = Held { limit: Limit::CpuTime, value: 1000, form: Form::CgroupV1 };
-    let text = Report::new(measured, vec![held], Protections::new(Filter::Denylist, true)).to_string();
+    let text = Report::new(measured, vec![held], Protections::new(Filter::Denylist, true, true)).to_string();
     let wanted = "verdict    cpu_time\n\
                   status     ended by signal 9 (killed: cpu_time limit)\n\
                   cpu        1.500ms (nowhere)\n\
                   evidence   500.000µs over the CPU time limit\n\
                   limit      cpu_time 1000 (cgroup_v1)\n\
-                  protected  filter denylist, ids own\n";
+                  protected  filter denylist, ids own, landlock\n";
     assert_eq!(text, wanted);
 }

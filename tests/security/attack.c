@@ -123,6 +123,43 @@ static void signals(pid_t pid) {
     tell("signals", waitid(P_PID, pid, &end, WEXITED));
 }
 
+static int heard;
+
+static void hear(int signal) {
+    heard++;
+}
+
+// Has a process hear of its children, or of what it takes for that, again and again.
+static void wake(const char *how, pid_t pid) {
+    siginfo_t info = {.si_signo = SIGCHLD, .si_code = SI_QUEUE};
+    int pidfd = syscall(SYS_pidfd_open, pid, 0), owned[2];
+    if (pipe(owned) < 0) exit(9);
+    fcntl(owned[0], F_SETOWN, pid);
+    fcntl(owned[0], F_SETSIG, SIGCHLD);
+    fcntl(owned[0], F_SETFL, O_ASYNC);
+    pid_t sibling = 0;
+#define IS(name) (strcmp(how, name) == 0)
+    // A child of the init's, and one that this process hears of, for a control.
+    if (IS("stop") && (sibling = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0)) == 0)
+        for (;;) pause();
+    if (IS("stop of a child")) signal(SIGCHLD, hear), sibling = control = waiting_child();
+    for (int times = 0; times < 20000; times++) {
+        if (IS("kill")) kill(pid, SIGCHLD);
+        if (IS("tkill")) syscall(SYS_tkill, pid, SIGCHLD);
+        if (IS("tgkill")) syscall(SYS_tgkill, pid, pid, SIGCHLD);
+        if (IS("rt_sigqueueinfo")) syscall(SYS_rt_sigqueueinfo, pid, SIGCHLD, &info);
+        if (IS("rt_tgsigqueueinfo")) syscall(SYS_rt_tgsigqueueinfo, pid, pid, SIGCHLD, &info);
+        if (IS("pidfd_send_signal")) syscall(SYS_pidfd_send_signal, pidfd, SIGCHLD, NULL, 0);
+        if (IS("F_SETSIG")) if (write(owned[1], "", 1) < 0 || read(owned[0], &info, 1) < 0) exit(9);
+        if (sibling) kill(sibling, SIGSTOP), kill(sibling, SIGCONT);
+        // Whoever hears has the time to.
+        if (times % 100 == 0) sched_yield();
+    }
+    if (control) kill(control, SIGKILL), printf("%d\n", heard);
+#undef IS
+    exit(0);
+}
+
 static void *spin(void *unused) {
     for (;;);
 }
@@ -182,6 +219,11 @@ static void hang(const char *how) {
         puts("ready");
         if (vfork() == 0)
             for (;;) pause();
+    }
+    if (IS("traced by the init")) { // which is its parent, is not asked, and hears of the stop
+        ptrace(PTRACE_TRACEME, 0, 0, 0);
+        puts("ready");
+        raise(SIGUSR1);
     }
     if (IS("subreaper")) {
         prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -316,6 +358,7 @@ int main(int count, char **arguments) {
     if (IS("look")) look(target(which));
     if (IS("slow")) slow(target(which));
     if (IS("signals")) signals(target(which));
+    if (IS("wake")) wake(which, 1);
     if (IS("hang")) hang(which);
     if (IS("take")) take(which);
     if (IS("fill")) fill(which);

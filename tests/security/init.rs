@@ -77,12 +77,50 @@ async fn no_signal_reaches_the_init() {
 }
 
 #[tokio::test]
+async fn a_program_cannot_keep_the_init_busy() {
+    let container = container().await;
+    let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
+    for way in
+        ["kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal", "F_SETSIG", "stop"]
+    {
+        let mut woken = [0; 2];
+        for (woken, container) in woken.iter_mut().zip([&container, &unfiltered]) {
+            let init = init_of(container).await;
+            let before = waits(init);
+            says(container, &attacks().command(&["wake", way])).await;
+            *woken = waits(init) - before;
+        }
+        assert!(woken[0] < 50, "{way}: {woken:?}");
+        // The control is for who has the init's user id, and no filter. Of stops it hears nothing in any case.
+        assert_eq!(woken[1] > 100, !is_root() && way != "stop", "{way}: {woken:?}");
+    }
+    let heard: u32 = says(&container, &attacks().command(&["wake", "stop of a child"])).await.parse().unwrap();
+    assert!(heard > 100, "the control: others hear of it");
+}
+
+/// How often a process has waited for something.
+fn waits(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok()).unwrap()
+}
+
+#[tokio::test]
 async fn programs_that_are_hard_to_end_end_in_time() {
     let container = container().await;
     let fresh = fingerprint(&container).await;
-    for how in
-        ["leader", "stop", "stopped children", "deaf", "traced", "zombies", "vfork", "subreaper", "siblings", "storm"]
-    {
+    for how in [
+        "leader",
+        "stop",
+        "stopped children",
+        "deaf",
+        "traced",
+        "traced by the init",
+        "zombies",
+        "vfork",
+        "subreaper",
+        "siblings",
+        "storm",
+    ] {
         let start = Instant::now();
         let mut command = attacks().command(&["hang", how]);
         let limits = Limits::new().wall_time(Duration::from_millis(300)).processes(64).weaker(true);

@@ -1,13 +1,15 @@
 //! Files that the host touches: what a program makes of them never blocks or misleads the host, and what the host hands
 //! over stays what it was.
 
+use std::fs::Permissions;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use cellblock::{ErrorKind, Filter, OpenFile, Stdio};
 
 use super::*;
-use common::{builder, is_root, open_dir, sh};
+use common::{builder, open_dir};
 use tokio::io::AsyncReadExt;
 
 /// A program that goes on, and has said that it has begun.
@@ -139,21 +141,49 @@ print(open(0).read())",
     assert!(says(&container, attack.stdin(open)).await.starts_with("works"));
 }
 
+/// Tries to do more with the files at 0 and 1 than they were opened for; then what they were opened for, by their names.
+const REOPEN: &str = "import os, sys
+for what, attempt in {
+    'write': lambda: os.open('/proc/self/fd/0', os.O_WRONLY), 'both': lambda: os.open('/dev/stdin', os.O_RDWR),
+    'append': lambda: os.open('/dev/fd/0', os.O_WRONLY | os.O_APPEND), 'truncate': lambda: os.truncate('/proc/self/fd/0', 0),
+    'read': lambda: os.open('/proc/self/fd/1', os.O_RDONLY), 'read and write': lambda: os.open('/dev/stdout', os.O_RDWR),
+}.items():
+    try: attempt(); print(what, 'works', file=sys.stderr)
+    except OSError as error: print(what, error.strerror.replace(' ', '_'), file=sys.stderr)
+if sys.argv[1] == 'attack': sys.exit()
+assert open('/dev/stdin').read() == 'input'
+open('/dev/stdout', 'a').write('output')
+os.makedirs('a/b'); open('a/f', 'w').write('x'); os.rename('a/f', 'a/b/f'); os.link('a/b/f', 'f')";
+
 #[tokio::test]
-async fn a_file_of_the_hosts_cannot_be_opened_for_more_than_its_mode_allows() {
+async fn a_file_of_the_hosts_cannot_be_opened_for_more_than_it_was_given_for() {
     let container = container().await;
     let dir = open_dir();
-    let path = dir.path().join("input");
-    fs::write(&path, "input").unwrap();
-    let mut attack = sh("echo attacked > /proc/self/fd/0");
-    let report = container.run(attack.stdin(File::open(&path).unwrap())).await.unwrap();
-    // Where the program is the host's own user, the mode is no help: SECURITY.md says so.
-    assert_eq!((report.status.success(), fs::read_to_string(&path).unwrap() == "input"), (!is_root(), is_root()));
-    // Through a pipe there is nothing to open.
-    fs::write(&path, "input").unwrap();
-    let mut process = container.spawn(attack.stdin(Stdio::piped())).await.unwrap();
-    process.wait().await.unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), "input");
+    let (input, output) = (dir.path().join("input"), dir.path().join("output"));
+    let files = || {
+        fs::write(&input, "input").unwrap();
+        fs::write(&output, "").unwrap();
+        // Neither the owner nor the mode is in the way.
+        for path in [&input, &output] {
+            fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
+        }
+        (File::open(&input).unwrap(), File::options().write(true).open(&output).unwrap())
+    };
+    let (stdin, stdout) = files();
+    let mut attack = python(REOPEN);
+    let attack = attack.arg("all").stdin(stdin).stdout(stdout);
+    let said = container.output(attack).await.unwrap();
+    let outcomes = outcomes(&String::from_utf8(said.stderr).unwrap());
+    assert_eq!((works(&outcomes), outcomes.len()), (vec![], 6), "{outcomes:?}");
+    assert!(said.report.status.success(), "it goes on with what it may: {}", said.report);
+    assert!(said.report.protections.landlock);
+    assert_eq!([&input, &output].map(|path| fs::read_to_string(path).unwrap()), ["input", "output"]);
+
+    let (stdin, stdout) = files();
+    let mut control = HostCommand::new("/usr/bin/python3");
+    let control = control.args(["-c", REOPEN, "attack"]).stdin(stdin).stdout(stdout).output().unwrap();
+    let control = self::outcomes(&String::from_utf8(control.stderr).unwrap());
+    assert_eq!(works(&control).len(), 6, "the control: {control:?}");
 }
 
 #[tokio::test]

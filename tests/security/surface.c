@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -72,6 +74,11 @@ static void ask(void) {
     CALL(reboot, 0, 0, 0, NULL);
     CALL(kexec_load, 0, 0, NULL, 0);
     CALL(delete_module, "none", O_NONBLOCK);
+    tell("huge pages", syscall(SYS_mmap, NULL, 2 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0));
+    tell("huge pages of a file", memfd_create("huge", MFD_HUGETLB));
+    tell("huge pages of a segment", syscall(SYS_shmget, 0, 2 << 20, 04600));
+    tell("dropping a file from memory", syscall(SYS_fadvise64, open("/bin/sh", O_RDONLY), 0, 0, POSIX_FADV_DONTNEED));
+    tell("core scheduling", prctl(62, 1, 0, 0, 0));
     CALL(sync, 0);
     CALL(syncfs, open("/usr", O_RDONLY));
     CALL(mount, "none", "/tmp", "tmpfs", 0, NULL);

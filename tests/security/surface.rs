@@ -48,6 +48,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("setdomainname", EPERM),
     ("settimeofday", EPERM),
     ("mknodat", EPERM),
+    ("huge pages", "ENOMEM"),
+    ("huge pages of a file", "ENOMEM"),
+    ("huge pages of a segment", "ENOMEM"),
+    ("dropping a file from memory", EPERM),
+    ("core scheduling", EPERM),
     ("sync", EPERM),
     ("syncfs", EPERM),
     ("lease", EPERM),
@@ -90,7 +95,18 @@ async fn what_no_ordinary_program_needs_is_refused() {
     // The controls: a program that has no filter, and this user on the host.
     let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
     let unfiltered = successes(&unfiltered, &calls().command(&["all"])).await;
-    for what in ["add_key", "keyctl", "kcmp", "process_vm_readv", "personality", "routes", "sync", "lease"] {
+    for what in [
+        "add_key",
+        "keyctl",
+        "kcmp",
+        "process_vm_readv",
+        "personality",
+        "routes",
+        "huge pages of a file",
+        "dropping a file from memory",
+        "sync",
+        "lease",
+    ] {
         assert!(unfiltered.iter().any(|it| it == what), "without a filter there is {what}: {unfiltered:?}");
     }
     let never = ["user namespace", "mount", "chroot", "fsopen", "sethostname", "mknodat", "AF_PACKET", "/dev/mem"];
@@ -121,6 +137,12 @@ async fn other_architectures_numbers_are_no_way_around() {
     // A kernel may be built without.
     let control = outcomes(&says(&unfiltered, &calls().command(&["foreign"])).await);
     println!("without a filter: {control:?}");
+}
+
+#[tokio::test]
+async fn the_names_of_control_groups_are_not_shown() {
+    let said = says(&container().await, &sh("cat /proc/self/cgroup")).await;
+    assert!(!said.is_empty() && said.lines().all(|line| line.ends_with(":/")), "{said}");
 }
 
 #[tokio::test]

@@ -49,7 +49,11 @@ const DOCKER: &[(&str, &str)] = &[
 fn on<T>(files: &[&[(&str, &str)]], writable: &str, ask: impl FnOnce(&Machine<'_>) -> T) -> T {
     let files: HashMap<_, _> = files.concat().into_iter().map(|(path, text)| (Path::new(path), text)).collect();
     let is_writable = |path: &Path| !writable.is_empty() && path.starts_with(writable);
-    ask(&Machine { read: &|path| files.get(path).map(|text| (*text).to_owned()), can_write: &is_writable })
+    ask(&Machine {
+        read: &|path| files.get(path).map(|text| (*text).to_owned()),
+        can_write: &is_writable,
+        has_landlock: &|| true,
+    })
 }
 
 fn refused(step: Step, errno: nix::Error) -> Result<bool, Error> {
