@@ -66,7 +66,7 @@ fn a_dropped_stream_kills_what_runs_and_loses_no_job() {
         let pool = pool(2).await;
         let before = inits(2);
         let mut jobs = stream::iter((0..10).map(|number| {
-            Job::new(number, async move |lease: &Lease| lease.run(&sh(&format!("sleep 6{number}"))).await)
+            Job::new(number, async move |lease: &Lease| lease.run(&sh(&format!("sleep 4170{number}"))).await)
         }));
         let mut results = Box::pin(pool.stream(&mut jobs));
         assert!(poll!(results.next()).is_pending());
@@ -76,7 +76,7 @@ fn a_dropped_stream_kills_what_runs_and_loses_no_job() {
         until(&pool, |status| status.ready == 2).await;
         assert_eq!(jobs.count().await, 8, "what was not begun is still there");
         assert_eq!(inits(2), before);
-        assert!(super::common::processes_with("sleep 60").is_empty());
+        assert!(super::common::processes_with("sleep 4170").is_empty());
         pool.shut_down(SECOND).await;
         census.is_back().await;
     });
