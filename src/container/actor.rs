@@ -9,10 +9,12 @@ use std::fs::File;
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
@@ -51,9 +53,10 @@ pub(super) struct Letter {
 
 /// What a handle asks of the actor.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are runs")]
 pub(super) enum Message {
-    /// A request whose answer is done, or a failure of this kind.
-    Call(ErrorKind, Request, Answer<()>),
+    Ping(Answer<()>),
+    Delete(PathBuf, Answer<()>),
     Open(Vec<OpenFile>, Answer<Vec<Result<OwnedFd>>>),
     Symlink(Vec<Symlink>, Answer<Vec<Result<()>>>),
     Reset(Answer<()>),
@@ -97,7 +100,8 @@ enum Turn {
 
 /// Who waits for the reply to a request.
 enum Pending {
-    Done(ErrorKind, Answer<()>),
+    Ping(Answer<()>),
+    Deleted(Answer<()>),
     Opened(usize, Answer<Vec<Result<OwnedFd>>>),
     Linked(usize, Answer<Vec<Result<()>>>),
     Reset(Answer<()>),
@@ -260,8 +264,9 @@ impl Actor {
             return Ok(());
         }
         match message {
-            Message::Call(kind, request, answer) => {
-                self.request(&request, Vec::new(), Pending::Done(kind, answer)).map(drop)
+            Message::Ping(answer) => self.request(&Request::Ping, Vec::new(), Pending::Ping(answer)).map(drop),
+            Message::Delete(path, answer) => {
+                self.request(&Request::Delete(path), Vec::new(), Pending::Deleted(answer)).map(drop)
             }
             Message::Open(files, answer) => {
                 let count = files.len();
@@ -430,8 +435,12 @@ impl Actor {
         }
         // An answer that nobody takes is dropped, and closes what it holds.
         match (pending, body) {
-            (Pending::Done(_, answer) | Pending::Reset(answer), Reply::Done) => drop(answer.send(Ok(()))),
-            (Pending::Run(answer, held, protections, watched), Reply::Ended(measured)) => {
+            (Pending::Ping(answer) | Pending::Deleted(answer) | Pending::Reset(answer), Reply::Done) => {
+                drop(answer.send(Ok(())));
+            }
+            (Pending::Run(answer, held, protections, watched), Reply::Ended(measured))
+                if measured.status.is_possible() =>
+            {
                 if let Some(group) = &mut self.group {
                     group.ran(&measured.usage);
                 }
@@ -462,8 +471,8 @@ impl Actor {
                 let kind = if of_group { ErrorKind::Host } else { ErrorKind::Exec };
                 drop(answer.send(Err(Error::failure(kind, failure))));
             }
-            (Pending::Done(kind, answer), Reply::Failed(failure)) => {
-                drop(answer.send(Err(Error::failure(kind, failure))));
+            (Pending::Deleted(answer), Reply::Failed(failure)) => {
+                drop(answer.send(Err(Error::failure(ErrorKind::File, failure))));
             }
             (Pending::Fingerprint(answer), Reply::Fingerprint(it)) => drop(answer.send(Ok(it))),
             (Pending::Fingerprint(answer), Reply::Failed(failure)) => {
@@ -505,6 +514,9 @@ impl Actor {
         let result = match self.init.pid_of_child(&pidfd) {
             Ok(Some(pid)) => Ok((pid, pidfd)),
             Ok(None) => return Err(Error::lost("the init named a process that is not its own")),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(Error::lost("the init named a process by what is no pidfd"));
+            }
             Err(error) => Err(Error::io(ErrorKind::Host, Step::PidHook, error)),
         };
         drop(answer.send(result));
@@ -530,7 +542,7 @@ impl Pending {
     fn refuse(self, error: Error) {
         // A caller that has gone does not mind.
         match self {
-            Self::Done(_, answer) | Self::Reset(answer) => drop(answer.send(Err(error))),
+            Self::Ping(answer) | Self::Deleted(answer) | Self::Reset(answer) => drop(answer.send(Err(error))),
             Self::Fingerprint(answer) => drop(answer.send(Err(error))),
             Self::Opened(_, answer) => drop(answer.send(Err(error))),
             Self::Linked(_, answer) => drop(answer.send(Err(error))),
@@ -539,9 +551,10 @@ impl Pending {
     }
 }
 
-/// What else could make the caller wait, or be more than was asked for.
+/// What else could make the caller wait, or be more than was asked for; and what only names a file has no content.
 fn is_regular_file(fd: &OwnedFd) -> bool {
-    fstat(fd).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
+    let is_open = fcntl(fd, FcntlArg::F_GETFL).is_ok_and(|flags| flags & OFlag::O_PATH.bits() == 0);
+    is_open && fstat(fd).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
 }
 
 /// Each result with its descriptor.

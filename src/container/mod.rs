@@ -27,7 +27,7 @@ use crate::limits::{Grants, Terms};
 use crate::process::{KillSwitch, Opened, Output, Process, Run, open_streams};
 use crate::report::{Protections, Report};
 use crate::sys::socket;
-use crate::wire::{Ids, MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
+use crate::wire::{Ids, MAX_FDS, MAX_INLINE, OpenFile, Symlink};
 
 use actor::{Letter, Message, Progress, QueuedRun};
 pub use builder::Builder;
@@ -83,7 +83,7 @@ impl Container {
     /// # Cancel safety
     /// Dropping the future forgets the answer, and changes nothing.
     pub async fn ping(&self, deadline: Duration) -> Result<()> {
-        let answer = self.done(ErrorKind::Lost, Request::Ping);
+        let answer = self.done(Message::Ping);
         let late = |_| Err(Error::new(ErrorKind::Timeout, Step::Ping).detail(format!("nothing within {deadline:?}")));
         tokio::time::timeout(deadline, answer).await.unwrap_or_else(late)
     }
@@ -184,7 +184,7 @@ impl Container {
     /// # Cancel safety
     /// A request that was sent is carried out, whether or not the future is dropped.
     pub async fn delete(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.done(ErrorKind::File, Request::Delete(path.as_ref().into())).await
+        self.done(|answer| Message::Delete(path.as_ref().into(), answer)).await
     }
 
     /// Makes everything of the container as good as new that a run may have changed: every tmpfs, every overlay, System V
@@ -200,9 +200,7 @@ impl Container {
     /// # Cancel safety
     /// Dropped before its turn it never happens; dropped later it is carried out all the same.
     pub async fn reset(&self) -> Result<()> {
-        let (answer, done) = oneshot::channel();
-        self.tell(Message::Reset(answer)).await?;
-        self.answer(done).await
+        self.done(Message::Reset).await
     }
 
     /// What a run could change about this container, as it is now. Waits for the runs and resets before it.
@@ -310,9 +308,9 @@ impl Container {
         self.open([file]).await?.pop().unwrap_or_else(|| Err(Error::lost("an answer without a result")))
     }
 
-    async fn done(&self, kind: ErrorKind, request: Request) -> Result<()> {
+    async fn done(&self, ask: impl FnOnce(oneshot::Sender<Result<()>>) -> Message) -> Result<()> {
         let (answer, done) = oneshot::channel();
-        self.tell(Message::Call(kind, request, answer)).await?;
+        self.tell(ask(answer)).await?;
         self.answer(done).await
     }
 
