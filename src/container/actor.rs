@@ -635,5 +635,8 @@ impl Drop for RecordDeath {
     }
 }
 
+#[cfg(any(fuzzing, test))]
+#[cfg_attr(test, allow(unreachable_pub))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -44,7 +44,7 @@ pub(super) struct Launched {
     pub(super) made: Made,
 }
 
-#[cfg(test)]
+#[cfg(any(fuzzing, test))]
 impl Launched {
     /// The host's side of a container whose socket somebody else answers, and whose init's process only sleeps.
     pub(super) fn without_an_init(socket: OwnedFd) -> io::Result<Self> {

@@ -3,7 +3,7 @@
 //! Invariant: a handle holds no state of its own. It sends to the actor and waits; when the actor is gone it gives the
 //! reason that the actor recorded.
 
-mod actor;
+pub(crate) mod actor;
 mod builder;
 mod ids;
 mod launch;
@@ -393,7 +393,7 @@ async fn off_the_runtime<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await?
 }
 
-#[cfg(test)]
+#[cfg(any(fuzzing, test))]
 impl Made {
     fn for_tests() -> Self {
         let grants = Grants { groups: None, own_ids: false, cpus: 1, hard_stack: u64::MAX, hard_open_files: u64::MAX };
