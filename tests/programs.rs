@@ -207,6 +207,18 @@ async fn descriptors_go_where_they_were_sent() {
 }
 
 #[tokio::test]
+async fn a_number_that_no_descriptor_can_have_is_an_error() {
+    let container = container().await;
+    for number in [i32::MAX - 1, i32::MAX] {
+        let mut command = Command::new("/bin/true");
+        command.fd(number, tempfile::tempfile().unwrap());
+        let error = container.run(&command).await.unwrap_err();
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some(Step::PlaceFd)), "{number}: {error}");
+    }
+    container.ping(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
 async fn streams_are_live() {
     let container = container().await;
     let mut command = sh("while read line; do echo \"got $line\"; echo err >&2; done; echo end");
