@@ -21,7 +21,8 @@ use crate::wire::{Execve, Program, Strings};
 ///
 /// Unless told otherwise a program has an empty environment, null streams (`/dev/null`), the container's working
 /// directory, no other descriptor, the default [`Limits`], and for the rest the resource limits of the host's process, except
-/// that pending signals (256), message queues (88 KiB), locked memory (64 KiB) and real-time priorities (none) are fewer.
+/// that pending signals with timers (64), locked memory (64 KiB) and real-time priorities (none) are fewer. There are no
+/// POSIX message queues and no inotify: a user has few of them for all containers and everything else.
 ///
 /// ```
 /// use cellblock::Command;

@@ -20,6 +20,7 @@ use crate::container::Builder;
 use crate::error::Step;
 
 use machine::Machine;
+pub(crate) use machine::version;
 
 /// What was found on this machine.
 ///

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use plan::{Grants, GroupLimits, Groups, Plan, Times};
+pub(crate) use plan::{Counted, Grants, GroupLimits, Groups, Plan, Times};
 pub(crate) use terms::Terms;
 
 /// What a run may use at most: [`Command::limits`](crate::Command::limits).
@@ -32,7 +32,8 @@ pub(crate) use terms::Terms;
 ///
 /// A limit that this machine cannot hold is an error of kind [`Unsupported`](crate::ErrorKind::Unsupported) before
 /// anything runs, unless [`weaker`](Self::weaker) forms will do. A default is held in the best form there is; that of the
-/// processes not at all where there is neither a cgroup nor a user id of the container's own. [`Report::limits`](crate::Report::limits) tells
+/// processes not at all where there is no cgroup, and the kernel counts all of the host's user (before Linux 5.14, where the
+/// container has no user id of its own) or does not limit it (the machine's root). [`Report::limits`](crate::Report::limits) tells
 /// which form was used. `Duration::MAX`, `u64::MAX` and `u32::MAX` are no limit. The defaults for stack and open files are
 /// lowered to the host's own hard limits.
 ///

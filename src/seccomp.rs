@@ -36,7 +36,7 @@ pub enum Filter {
     /// accounting, quotas, the kernel's log, clocks, I/O ports, writing back all file systems (`sync`); leases of files;
     /// what lets another program read input that nobody typed (`TIOCSTI`, `TIOCLINUX`) or changes a terminal's line discipline; personalities other than those of 32-bit
     /// machines, old version numbers and a fixed address space; limits, priorities and processors of pid 1, and
-    /// priorities of a whole user; SIGCHLD for pid 1, by a pidfd, or as what a descriptor sends; `PR_SCHED_CORE`; dropping
+    /// priorities of a whole user; SIGCHLD for pid 1, by a pidfd, or as what a descriptor sends; `PR_SCHED_CORE`; `SHM_LOCK`; dropping
     /// pages of files from memory (`POSIX_FADV_DONTNEED`).
     ///
     /// `ENOMEM`: huge pages that the host has set aside (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`).

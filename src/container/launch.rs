@@ -21,7 +21,7 @@ use tokio::io::Interest;
 use crate::cgroup::{Group, Hierarchy};
 use crate::doctor;
 use crate::error::{Error, ErrorKind, Failure, Result, Step, printable};
-use crate::limits::{Grants, Groups};
+use crate::limits::{Counted, Grants, Groups};
 use crate::report::Protections;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
@@ -290,10 +290,21 @@ fn grants(groups: Option<Groups>, own_ids: bool) -> Grants {
     let hard = |resource| nix::sys::resource::getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard);
     Grants {
         groups,
-        own_ids,
+        counted: counted(own_ids),
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
         hard_stack: hard(nix::sys::resource::Resource::RLIMIT_STACK),
         hard_open_files: hard(nix::sys::resource::Resource::RLIMIT_NOFILE),
+    }
+}
+
+/// Since Linux 5.14 the kernel counts the processes of a user in each user namespace.
+fn counted(own_ids: bool) -> Counted {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    match doctor::version(&release) {
+        _ if own_ids => Counted::Run,
+        _ if nix::unistd::geteuid().is_root() => Counted::Nobody,
+        Some(version) if version >= (5, 14) => Counted::WithInit,
+        _ => Counted::User,
     }
 }
 

@@ -270,7 +270,13 @@ impl Container {
 #[cfg(any(fuzzing, test))]
 impl Made {
     fn for_tests() -> Self {
-        let grants = Grants { groups: None, own_ids: false, cpus: 1, hard_stack: u64::MAX, hard_open_files: u64::MAX };
+        let grants = Grants {
+            groups: None,
+            counted: crate::limits::Counted::User,
+            cpus: 1,
+            hard_stack: u64::MAX,
+            hard_open_files: u64::MAX,
+        };
         Self { program: None, grants, protections: Protections::new(crate::seccomp::Filter::Off, false, false) }
     }
 }

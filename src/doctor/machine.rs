@@ -31,6 +31,12 @@ struct Caller {
     is_filtered: bool,
 }
 
+/// The first two numbers of a kernel's release.
+pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map_while(|number| number.parse().ok());
+    numbers.next().zip(numbers.next())
+}
+
 impl Machine<'static> {
     pub(super) const THIS: Self = Self {
         read: &|path| std::fs::read_to_string(path).ok(),
@@ -106,8 +112,7 @@ impl Machine<'_> {
             found.push(Obstacle::NoLandlock);
         }
         let release = self.text("/proc/sys/kernel/osrelease");
-        let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
-        if numbers.next().zip(numbers.next()).is_some_and(|version| version < (5, 12)) {
+        if version(&release).is_some_and(|version| version < (5, 12)) {
             found.push(Obstacle::OldKernel { release });
         }
         let (Some(users), Some(groups)) = (self.mapped("uid_map"), self.mapped("gid_map")) else {

@@ -41,7 +41,7 @@ pub(super) fn become_pid_1() -> Result<Option<Host>, End> {
     }
     host.told(take_ids())?;
     host.told(forbid_nested_namespaces())?;
-    host.told(share_inotify())?;
+    host.told(forbid_watches())?;
     let forked = clone::fork_to_parent().map_err(|error| Failure::new(Step::ForkPid1, error));
     if !host.told(forked)? {
         return Ok(None);
@@ -77,11 +77,12 @@ fn forbid_nested_namespaces() -> Result<(), Failure> {
     std::fs::write(MOST, "0").map_err(|error| Failure::at(Step::ForbidNamespaces, MOST, error))
 }
 
-/// What a container has of these is the host's user's as well, who has 128 instances for all.
-fn share_inotify() -> Result<(), Failure> {
-    for (most, count) in [("max_inotify_instances", "4"), ("max_inotify_watches", "4096")] {
+/// What a container has of inotify's and fanotify's is the host's user's as well, who has 128 of each for all containers and
+/// everything else.
+fn forbid_watches() -> Result<(), Failure> {
+    for most in ["max_inotify_instances", "max_fanotify_groups"] {
         let most = format!("/proc/sys/user/{most}");
-        match std::fs::write(&most, count) {
+        match std::fs::write(&most, "0") {
             // A kernel without.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             written => written.map_err(|error| Failure::at(Step::ResetInherited, most, error))?,
@@ -91,13 +92,13 @@ fn share_inotify() -> Result<(), Failure> {
 }
 
 /// Lowers, for itself and all that it starts, the limits of what the kernel counts for the host's user too, whatever ids a
-/// container has: else one run could take all of it. And nobody gets ahead of the init, whatever the host may.
+/// container has: else a few runs could take all of it. And nobody gets ahead of the init, whatever the host may.
 fn lower_limits() -> nix::Result<()> {
     let lowered = [
-        // With the timers of timer_create(2).
-        (Resource::RLIMIT_SIGPENDING, 256),
-        // One queue as mq_open(3) makes it.
-        (Resource::RLIMIT_MSGQUEUE, 88 << 10),
+        // With the timers of timer_create(2). A user has 4000 for each GiB of the machine's memory.
+        (Resource::RLIMIT_SIGPENDING, 64),
+        // A user has room for nine queues.
+        (Resource::RLIMIT_MSGQUEUE, 0),
         (Resource::RLIMIT_MEMLOCK, 64 << 10),
         // No dump is as small as that. Where dumps go to a program of the host's, the kernel starts it whatever the limit is,
         // unless it is this one (coredump_pipe in Linux's fs/coredump.c). The filter keeps it so.

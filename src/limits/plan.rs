@@ -21,12 +21,24 @@ pub(super) const DEFAULT_OPEN_FILES: u64 = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grants {
     pub(crate) groups: Option<Groups>,
-    /// Whether the program's user id is the container's own, so that the kernel's count of it is the run's.
-    pub(crate) own_ids: bool,
+    pub(crate) counted: Counted,
     /// The CPUs that the host may use.
     pub(crate) cpus: u32,
     pub(crate) hard_stack: u64,
     pub(crate) hard_open_files: u64,
+}
+
+/// Whose processes the kernel counts for a program's user id, where it holds `RLIMIT_NPROC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// The run's alone.
+    Run,
+    /// The run's and its init.
+    WithInit,
+    /// All of the host's user.
+    User,
+    /// It holds nothing: the user is the machine's root.
+    Nobody,
 }
 
 /// What the control groups that this host may make can do.
@@ -175,15 +187,18 @@ impl Limits {
                     plan.group.processes = Some(processes);
                     plan.hold(Limit::Processes, processes.into(), groups.form);
                 }
-                // Nobody asked, and the kernel would count other processes of the user.
-                None if self.processes.is_none() && !grants.own_ids => {}
                 None => {
+                    let counted = match (self.processes, grants.counted) {
+                        // Others of the user's would be counted, and nobody asked for that.
+                        (None, Counted::User | Counted::Nobody) => return Ok(()),
+                        (Some(_), Counted::Nobody) => return Err(unsupported(Limit::Processes, NO_GROUP)),
+                        (_, Counted::Run) => processes.into(),
+                        (_, Counted::WithInit | Counted::User) => u64::from(processes) + 1,
+                    };
                     if self.processes.is_some() {
                         self.weaken(Limit::Processes, NO_GROUP)?;
                     }
                     plan.hold(Limit::Processes, processes.into(), Form::Rlimit);
-                    // The init is of the program's user where that has no id of its own.
-                    let counted = u64::from(processes) + u64::from(!grants.own_ids);
                     plan.limit(Resource::Processes, counted, counted);
                 }
             }

@@ -4,7 +4,8 @@ use super::plan::*;
 use super::*;
 use crate::error::{ErrorKind, Step};
 
-const BARE: Grants = Grants { groups: None, own_ids: true, cpus: 8, hard_stack: u64::MAX, hard_open_files: 500 };
+const BARE: Grants =
+    Grants { groups: None, counted: Counted::Run, cpus: 8, hard_stack: u64::MAX, hard_open_files: 500 };
 
 const GROUPS: Groups =
     Groups { form: Form::CgroupV2, memory: true, processes: true, cpu_time: true, cpu_rate: true, cpu_set: true };
@@ -45,8 +46,23 @@ fn a_default_is_held_in_the_best_form_there_is() {
     assert_eq!(form(&plan, Limit::Memory), Some((DEFAULT_MEMORY, Form::Rlimit)));
     assert_eq!(form(&plan, Limit::Processes), Some((256, Form::Rlimit)));
     assert_eq!(form(&plan, Limit::OpenFiles), Some((500, Form::Rlimit)), "the host's own hard limit");
-    let plan = Limits::new().plan(&Grants { own_ids: false, ..BARE }, true).unwrap();
-    assert_eq!(form(&plan, Limit::Processes), None, "others would count");
+    let counted = |counted, limits: Limits| limits.weaker(true).plan(&Grants { counted, ..BARE }, true);
+    for (whose, default, asked) in [
+        (Counted::Run, Some(256), Some(9)),
+        (Counted::WithInit, Some(257), Some(10)),
+        (Counted::User, None, Some(10)),
+        (Counted::Nobody, None, None),
+    ] {
+        let most = |limits| {
+            let plan = counted(whose, limits).ok()?;
+            let limit = plan.rlimits.into_iter().find(|limit| limit.resource == Resource::Processes)?;
+            assert_eq!(plan.held.iter().filter(|held| held.limit == Limit::Processes).count(), 1);
+            Some(limit.hard)
+        };
+        assert_eq!((most(Limits::new()), most(Limits::new().processes(9))), (default, asked), "{whose:?}");
+    }
+    let refused = counted(Counted::Nobody, Limits::new().processes(9)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "what nobody counts is not held");
 }
 
 #[test]

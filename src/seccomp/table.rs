@@ -139,6 +139,8 @@ macro_rules! arch {
         mmap => Rule::Check(&MMAP);
         memfd_create => Rule::Check(&MEMFD_CREATE);
         shmget => Rule::Check(&SHMGET);
+        // Memory that is locked by a process is its own; that of a segment is counted for the user.
+        shmctl => Rule::Check(&SHMCTL);
         // Numerical libraries and databases try these, and go on without.
         mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node => refuse(EPERM);
 
@@ -229,6 +231,9 @@ const SHMGET: Checks = Checks {
     cases: &[(&[masked(2, libc::SHM_HUGETLB as u32, &[libc::SHM_HUGETLB as u32])], Answer::Refuse(ENOMEM))],
     otherwise: Answer::Allow,
 };
+
+const SHMCTL: Checks =
+    Checks { cases: &[(&[low(1, &[libc::SHM_LOCK as u32])], Answer::Refuse(EPERM))], otherwise: Answer::Allow };
 
 /// Whose pages of a file are dropped from memory reads them from the disk again, and so do all others.
 const FADVISE: Checks = Checks {

@@ -287,6 +287,7 @@ static void take(const char *what) {
         for (; count < most; count++) {
             snprintf(name, sizeof name, "q%d.%ld", getpid(), count);
             if (syscall(SYS_mq_open, name, O_CREAT | O_RDWR, 0600, &kind) < 0) break;
+            syscall(SYS_mq_unlink, name);
         }
     }
     if (IS("pipes")) { // in pages

@@ -54,7 +54,6 @@ for path in ("/w", "/tmp"):
 print("shared memory", info(libc.shmctl, 0, 14))
 print("semaphores", info(libc.semctl, 0, 0, 19))
 print("messages", info(libc.msgctl, 0, 12))
-print("message queue", call(number(240, 180), b"left", os.O_RDWR, 0, 0))
 # The session's, the user's and the process's keyrings.
 print("keys", [call(number(250, 219), 10, ring, b"user", b"left", 0) for ring in (-3, -4, -5)])
 

@@ -90,7 +90,6 @@ memfd = os.memfd_create('left'); os.write(memfd, b'x' * 1000000)
 socket.send_fds(a, [b'x'], [memfd, a.fileno(), b.fileno()])
 a.detach(); b.detach()
 fcntl.flock(os.open('/usr', os.O_RDONLY), fcntl.LOCK_EX)
-libc.inotify_add_watch(libc.inotify_init(), b'/w', 0xfff)
 signal.setitimer(signal.ITIMER_REAL, 100)
 select.epoll().register(names)
 libc.mlock(ctypes.create_string_buffer(4096), 4096)
@@ -108,14 +107,10 @@ print(open('/proc/self/fdinfo/%d' % memfd).read() != '', flush=True)";
 }
 
 /// Objects that outlive who made them, each of the IPC namespace or of a keyring.
-const OBJECTS: [(&str, &str); 4] = [
+const OBJECTS: [(&str, &str); 3] = [
     ("shared memory", "libc.shmget(0x1ef7, 100000, 0o1666)"),
     ("semaphores", "libc.semget(0x1ef7, 3, 0o1666)"),
     ("messages", "libc.msgsnd(libc.msgget(0x1ef7, 0o1666), b'12345678text', 4, 0)"),
-    (
-        "message queue",
-        "libc.syscall(240 if os.uname().machine == 'x86_64' else 180, b'left', os.O_CREAT | os.O_RDWR, 0o666, 0)",
-    ),
 ];
 
 fn make(object: &str) -> Command {

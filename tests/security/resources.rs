@@ -1,5 +1,8 @@
 //! Resources: what one run takes is counted and held, and others have what they need.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio as HostStdio;
+
 use cellblock::{Filter, Limits, Source, Stdio, Verdict};
 use tokio::io::AsyncReadExt;
 
@@ -15,23 +18,47 @@ async fn taken(container: &Container, what: &str) -> (cellblock::Process, u64) {
     (process, said.trim().rsplit_once(' ').unwrap().1.parse().unwrap())
 }
 
+/// Of what the kernel counts for the user who made the namespace as well, whose the host and all its containers are.
 #[tokio::test]
 async fn one_container_leaves_the_others_their_share_of_the_users_quotas() {
-    // The kernel counts these for the user who made the namespace as well, whose the host and all its containers are.
-    for (what, most) in [("inotify", 4), ("signals", 256), ("timers", 256), ("queues", 1)] {
+    let host = |what: &str| {
+        let mut process =
+            HostCommand::new(&attacks().path).args(["take", what]).stdout(HostStdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        said.trim().rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
+    };
+    for (what, share) in [("inotify", 0), ("queues", 0), ("signals", 64), ("timers", 64)] {
         let (one, other) = (container().await, container().await);
         let (mut greedy, first) = taken(&one, what).await;
         let (mut next, second) = taken(&other, what).await;
-        assert!(first > 0 && first <= most, "{what}: {first}");
-        assert_eq!(first, second, "{what}: the other has as much");
-        rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).expect("and the host has some");
+        assert_eq!((first, second), (share, share), "{what}");
+        assert!(host(what) > share, "{what}: the control, and the host has some");
         greedy.kill().await.unwrap();
         next.kill().await.unwrap();
         let (mut again, third) = taken(&one, what).await;
-        // Queues outlive their makers: leftovers.rs.
-        assert!(third == first || what == "queues", "{what}: it was given back");
+        assert_eq!(third, share, "{what}: it was given back");
         again.kill().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn processes_are_limited_whoever_counts_them() {
+    let container = container().await;
+    let mut forks = python(
+        "import os, signal
+count = 0
+try:
+    while count < 300:
+        if os.fork() == 0: signal.pause()
+        count += 1
+except BlockingIOError: pass
+print(count)",
+    );
+    assert_eq!(says(&container, &forks).await, "255", "with the first");
+    assert_eq!(says(&container, forks.limits(Limits::new().processes(u32::MAX))).await, "300", "the control");
 }
 
 #[tokio::test]
