@@ -65,6 +65,7 @@ pub use wire::OpenFile;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
+    pub use crate::container::actor::fuzzing::actor;
     pub use crate::init::files::fuzzing::paths;
     pub use crate::wire::fuzzing::{replies, requests};
 }

@@ -124,6 +124,14 @@ impl Status {
         }
     }
 
+    /// Whether the kernel has such a one.
+    pub(crate) fn is_possible(self) -> bool {
+        match self {
+            Self::Exited(code) => (0..=255).contains(&code),
+            Self::Signaled { signal, .. } => (1..=64).contains(&signal),
+        }
+    }
+
     /// Decodes the status that wait4(2) gives for a process that has ended.
     pub(crate) fn from_wait(status: i32) -> Self {
         if libc::WIFSIGNALED(status) {

@@ -8,7 +8,7 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, ErrorKind, Mount, Overflow, Resource, Status, Stdio, Step};
+use cellblock::{Command, Container, ErrorKind, Mount, Otherwise, Overflow, Resource, Status, Stdio, Step, Syscalls};
 use common::{builder, container, is_root, open_dir, processes_with, python, says, sh};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -204,6 +204,34 @@ async fn descriptors_go_where_they_were_sent() {
     let mut content = String::new();
     out.read_to_string(&mut content).unwrap();
     assert_eq!(content, "out\n");
+}
+
+#[tokio::test]
+async fn a_number_that_no_descriptor_can_have_is_an_error() {
+    let container = container().await;
+    for number in [i32::MAX - 1, i32::MAX] {
+        let mut command = Command::new("/bin/true");
+        command.fd(number, tempfile::tempfile().unwrap());
+        let error = container.run(&command).await.unwrap_err();
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some(Step::PlaceFd)), "{number}: {error}");
+    }
+    container.ping(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_that_may_neither_be_executed_nor_exit_is_an_error() {
+    let container = container().await;
+    for (path, names, errno) in [
+        ("/bin/true", &["read"][..], libc::EXFULL),
+        ("/none", &["execve"], libc::ENOENT),
+        ("/bin/true", &[], libc::EXFULL),
+    ] {
+        let mut command = Command::new(path);
+        command.syscalls(Syscalls::only(names.iter().copied(), Otherwise::Errno(libc::EXFULL)).unwrap());
+        let error = tokio::time::timeout(Duration::from_secs(10), container.run(&command)).await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Exec, Some(errno)), "{path}: {error}");
+    }
+    container.ping(Duration::from_secs(5)).await.unwrap();
 }
 
 #[tokio::test]

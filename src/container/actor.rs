@@ -187,5 +187,8 @@ impl Actor {
     }
 }
 
+#[cfg(any(fuzzing, test))]
+#[cfg_attr(test, allow(unreachable_pub))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -108,7 +108,8 @@ impl Container {
     /// # Cancel safety
     /// A request that was sent is carried out, whether or not the future is dropped.
     pub async fn delete(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.done(ErrorKind::File, Request::Delete(path.as_ref().into())).await
+        let request = Request::Delete(path.as_ref().into());
+        self.ask(|answer| Message::Ask(request, Promise::Deleted(answer))).await
     }
 
     async fn open_one(&self, file: OpenFile) -> Result<File> {

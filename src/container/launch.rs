@@ -48,23 +48,23 @@ pub(super) struct Launched {
     pub(super) made: Made,
 }
 
-#[cfg(test)]
+#[cfg(any(fuzzing, test))]
 impl Launched {
     /// The host's side of a container whose socket somebody else answers, and whose init's process only sleeps.
-    pub(super) fn without_an_init(socket: OwnedFd) -> Self {
-        let null = File::open("/dev/null").unwrap();
-        let sleep = memory::executable(Path::new("/bin/sleep")).unwrap();
+    pub(super) fn without_an_init(socket: OwnedFd) -> io::Result<Self> {
+        let null = File::open("/dev/null")?;
+        let sleep = memory::executable(Path::new("/bin/sleep"))?;
         let stdio = [null.as_fd(); 3];
-        let clone::Spawned { pidfd, .. } = clone::spawn(sleep.as_fd(), &[c"sleep", c"600"], stdio, None).unwrap();
-        let socket = Async::new(socket, Interest::READABLE | Interest::WRITABLE).unwrap();
-        Self {
+        let clone::Spawned { pidfd, .. } = clone::spawn(sleep.as_fd(), &[c"sleep", c"600"], stdio, None)?;
+        let socket = Async::new(socket, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self {
             socket,
             decoder: Decoder::new(Peer::Init),
             init: Init::new(pidfd),
             stderr: null,
             group: None,
             made: Made::for_tests(),
-        }
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: a handle holds no state of its own. It sends to the actor and waits; when the actor is gone it gives the
 //! reason that the actor recorded.
 
-mod actor;
+pub(crate) mod actor;
 mod builder;
 mod files;
 mod ids;
@@ -82,7 +82,7 @@ impl Container {
     /// # Cancel safety
     /// Dropping the future forgets the answer, and changes nothing.
     pub async fn ping(&self, deadline: Duration) -> Result<()> {
-        let answer = self.done(ErrorKind::Lost, Request::Ping);
+        let answer = self.ask(|answer| Message::Ask(Request::Ping, Promise::Ping(answer)));
         let late = |_| Err(Error::new(ErrorKind::Timeout, Step::Ping).detail(format!("nothing within {deadline:?}")));
         tokio::time::timeout(deadline, answer).await.unwrap_or_else(late)
     }
@@ -202,10 +202,6 @@ impl Container {
         self.made.protections.own_ids
     }
 
-    async fn done(&self, kind: ErrorKind, request: Request) -> Result<()> {
-        self.ask(|answer| Message::Ask(request, Promise::Done(kind, answer))).await
-    }
-
     /// Hands a command over and, where it has a hook, sees its process past that.
     async fn start(&self, command: &Command, opened: &mut Opened) -> Result<Run> {
         let Some(hook) = &command.hook else {
@@ -271,7 +267,7 @@ impl Container {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(fuzzing, test))]
 impl Made {
     fn for_tests() -> Self {
         let grants = Grants {

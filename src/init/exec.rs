@@ -346,7 +346,7 @@ fn others(mut kept: Vec<i32>) -> impl Iterator<Item = Op> {
 /// Moves the fds to numbers above `highest`, so that placing one never overwrites another.
 fn above(highest: i32, fds: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
     let move_up = |fd: OwnedFd| {
-        if fd.as_raw_fd() > highest { Ok(fd) } else { super::duplicate_from(&fd, highest + 1) }
+        if fd.as_raw_fd() > highest { Ok(fd) } else { super::duplicate_from(&fd, highest.saturating_add(1)) }
     };
     fds.into_iter().map(move_up).collect::<io::Result<_>>().map_err(|error| Failure::new(Step::PlaceFd, error))
 }

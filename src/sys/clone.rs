@@ -258,9 +258,19 @@ const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// Ends the calling process without running anything of the C library's.
 pub(super) fn exit_now() -> ! {
-    loop {
-        // SAFETY: exit_group takes a number, and does not return.
-        let _never = unsafe { raw_syscall(libc::SYS_exit_group, [127, 0, 0, 0, 0]) };
+    // SAFETY: exit_group takes a number, and returns only where a filter refuses it.
+    let _refused = unsafe { raw_syscall(libc::SYS_exit_group, [127, 0, 0, 0, 0]) };
+    // Whoever started this process may be suspended until it has ended.
+    // SAFETY: an instruction that there is not: the kernel ends the process, whose handlers are not called for a signal that is
+    // blocked or has none.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("ud2", options(noreturn));
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!("udf #0", options(noreturn));
     }
 }
 

@@ -3,7 +3,8 @@
 //! Invariant: a process of ours is named by its pidfd, which never comes to mean another one.
 
 use std::ffi::CStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -30,11 +31,16 @@ impl Pidfd {
         Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
     }
 
-    /// The pid of the process that any pidfd names, as this process's own pid namespace has it. `ESRCH` where it is gone.
+    /// The pid of the process that any pidfd names, as this process's own pid namespace has it. `ESRCH` where it is gone,
+    /// `InvalidData` where it is no pidfd.
     pub(crate) fn pid_of(pidfd: impl AsFd) -> io::Result<u32> {
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
-        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-        pid.filter(|&pid| pid > 0).ok_or_else(|| Errno::ESRCH.into())
+        const LONGER_THAN_ANY: u64 = 4096;
+        let info = File::open(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
+        // That of other descriptors has no end that would be known.
+        let info = io::read_to_string(info.take(LONGER_THAN_ANY))?;
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i64>().ok());
+        let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
+        u32::try_from(pid).ok().filter(|&pid| pid > 0).ok_or_else(|| Errno::ESRCH.into())
     }
 
     /// Sends SIGKILL. A process that is already dead is no error.

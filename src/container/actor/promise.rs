@@ -5,6 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
 use tokio::sync::oneshot;
 
@@ -19,8 +20,8 @@ pub(in crate::container) type Answer<T> = oneshot::Sender<Result<T>>;
 
 #[derive(Debug)]
 pub(in crate::container) enum Promise {
-    /// Done, or a failure of this kind.
-    Done(ErrorKind, Answer<()>),
+    Ping(Answer<()>),
+    Deleted(Answer<()>),
     /// So many files.
     Opened(usize, Answer<Vec<Result<OwnedFd>>>),
     /// So many links.
@@ -43,7 +44,9 @@ impl Promise {
         }
         // An answer that nobody takes is dropped, and closes what it holds.
         match (self, reply) {
-            (Self::Done(_, answer) | Self::Reset(answer), Reply::Done) => drop(answer.send(Ok(()))),
+            (Self::Ping(answer) | Self::Deleted(answer) | Self::Reset(answer), Reply::Done) => {
+                drop(answer.send(Ok(())));
+            }
             (Self::Opened(count, answer), Reply::Opened(results)) => {
                 let opened = results.iter().filter(|result| result.is_none()).count();
                 if results.len() != count || opened != fds.len() || !fds.iter().all(is_regular_file) {
@@ -56,7 +59,9 @@ impl Promise {
                 drop(answer.send(Ok(results.into_iter().map(|failure| failure.map_or(Ok(()), result)).collect())));
             }
             (Self::Fingerprint(answer), Reply::Fingerprint(it)) => drop(answer.send(Ok(it))),
-            (Self::Run { answer, held, protections, watched }, Reply::Ended(measured)) => {
+            (Self::Run { answer, held, protections, watched }, Reply::Ended(measured))
+                if measured.status.is_possible() =>
+            {
                 let report = Report::new(measured, held, protections);
                 watched.ended(&report);
                 drop(answer.send(Ok(report)));
@@ -72,8 +77,8 @@ impl Promise {
                 drop(answer.send(Err(error)));
                 return Err(Error::lost(format!("after a reset these were not as they had been at first: {things}")));
             }
-            (Self::Done(kind, answer), Reply::Failed(failure)) => {
-                drop(answer.send(Err(Error::failure(kind, failure))));
+            (promise @ Self::Deleted(_), Reply::Failed(failure)) => {
+                promise.refuse(Error::failure(ErrorKind::File, failure));
             }
             (promise @ (Self::Opened(..) | Self::Fingerprint(_)), Reply::Failed(failure)) => {
                 promise.refuse(Error::failure(ErrorKind::Host, failure));
@@ -91,7 +96,7 @@ impl Promise {
     pub(super) fn refuse(self, error: Error) {
         // A caller that has gone does not mind.
         match self {
-            Self::Done(_, answer) | Self::Reset(answer) => drop(answer.send(Err(error))),
+            Self::Ping(answer) | Self::Deleted(answer) | Self::Reset(answer) => drop(answer.send(Err(error))),
             Self::Opened(_, answer) => drop(answer.send(Err(error))),
             Self::Linked(_, answer) => drop(answer.send(Err(error))),
             Self::Fingerprint(answer) => drop(answer.send(Err(error))),
@@ -105,9 +110,10 @@ pub(super) fn is_of_group(failure: &Failure) -> bool {
     matches!(failure.step, Step::EnterGroup | Step::ReadGroup)
 }
 
-/// What else could make the caller wait, or be more than was asked for.
+/// What else could make the caller wait, or be more than was asked for; and what only names a file has no content.
 fn is_regular_file(fd: &OwnedFd) -> bool {
-    fstat(fd).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
+    let is_open = fcntl(fd, FcntlArg::F_GETFL).is_ok_and(|flags| flags & OFlag::O_PATH.bits() == 0);
+    is_open && fstat(fd).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
 }
 
 /// Each result with its descriptor.

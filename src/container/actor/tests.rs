@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::thread;
 
+use nix::fcntl::OFlag;
+
 use super::*;
 use crate::command::Command;
 use crate::container::Container;
@@ -33,7 +35,8 @@ fn on_socket(host: OwnedFd, patience: Duration) -> Container {
     let (mailbox, messages) = mpsc::channel(4);
     let shared = Arc::new(Shared::default());
     let record = RecordDeath(Arc::clone(&shared));
-    tokio::spawn(Actor::serve_to_the_end(Launched::without_an_init(host), messages, record, patience));
+    let launched = Launched::without_an_init(host).unwrap();
+    tokio::spawn(Actor::serve_to_the_end(launched, messages, record, patience));
     Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() }
 }
 
@@ -98,6 +101,69 @@ async fn an_answer_that_does_not_fit_ends_the_container() {
         init.join().unwrap();
         assert_eq!(nix::unistd::read(&reader, &mut [0]), Ok(0), "{word}: its descriptors are closed");
     }
+}
+
+/// A container whose first request is answered with this, and this comes along.
+fn answered_with(reply: Reply, fd: Option<OwnedFd>) -> (Container, thread::JoinHandle<()>) {
+    served_by(move |socket| {
+        let request = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
+        for datagram in wire::encode(request.id, &reply, fd.into_iter().map(Arc::new).collect()).unwrap() {
+            datagram.send(&socket, true).unwrap();
+        }
+    })
+}
+
+/// The reason for which the container died, which every later call gives too.
+async fn lost<T: std::fmt::Debug>(container: &Container, result: Result<T>) -> String {
+    let said = result.unwrap_err().to_string();
+    assert_eq!(container.death().await.to_string(), said);
+    assert_eq!(container.delete("f").await.unwrap_err().to_string(), said);
+    said
+}
+
+#[tokio::test]
+async fn a_ping_that_fails_ends_the_container() {
+    let (container, init) = answered_with(Reply::Failed(Failure::new(Step::Open, nix::Error::ENOENT)), None);
+    let said = lost(&container, container.ping(Duration::from_secs(5)).await).await;
+    assert!(said.contains("the init answered something else: Failed"), "{said}");
+    init.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_status_that_no_process_has_ends_the_container() {
+    let signaled = |signal| Status::Signaled { signal, core_dumped: false };
+    for status in [Status::Exited(-1), Status::Exited(256), signaled(0), signaled(65), signaled(i32::MAX)] {
+        let (container, init) = answered_with(Reply::Ended(Measured::of(status)), None);
+        let said = lost(&container, container.run(&Command::new("/p")).await).await;
+        assert!(said.contains("the init answered something else: Ended"), "{status:?}: {said}");
+        init.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_descriptor_that_only_names_a_file_ends_the_container() {
+    for (flags, is_open) in [(OFlag::O_RDONLY, true), (OFlag::O_PATH, false)] {
+        let file = nix::fcntl::open("/bin/true", flags | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty()).unwrap();
+        let (container, init) = answered_with(Reply::Opened(vec![None]), Some(file));
+        match container.open([OpenFile::read("a")]).await {
+            Ok(files) => assert!(is_open && files[0].is_ok(), "the control"),
+            failed => {
+                let said = lost(&container, failed).await;
+                assert!(!is_open && said.contains("do not fit its descriptors"), "{said}");
+            }
+        }
+        init.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_process_named_by_what_is_no_pidfd_ends_the_container() {
+    let (container, init) = answered_with(Reply::Forked, Some(std::fs::File::open("/dev/null").unwrap().into()));
+    let mut command = Command::new("/bin/true");
+    command.pid_hook(|pid, _| async move { panic!("{pid} is shown") });
+    let said = lost(&container, container.run(&command).await).await;
+    assert!(said.contains("what is no pidfd"), "{said}");
+    init.join().unwrap();
 }
 
 #[tokio::test]
@@ -190,7 +256,7 @@ async fn what_a_handle_sends_after_its_lease_reaches_no_init() {
     let next = container.renew().await.unwrap();
     // As one does that was about to send when its lease ended.
     let (answer, answered) = oneshot::channel();
-    let late = Message::Ask(Request::Delete("f".into()), Promise::Done(ErrorKind::File, answer));
+    let late = Message::Ask(Request::Delete("f".into()), Promise::Deleted(answer));
     container.post(late).await.unwrap();
     assert_eq!(container.answer(answered).await.unwrap_err().kind(), ErrorKind::Returned);
     container.condemn();
@@ -299,7 +365,7 @@ async fn a_panic_of_the_actors_task_is_told_to_everybody_and_ends_the_init() {
     let (mailbox, messages) = mpsc::channel(4);
     let shared = Arc::new(Shared::default());
     let record = RecordDeath(Arc::clone(&shared));
-    let launched = Launched::without_an_init(host);
+    let launched = Launched::without_an_init(host).unwrap();
     let process = launched.init.pid().unwrap();
     let actor = Actor::serve_to_the_end(launched, messages, record, Duration::from_secs(5));
     let task = tokio::spawn(async {

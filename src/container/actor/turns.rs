@@ -4,6 +4,7 @@
 //! goes is killed by its id, so that a late kill never hits the next.
 
 use std::future::pending;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -186,6 +187,9 @@ impl Actor {
         let result = match self.init.pid_of_child(&pidfd) {
             Ok(Some(pid)) => Ok((pid, pidfd)),
             Ok(None) => return Err(Error::lost("the init named a process that is not its own")),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(Error::lost("the init named a process by what is no pidfd"));
+            }
             Err(error) => Err(Error::io(ErrorKind::Host, Step::PidHook, error)),
         };
         drop(answer.send(result));
