@@ -37,7 +37,8 @@ pub enum Filter {
     /// what lets another program read input that nobody typed (`TIOCSTI`, `TIOCLINUX`) or changes a terminal's line discipline; personalities other than those of 32-bit
     /// machines, old version numbers and a fixed address space; limits, priorities and processors of pid 1, and
     /// priorities of a whole user; SIGCHLD for pid 1, by a pidfd, or as what a descriptor sends; `PR_SCHED_CORE`; `SHM_LOCK`; dropping
-    /// pages of files from memory (`POSIX_FADV_DONTNEED`).
+    /// pages of files from memory (`POSIX_FADV_DONTNEED`); labels of IPv6 flows; questions about bridges and VLANs, for which
+    /// drivers are loaded.
     ///
     /// `ENOMEM`: huge pages that the host has set aside (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`).
     ///
@@ -151,7 +152,14 @@ fn search(segments: &[Segment], kills: bool) -> Vec<Instruction> {
         _ => {
             let (low, high) = segments.split_at(segments.len() / 2);
             let low_code = search(low, kills);
-            let mut code = vec![jump(libc::BPF_JGE, high[0].first, low_code.len(), 0)];
+            let mut code = match u8::try_from(low_code.len()) {
+                Ok(_) => vec![jump(libc::BPF_JGE, high[0].first, low_code.len(), 0)],
+                // Further than a condition can jump.
+                Err(_) => vec![
+                    jump(libc::BPF_JGE, high[0].first, 0, 1),
+                    statement(libc::BPF_JMP | libc::BPF_JA, low_code.len() as u32),
+                ],
+            };
             code.extend(low_code);
             code.extend(search(high, kills));
             code

@@ -160,6 +160,7 @@ macro_rules! arch {
         personality => Rule::Check(&PERSONALITY);
         socket => Rule::Check(&SOCKET);
         socketpair => Rule::Check(&SOCKETPAIR);
+        setsockopt => Rule::Check(&SETSOCKOPT);
 
         lookup_dcookie nfsservctl => refuse(ENOSYS);
         $($own)*
@@ -284,9 +285,16 @@ const F_SETLEASE: u32 = 1024;
 const F_SETDELEG: u32 = 1040;
 
 /// The kernel ignores the high half of a request (CVE-2019-10063). A line discipline is a driver that is loaded for
-/// whoever asks.
-const IOCTL: Checks =
-    Checks { cases: &[(&[low(1, &[TIOCSTI, TIOCLINUX, TIOCSETD])], Answer::Forbid(EPERM))], otherwise: Answer::Allow };
+/// whoever asks, and so are those of bridges and VLANs.
+const IOCTL: Checks = Checks {
+    cases: &[
+        (&[low(1, &[TIOCSTI, TIOCLINUX, TIOCSETD])], Answer::Forbid(EPERM)),
+        (&[low(1, BRIDGES_AND_VLANS)], Answer::Refuse(EPERM)),
+    ],
+    otherwise: Answer::Allow,
+};
+/// SIOCGIFBR, SIOCSIFBR, SIOCGIFVLAN, SIOCSIFVLAN, SIOCBRADDBR, SIOCBRDELBR.
+const BRIDGES_AND_VLANS: &[u32] = &[0x8940, 0x8941, 0x8982, 0x8983, 0x89a0, 0x89a1];
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541C;
 const TIOCSETD: u32 = 0x5423;
@@ -304,28 +312,36 @@ const UNAME26: u32 = 0x2_0000;
 const ADDR_NO_RANDOMIZE: u32 = 0x4_0000;
 
 /// Families by what they are, and IP by what it carries: SCTP, DCCP, L2TP and others are drivers that are loaded for whoever
-/// asks. The kernel's answers in a netlink socket are memory that no group is charged for. A raw socket is refused by the kernel. Libraries ask for what they can do without, as OpenSSL does for AF_ALG.
+/// asks, and so is whatever goes by a type and a protocol that do not fit each other. The kernel's answers in a netlink
+/// socket are memory that no group is charged for. A raw socket is refused by the kernel. Libraries ask for what they can do
+/// without, as OpenSSL does for AF_ALG.
 const SOCKET: Checks = Checks {
     cases: &[
         (&[low(0, &[libc::AF_UNIX as u32])], Answer::Allow),
-        (&[low(0, IP), masked(1, SOCK_TYPE_MASK, IP_TYPES), low(2, IP_PROTOCOLS)], Answer::Allow),
+        (&[low(0, IP), STREAM, low(2, &[0, libc::IPPROTO_TCP as u32])], Answer::Allow),
+        (&[low(0, IP), DGRAM, low(2, &[0, libc::IPPROTO_UDP as u32])], Answer::Allow),
+        (&[low(0, IP4), DGRAM, low(2, &[libc::IPPROTO_ICMP as u32])], Answer::Allow),
+        (&[low(0, IP6), DGRAM, low(2, &[libc::IPPROTO_ICMPV6 as u32])], Answer::Allow),
+        (&[low(0, IP), RAW], Answer::Allow),
         (&[low(0, IP)], Answer::Refuse(EPROTONOSUPPORT)),
     ],
     otherwise: Answer::Refuse(EAFNOSUPPORT),
 };
-const IP: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
+const STREAM: Condition = masked(1, SOCK_TYPE_MASK, &[libc::SOCK_STREAM as u32]);
+const DGRAM: Condition = masked(1, SOCK_TYPE_MASK, &[libc::SOCK_DGRAM as u32]);
+const RAW: Condition = masked(1, SOCK_TYPE_MASK, &[libc::SOCK_RAW as u32]);
 /// Beside the type an argument has flags, SOCK_CLOEXEC and SOCK_NONBLOCK.
 const SOCK_TYPE_MASK: u32 = 0xf;
-/// Not SOCK_PACKET, which makes it a socket of another family.
-const IP_TYPES: &[u32] = &[libc::SOCK_STREAM as u32, libc::SOCK_DGRAM as u32, libc::SOCK_RAW as u32];
-const IP_PROTOCOLS: &[u32] = &[
-    0,
-    libc::IPPROTO_TCP as u32,
-    libc::IPPROTO_UDP as u32,
-    libc::IPPROTO_ICMP as u32,
-    libc::IPPROTO_ICMPV6 as u32,
-    libc::IPPROTO_RAW as u32,
-];
+const IP4: &[u32] = &[libc::AF_INET as u32];
+const IP6: &[u32] = &[libc::AF_INET6 as u32];
+const IP: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
+
+/// Labels of flows are the whole machine's, few, and stay when their socket has gone.
+const SETSOCKOPT: Checks = Checks {
+    cases: &[(&[low(1, &[libc::IPPROTO_IPV6 as u32]), low(2, &[IPV6_FLOWLABEL_MGR])], Answer::Refuse(EPERM))],
+    otherwise: Answer::Allow,
+};
+const IPV6_FLOWLABEL_MGR: u32 = 32;
 
 const SOCKETPAIR: Checks =
     Checks { cases: &[(&[low(0, &[libc::AF_UNIX as u32])], Answer::Allow)], otherwise: Answer::Refuse(EAFNOSUPPORT) };

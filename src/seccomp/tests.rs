@@ -30,6 +30,7 @@ fn errno(errno: i32) -> u32 {
 fn run(program: &[Instruction], call: Call, knows_arguments: bool) -> Option<(u32, usize)> {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
+    const ALWAYS: u32 = libc::BPF_JMP | libc::BPF_JA;
     const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
@@ -48,6 +49,7 @@ fn run(program: &[Instruction], call: Call, knows_arguments: bool) -> Option<(u3
                 accumulator = (call.arguments[word as usize / 2] >> (32 * (word % 2))) as u32;
             }
             AND => accumulator &= k,
+            ALWAYS => at += k as usize,
             EQUAL => at += skip(accumulator == k),
             AT_LEAST => at += skip(accumulator >= k),
             RETURN => return Some((k, steps)),
@@ -285,6 +287,9 @@ fn arguments_decide_and_high_halves_change_nothing() {
         ("ioctl", &[0, 0x5412], FORBIDDEN),
         ("ioctl", &[0, 0x541C], FORBIDDEN),
         ("ioctl", &[0, 0x5423], FORBIDDEN),
+        ("ioctl", &[0, 0x8912], ALLOWED), // SIOCGIFCONF
+        ("ioctl", &[0, 0x8982], REFUSED),
+        ("ioctl", &[0, 0x89A1], REFUSED),
         ("personality", &[0xFFFF_FFFF], ALLOWED),
         ("personality", &[0], ALLOWED),
         ("personality", &[0x6_0008], ALLOWED),
@@ -295,6 +300,10 @@ fn arguments_decide_and_high_halves_change_nothing() {
         ("socket", &[10, 2, 17], ALLOWED),
         ("socket", &[2, 2, 1], ALLOWED),
         ("socket", &[2, 3, 255], ALLOWED),
+        ("socket", &[10, 2, 58], ALLOWED),
+        ("socket", &[2, 2, 58], NO_PROTOCOL), // ICMPv6 over IPv4
+        ("socket", &[10, 2, 1], NO_PROTOCOL),
+        ("socket", &[2, 1, 17], NO_PROTOCOL),  // UDP as a stream
         ("socket", &[2, 1, 132], NO_PROTOCOL), // SCTP
         ("socket", &[2, 5, 0], NO_PROTOCOL),   // SCTP by its type
         ("socket", &[10, 6, 0], NO_PROTOCOL),  // DCCP by its type
@@ -305,6 +314,9 @@ fn arguments_decide_and_high_halves_change_nothing() {
         ("socket", &[17, 3, 0], NO_FAMILY),
         ("socket", &[40, 1, 0], NO_FAMILY),
         ("socket", &[0, 1, 0], NO_FAMILY),
+        ("setsockopt", &[0, 1, 2], ALLOWED),
+        ("setsockopt", &[0, 41, 26], ALLOWED),
+        ("setsockopt", &[0, 41, 32], REFUSED),
         ("socketpair", &[1, 1], ALLOWED),
         ("socketpair", &[2, 1], NO_FAMILY),
         ("socketpair", &[30, 1], NO_FAMILY),

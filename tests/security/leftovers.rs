@@ -142,6 +142,23 @@ async fn keys_of_the_session_are_gone() {
     assert!(!builder().build().await.unwrap().run(&add(-4)).await.unwrap().status.success(), "the filter refuses it");
 }
 
+/// The machine has 4096 of them, and keeps each for as long as its maker says.
+#[tokio::test]
+async fn labels_of_flows_cannot_be_had() {
+    let label = "import socket, struct
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+request = struct.pack('=16s4sBBHHHI', bytes([0xfd] + [0] * 14 + [1]), bytes([0, 1, 0x11, 0x11]), 0, 255, 1, 6, 6, 0)
+try: s.setsockopt(41, 32, request); print('works')
+except OSError as error: print(error.strerror)";
+    let container = container().await;
+    assert_eq!(says(&container, &python(label)).await, "Operation not permitted");
+    let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
+    assert_eq!(says(&unfiltered, &python(label)).await, "works", "the control");
+    unfiltered.reset().await.unwrap();
+    let left = says(&unfiltered, &python("print(open('/proc/self/net/ip6_flowlabel').read())")).await;
+    assert!(left.contains("11111"), "the control: it is there after a reset: {left}");
+}
+
 #[tokio::test]
 async fn one_containers_objects_are_not_anothers() {
     let (one, other) = (container().await, container().await);
