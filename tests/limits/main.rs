@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use cellblock::{Command, Container, Limits, Report, Source};
-use common::{builder, container};
+use common::{builder, container, is_slow, lacks, skip};
 
 const MIB: u64 = 1 << 20;
 
@@ -44,10 +44,6 @@ fn millis(count: u64) -> Duration {
 
 fn rounds() -> u32 {
     std::env::var("CELLBLOCK_TEST_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap())
-}
-
-fn is_slow() -> bool {
-    std::env::var_os("CELLBLOCK_TEST_SLOW").is_some()
 }
 
 /// What counts the memory of runs here. Fails where the environment says that something else must.

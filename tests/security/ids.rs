@@ -43,11 +43,11 @@ async fn a_program_can_become_nobody_else() {
     let (uid, groups) = if is_root() { (1000, 0) } else { (0, nix::unistd::getgroups().unwrap().len()) };
     let expected = format!(
         "uid {uid} {uid} gid {uid} {uid} groups {groups}
+capabilities 0 0 0
 setuid EPERM
 setresuid to another {0}
 setresgid to another {0}
-setgroups EPERM
-capabilities 0 0 0",
+setgroups EPERM",
         // No such id is mapped.
         "EINVAL"
     );
@@ -77,7 +77,7 @@ async fn a_program_sees_its_own_processes_alone() {
 #[tokio::test]
 async fn a_private_file_of_the_hosts_stays_private() {
     if !is_root() {
-        println!("skipped: what an ordinary user binds is the program's own");
+        skip("what an ordinary user binds is the program's own");
         return;
     }
     let dir = open_dir();
