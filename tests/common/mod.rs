@@ -55,6 +55,20 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Whether programs have ids that are not the host's: root's containers, and those of a user with subordinate ids (subuid(5)).
+pub fn has_own_ids() -> bool {
+    let uid = nix::unistd::geteuid();
+    let names = [Some(uid.to_string()), nix::unistd::User::from_uid(uid).unwrap().map(|user| user.name)];
+    let is_granted = |file| {
+        let lines = fs::read_to_string(file).unwrap_or_default();
+        lines.lines().any(|line| names.iter().flatten().any(|name| line.starts_with(&format!("{name}:"))))
+    };
+    let is_there = |tool| PathBuf::from("/usr/bin").join(tool).exists();
+    is_root()
+        || ["/etc/subuid", "/etc/subgid"].into_iter().all(is_granted)
+            && ["newuidmap", "newgidmap"].into_iter().all(is_there)
+}
+
 /// Whether time means little here, because the machine is emulated.
 pub fn is_slow() -> bool {
     std::env::var_os("CELLBLOCK_TEST_SLOW").is_some()

@@ -15,7 +15,7 @@ async fn is_cleaned(container: &Container, what: &str, mess: &Command) {
     let Output { report, stderr, .. } = container.output(mess).await.unwrap();
     let stderr = String::from_utf8_lossy(&stderr);
     if stderr.contains("Operation not supported") {
-        return lacks(&format!("a tmpfs in which this works: {what}"));
+        return lacks(&format!("a tmpfs in which this works: {what:?}"));
     }
     assert!(report.status.success() && stderr.is_empty(), "{what}: {}: {stderr}", report.status);
     assert_ne!(differences(&fresh, &fingerprint(container).await), [""; 0], "{what}: the control");
