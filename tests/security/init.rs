@@ -74,6 +74,9 @@ async fn no_signal_reaches_the_init() {
     is_well(&container).await;
     assert_eq!(state(init), before, "none waits for it either");
     assert_eq!(says(&container, &attacks().command(&["signals", "child"])).await, "signals works");
+    // Only where it is the program's own user may it be woken: SECURITY.md says so.
+    let wake = container.run(&python("import os, signal; os.kill(1, signal.SIGCHLD)")).await.unwrap();
+    assert_eq!(wake.status.success(), !has_own_ids());
 }
 
 #[tokio::test]
