@@ -302,6 +302,24 @@ static void fill(const char *what) {
     exit(0);
 }
 
+// Crashes, as this process and as children with each limit of core dumps that can be had, under a name to be known by.
+static void crash(const char *name) {
+    struct rlimit own;
+    getrlimit(RLIMIT_CORE, &own);
+    const struct rlimit limits[] = {{own.rlim_max, own.rlim_max}, {RLIM_INFINITY, RLIM_INFINITY}, {2, 2}, {0, 0}};
+    prctl(PR_SET_NAME, name);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            setrlimit(RLIMIT_CORE, &limits[i]);
+            prctl(PR_SET_DUMPABLE, 1);
+            abort();
+        }
+        waitpid(child, NULL, 0);
+    }
+    abort();
+}
+
 static void ids(void) {
     printf("uid %d %d gid %d %d groups %d\n", getuid(), geteuid(), getgid(), getegid(), getgroups(0, NULL));
     struct { unsigned version; int pid; } header = {0x20080522, 0};
@@ -324,6 +342,7 @@ int main(int count, char **arguments) {
     if (IS("hang")) hang(which);
     if (IS("take")) take(which);
     if (IS("fill")) fill(which);
+    if (IS("crash")) crash(which);
     if (IS("ids")) ids();
     if (IS("execute")) {
         pthread_t thread;
