@@ -49,7 +49,7 @@ async fn a_hook_sees_the_process_that_becomes_the_program() {
 #[tokio::test]
 async fn what_a_hook_does_to_the_process_holds_for_the_program() {
     if sched_getaffinity(Pid::from_raw(0)).map(count).unwrap() < 2 {
-        eprintln!("skipped: there is one processor only");
+        common::lacks("a second processor");
         return;
     }
     let container = container().await;

@@ -212,10 +212,12 @@ fn a_host_in_namespaces_of_its_own_is_served_or_told_what_to_do() {
 
 #[test]
 fn a_user_with_subordinate_ids_has_programs_of_their_own_id() {
-    if !is_root()
-        || ["unshare", "newuidmap", "newgidmap"].iter().any(|tool| !PathBuf::from("/usr/bin").join(tool).exists())
-    {
-        println!("skipped: it takes root, and the tools newuidmap and newgidmap, to make such a user");
+    if !is_root() {
+        common::skip("it takes root to make such a user");
+        return;
+    }
+    if ["newuidmap", "newgidmap"].iter().any(|tool| !PathBuf::from("/usr/bin").join(tool).exists()) {
+        common::lacks("newuidmap and newgidmap");
         return;
     }
     let granted = common::open_dir();
@@ -235,7 +237,7 @@ fn a_host_in_a_cgroup_of_its_own_is_served_and_leaves_it_empty() {
         (root.join("cgroup.procs").exists() && fs::create_dir(&group).is_ok()).then_some(group)
     };
     let Some(group) = roots.iter().find_map(make).map(Group) else {
-        println!("skipped: this user may not make a control group");
+        common::skip("this user may not make a control group");
         return;
     };
     serves("plain", &after(&format!("echo $$ > {}/cgroup.procs", group.0.display())));

@@ -95,7 +95,7 @@ async fn what_is_mounted_within_an_overlay_stays() {
 #[tokio::test]
 async fn only_the_owner_of_the_directory_becomes_the_program() {
     if !is_root() {
-        eprintln!("skipped: only root can make files of others");
+        common::skip("only root can make files of others");
         return;
     }
     let tree = prepared();

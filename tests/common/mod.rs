@@ -6,7 +6,7 @@ pub mod examples;
 use std::collections::BTreeSet;
 use std::fs;
 use std::future::poll_fn;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{Child, Command as HostCommand, Stdio as HostStdio};
@@ -53,6 +53,57 @@ pub async fn says(container: &Container, command: &Command) -> String {
 
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// Whether programs have ids that are not the host's: root's containers, and those of a user with subordinate ids (subuid(5)).
+pub fn has_own_ids() -> bool {
+    let uid = nix::unistd::geteuid();
+    let names = [Some(uid.to_string()), nix::unistd::User::from_uid(uid).unwrap().map(|user| user.name)];
+    let is_granted = |file| {
+        let lines = fs::read_to_string(file).unwrap_or_default();
+        lines.lines().any(|line| names.iter().flatten().any(|name| line.starts_with(&format!("{name}:"))))
+    };
+    let is_there = |tool| PathBuf::from("/usr/bin").join(tool).exists();
+    is_root()
+        || ["/etc/subuid", "/etc/subgid"].into_iter().all(is_granted)
+            && ["newuidmap", "newgidmap"].into_iter().all(is_there)
+}
+
+/// Whether time means little here, because the machine is emulated.
+pub fn is_slow() -> bool {
+    std::env::var_os("CELLBLOCK_TEST_SLOW").is_some()
+}
+
+/// What this machine is to the tests, as `CELLBLOCK_TEST_MACHINE` says. Where it says nothing it may lack things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// Lacks nothing that a test asks for: [`lacks`] is a failure.
+    Whole,
+    /// One of those that `tests/vm/run` makes, which end with the tests.
+    Throwaway,
+    Any,
+}
+
+pub fn machine() -> Machine {
+    match std::env::var("CELLBLOCK_TEST_MACHINE").as_deref() {
+        Ok("whole") => Machine::Whole,
+        Ok("throwaway") => Machine::Throwaway,
+        Ok(other) => panic!("no such machine: {other}"),
+        Err(_) => Machine::Any,
+    }
+}
+
+/// Says that a test, or a part of it, is left out.
+pub fn skip(why: &str) {
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    // The harness hides what is printed by a test that passes, but only if a macro prints it.
+    io::stderr().write_all(format!("skipped: {test}: {why}\n").as_bytes()).unwrap();
+}
+
+/// The same because this machine lacks something, without which a control cannot be made.
+pub fn lacks(what: &str) {
+    assert_ne!(machine(), Machine::Whole, "this machine lacks {what}");
+    skip(&format!("this machine lacks {what}"));
 }
 
 /// Runs a test when no other one of its file runs, with the census to come back to.

@@ -56,7 +56,7 @@ async fn cpu_time_is_what_the_programs_own_clock_says() {
 async fn a_peak_is_the_runs_own() {
     let container = container().await;
     let Some(_) = groups(&container).await else {
-        println!("skipped: the figures are those of wait4(2)");
+        skip("the figures are those of wait4(2)");
         return;
     };
     let peak = async |what: &str| run(&container, &hog(what, limits())).await.usage.memory_peak_bytes.unwrap();
@@ -86,7 +86,7 @@ async fn a_full_group_never_takes_the_init_along() {
         return;
     }
     if std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("User Mode Linux")) {
-        println!("skipped: this kernel panics where a process is killed in the middle of its execution");
+        lacks("a kernel that survives when a process is killed in the middle of its execution");
         return;
     }
     for _ in 0..20 {
@@ -109,7 +109,7 @@ async fn processes_are_counted() {
     let Some(_) = groups(&container).await else { return };
     let report = run(&container, &hog("exit 0", limits())).await;
     let Some(_) = report.usage.processes_peak else {
-        println!("skipped: this kernel keeps no peak of processes");
+        skip("this kernel keeps no peak of processes");
         return;
     };
     assert_eq!(report.usage.processes_peak, Some(1), "{report}");

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use cellblock::{Command, Container, Limits, Report, Source};
-use common::{builder, container};
+use common::{builder, container, is_slow, lacks, skip};
 
 const MIB: u64 = 1 << 20;
 
@@ -33,9 +33,9 @@ fn hog(what: &str, limits: Limits) -> Command {
     command
 }
 
-/// Limits that hold in one form or the other.
+/// Limits that hold in one form or the other, with time for all that ends by itself.
 fn limits() -> Limits {
-    Limits::new().weaker(true).wall_time(millis(20_000))
+    Limits::new().weaker(true).wall_time(millis(if is_slow() { 100_000 } else { 20_000 }))
 }
 
 fn millis(count: u64) -> Duration {
@@ -44,10 +44,6 @@ fn millis(count: u64) -> Duration {
 
 fn rounds() -> u32 {
     std::env::var("CELLBLOCK_TEST_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap())
-}
-
-fn is_slow() -> bool {
-    std::env::var_os("CELLBLOCK_TEST_SLOW").is_some()
 }
 
 /// What counts the memory of runs here. Fails where the environment says that something else must.

@@ -79,7 +79,7 @@ async fn memory_is_what_the_kernel_charges() {
     let tmpfs = cellblock::Tmpfs::new().bytes(256 * MIB);
     let container = builder().mount(Mount::tmpfs("/w", tmpfs)).build().await.unwrap();
     if groups(&container).await.is_none() {
-        println!("skipped: without groups nothing of this is charged");
+        skip("without groups nothing of this is charged");
         return;
     }
     for (what, wanted) in charged_cases() {

@@ -327,6 +327,10 @@ static void fill(const char *what) {
             for (int tries = 0; tries < 300 && (sent = send(ends[1], block, sizeof block, 0)) != 0; tries++) {
                 if (sent < 0 && errno == ENOTSOCK) sent = write(ends[1], block, sizeof block);
                 if (sent < 0) break;
+                // An answer for which there is no room is lost, which is said afterwards.
+                int lost = 0;
+                getsockopt(ends[1], SOL_SOCKET, SO_ERROR, &lost, &(socklen_t){sizeof lost});
+                if (lost) break;
                 bytes += sent;
             }
         }
@@ -341,16 +345,35 @@ static void fill(const char *what) {
     exit(0);
 }
 
+// Crashes, as this process and as children with each limit of core dumps that can be had, under a name to be known by.
+static void crash(const char *name) {
+    struct rlimit own;
+    getrlimit(RLIMIT_CORE, &own);
+    const struct rlimit limits[] = {{own.rlim_max, own.rlim_max}, {RLIM_INFINITY, RLIM_INFINITY}, {2, 2}, {0, 0}};
+    prctl(PR_SET_NAME, name);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            setrlimit(RLIMIT_CORE, &limits[i]);
+            prctl(PR_SET_DUMPABLE, 1);
+            abort();
+        }
+        waitpid(child, NULL, 0);
+    }
+    abort();
+}
+
 static void ids(void) {
     printf("uid %d %d gid %d %d groups %d\n", getuid(), geteuid(), getgid(), getegid(), getgroups(0, NULL));
+    struct { unsigned version; int pid; } header = {0x20080522, 0};
+    unsigned sets[6];
+    syscall(SYS_capget, &header, sets);
+    // Before they are lost with an id.
+    printf("capabilities %x %x %x\n", sets[0] | sets[3], sets[1] | sets[4], sets[2] | sets[5]);
     tell("setuid", setuid(0) == 0 && getuid() != geteuid() ? 0 : (errno = EPERM, -1));
     tell("setresuid to another", setresuid(7, 7, 7));
     tell("setresgid to another", setresgid(7, 7, 7));
     tell("setgroups", syscall(SYS_setgroups, 0, NULL));
-    struct { unsigned version; int pid; } header = {0x20080522, 0};
-    unsigned sets[6];
-    syscall(SYS_capget, &header, sets);
-    printf("capabilities %x %x %x\n", sets[0] | sets[3], sets[1] | sets[4], sets[2] | sets[5]);
 }
 
 int main(int count, char **arguments) {
@@ -363,6 +386,7 @@ int main(int count, char **arguments) {
     if (IS("hang")) hang(which);
     if (IS("take")) take(which);
     if (IS("fill")) fill(which);
+    if (IS("crash")) crash(which);
     if (IS("ids")) ids();
     if (IS("execute")) {
         pthread_t thread;

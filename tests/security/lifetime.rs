@@ -6,7 +6,7 @@ use cellblock::{Limits, Status, Stdio};
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{another_host, builder, eventually, processes_with, read_up_to, sh};
+use common::{Machine, another_host, builder, eventually, machine, processes_with, read_up_to, sh};
 
 #[tokio::test]
 async fn a_daemon_is_dead_before_the_report_comes() {
@@ -89,4 +89,19 @@ os.abort()";
     assert!(!container.run(&sh("echo 7f > /proc/self/coredump_filter")).await.unwrap().status.success());
     let own = fs::read_to_string("/proc/self/coredump_filter").unwrap();
     assert_ne!(own.trim(), "00000000", "the control: the host's own");
+}
+
+#[tokio::test]
+async fn no_program_of_the_hosts_is_started_for_a_crash() {
+    if machine() != Machine::Throwaway {
+        skip("what the kernel starts for a crash is set for a whole machine");
+        return;
+    }
+    // As tests/vm/inside has set it. Who crashes is dead only when that program has ended.
+    let is_told = |name: &str| std::path::Path::new("/run/cores").join(name).exists();
+    HostCommand::new(&attacks().path).args(["crash", "outside"]).status().unwrap();
+    assert!(is_told("outside"), "the control");
+    let report = container().await.run(&attacks().command(&["crash", "inside"])).await.unwrap();
+    assert!(!is_told("inside"), "{report}");
+    assert_eq!(report.status, Status::Signaled { signal: libc::SIGABRT, core_dumped: false });
 }

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use cellblock::{Command, Container};
-use common::{container, python, says};
+use common::{container, lacks, python, says, skip};
 
 const SECOND: Duration = Duration::from_secs(1);
 

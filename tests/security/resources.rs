@@ -7,7 +7,7 @@ use cellblock::{Filter, Limits, Source, Stdio, Verdict};
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{builder, is_root};
+use common::{builder, has_own_ids};
 
 /// Starts a program that takes what it can of a quota, and holds it; how much that was.
 async fn taken(container: &Container, what: &str) -> (cellblock::Process, u64) {
@@ -67,7 +67,7 @@ async fn pipes_are_counted_for_a_containers_own_user() {
     let (mut greedy, first) = taken(&one, "pipes").await;
     let (mut next, second) = taken(&other, "pipes").await;
     // Where all have the host's user they share, and the next one's pipes are small: SECURITY.md says so.
-    assert_eq!((first > 4000, second > 4000), (true, is_root()), "{first} {second}");
+    assert_eq!((first > 4000, second > 4000), (true, has_own_ids()), "{first} {second}");
     greedy.kill().await.unwrap();
     next.kill().await.unwrap();
 }
@@ -94,7 +94,7 @@ async fn memory_behind_descriptors_is_counted() {
     let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
     let said = says(&unfiltered, &fill("netlink", 32 << 20)).await;
     let mib: u64 = said.rsplit_once(' ').unwrap().1.parse().unwrap();
-    assert!(mib > 100, "the control: {mib} MiB within a limit of 32");
+    assert!(mib > 64, "the control: {mib} MiB within a limit of 32");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Instant;
 use cellblock::{ErrorKind, Filter, OpenFile, Stdio};
 
 use super::*;
-use common::{builder, open_dir};
+use common::{builder, lacks, open_dir};
 use tokio::io::AsyncReadExt;
 
 /// A program that goes on, and has said that it has begun.
@@ -173,10 +173,12 @@ async fn a_file_of_the_hosts_cannot_be_opened_for_more_than_it_was_given_for() {
     let mut attack = python(REOPEN);
     let attack = attack.arg("all").stdin(stdin).stdout(stdout);
     let said = container.output(attack).await.unwrap();
+    if !said.report.protections.landlock {
+        return lacks("Landlock that knows truncation");
+    }
     let outcomes = outcomes(&String::from_utf8(said.stderr).unwrap());
     assert_eq!((works(&outcomes), outcomes.len()), (vec![], 6), "{outcomes:?}");
     assert!(said.report.status.success(), "it goes on with what it may: {}", said.report);
-    assert!(said.report.protections.landlock);
     assert_eq!([&input, &output].map(|path| fs::read_to_string(path).unwrap()), ["input", "output"]);
 
     let (stdin, stdout) = files();

@@ -94,7 +94,7 @@ async fn what_no_ordinary_program_needs_is_refused() {
     is_well(&container).await;
     // The controls: a program that has no filter, and this user on the host.
     let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
-    let unfiltered = successes(&unfiltered, &calls().command(&["all"])).await;
+    let unfiltered = outcomes(&says(&unfiltered, &calls().command(&["all"])).await);
     for what in [
         "add_key",
         "keyctl",
@@ -107,10 +107,16 @@ async fn what_no_ordinary_program_needs_is_refused() {
         "sync",
         "lease",
     ] {
-        assert!(unfiltered.iter().any(|it| it == what), "without a filter there is {what}: {unfiltered:?}");
+        match unfiltered[what].as_str() {
+            "works" => {}
+            // Nobody but the kernel says so then.
+            ENOSYS | "EINVAL" => lacks(what),
+            other => panic!("without a filter there is {what}: {other}"),
+        }
     }
-    let never = ["user namespace", "mount", "chroot", "fsopen", "sethostname", "mknodat", "AF_PACKET", "/dev/mem"];
-    assert!(!never.iter().any(|it| unfiltered.iter().any(|what| what == it)), "{unfiltered:?}");
+    for what in ["user namespace", "mount", "chroot", "fsopen", "sethostname", "mknodat", "AF_PACKET", "/dev/mem"] {
+        assert_ne!(unfiltered[what], "works", "{what}");
+    }
 }
 
 #[tokio::test]
@@ -129,14 +135,19 @@ async fn other_architectures_numbers_are_no_way_around() {
     }
     let container = container().await;
     let said = outcomes(&says(&container, &calls().command(&["foreign"])).await);
-    assert_eq!((&*said["x32"], &*said["int 0x80"]), (ENOSYS, ENOSYS));
+    // Few kernels have numbers of x32, so there is no control.
+    assert_eq!(said["x32"], ENOSYS);
+    let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
+    let control = unfiltered.output(&calls().command(&["foreign"])).await.unwrap();
+    let control = outcomes(&String::from_utf8(control.stdout).unwrap());
+    if control.get("int 0x80").is_some_and(|it| it == "works") {
+        assert_eq!(said["int 0x80"], ENOSYS);
+    } else {
+        lacks(&format!("32-bit system calls by int 0x80: {control:?}"));
+    }
     let killing = builder().filter(Filter::DenylistKill).build().await.unwrap();
     let report = killing.run(&calls().command(&["foreign"])).await.unwrap();
     assert_eq!(report.status, Status::Signaled { signal: libc::SIGSYS, core_dumped: false });
-    let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
-    // A kernel may be built without.
-    let control = outcomes(&says(&unfiltered, &calls().command(&["foreign"])).await);
-    println!("without a filter: {control:?}");
 }
 
 #[tokio::test]
