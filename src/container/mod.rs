@@ -6,7 +6,7 @@
 pub(crate) mod actor;
 mod builder;
 mod ids;
-mod launch;
+pub(crate) mod launch;
 mod loan;
 
 use std::fs::File;
