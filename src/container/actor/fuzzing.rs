@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::Poll;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::Mode;
@@ -78,7 +79,7 @@ pub fn actor(script: &[u8]) {
     runtime.block_on(play(script, writer));
     drop(runtime);
     // A process that another thread has just started has them until it has executed.
-    poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], 10_000_u16).expect("a wait");
+    while poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], 10_000_u16) == Err(Errno::EINTR) {}
     assert_eq!(read(&reader, &mut [0]), Ok(0), "a descriptor is still open");
     drop(reader);
     // The tests of this crate open others meanwhile.

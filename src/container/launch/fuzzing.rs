@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::open;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
@@ -343,17 +343,9 @@ impl Rig {
                     _ => self.mourn(&format!("sending: {error}")),
                 }
                 assert!(Instant::now() < end, "it does not receive");
-                self.wait(PollFlags::POLLOUT | PollFlags::POLLIN, 100);
+                becomes_ready(&self.launched.socket, PollFlags::POLLOUT | PollFlags::POLLIN, 100);
                 self.receive(&mut |_| {});
             }
-        }
-    }
-
-    fn wait(&self, events: PollFlags, millis: u16) {
-        let mut fds = [PollFd::new(self.launched.socket.as_fd(), events)];
-        match poll(&mut fds, PollTimeout::from(millis)) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => panic!("{errno}"),
         }
     }
 
@@ -451,7 +443,7 @@ impl Rig {
                 let kernel = fs::read_to_string(format!("/proc/{}/stack", self.pid)).unwrap_or_default();
                 panic!("never: {what}; it owes {:?} and {:?}, and is at {kernel}", self.owed, self.running);
             }
-            self.wait(PollFlags::POLLIN, 100);
+            becomes_ready(&self.launched.socket, PollFlags::POLLIN, 100);
             self.receive(seen);
         }
     }
@@ -501,8 +493,7 @@ impl Rig {
         // Nobody of it has one of the descriptors that its programs had.
         let reader = Arc::clone(&self.things[READER]);
         drop(self);
-        let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
-        assert_eq!(poll(&mut fds, PollTimeout::from(10_000_u16)), Ok(1), "somebody of an ended container is alive");
+        assert!(becomes_ready(&reader, PollFlags::POLLIN, 10_000), "somebody of an ended container is alive");
     }
 
     /// How it ended, and what it had said.
@@ -673,6 +664,16 @@ impl Draft {
                 };
             }
             _ => self.execve.work_dir = (c < 0xf0).then(|| path(a, b)),
+        }
+    }
+}
+
+/// Whether that is so within this time. The fuzzer has signals of its own.
+fn becomes_ready(fd: impl AsFd, events: PollFlags, millis: u16) -> bool {
+    loop {
+        match poll(&mut [PollFd::new(fd.as_fd(), events)], millis) {
+            Err(Errno::EINTR) => {}
+            ready => return ready.expect("a wait") > 0,
         }
     }
 }
