@@ -268,6 +268,7 @@ impl Rig {
                 }
                 Act::Last => {
                     self.settle(seen);
+                    drop(draft);
                     self.say_what_ends_it(b, c);
                     return None;
                 }
@@ -281,6 +282,7 @@ impl Rig {
         self.settle(seen);
         let fingerprint = self.fingerprint.take().expect("its fingerprint");
         assert_eq!(self.first.differences(&fingerprint), [""; 0]);
+        drop(draft);
         if has_joined_another {
             self.say_what_ends_it(3, 0);
             return None;
