@@ -66,6 +66,7 @@ pub use wire::OpenFile;
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::container::actor::fuzzing::actor;
+    pub use crate::container::launch::fuzzing::commands;
     pub use crate::init::files::fuzzing::paths;
     pub use crate::wire::fuzzing::{replies, requests};
 }

@@ -64,6 +64,16 @@ async fn open_takes_hundreds_of_files_and_refuses_too_many() {
 }
 
 #[tokio::test]
+async fn a_path_that_no_file_can_have_makes_no_directories() {
+    let container = container().await;
+    let file = |components| OpenFile::write("x/".repeat(components) + "f", 0o644).create_parents();
+    let errnos = async |components| open_one(&container, file(components)).await.err().map(|it| it.raw_os_error());
+    assert_eq!(errnos(2048).await, Some(Some(libc::ENAMETOOLONG)));
+    assert_eq!(says(&container, &sh("ls")).await, "");
+    assert_eq!(errnos(2047).await, None, "the control");
+}
+
+#[tokio::test]
 async fn open_knows_its_flags() {
     let container = container().await;
     container.write("f", "one", 0o644).await.unwrap();

@@ -324,5 +324,8 @@ fn unexpected(reply: &Reply) -> Error {
     Error::new(ErrorKind::Build, Step::Receive).detail(format!("a reply out of place: {reply:?}"))
 }
 
+#[cfg(any(fuzzing, test))]
+#[cfg_attr(test, allow(unreachable_pub))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod seeds;

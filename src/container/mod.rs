@@ -7,7 +7,7 @@ pub(crate) mod actor;
 mod builder;
 mod files;
 mod ids;
-mod launch;
+pub(crate) mod launch;
 mod loan;
 mod processes;
 

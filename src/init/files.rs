@@ -75,6 +75,10 @@ pub(super) fn delete(path: &Path) -> Result<(), Failure> {
 
 fn open(file: &OpenFile, program: Ids) -> Result<OwnedFd, Failure> {
     let failure = |step| move |error| Failure::new(step, error);
+    // No such file can be opened, and nobody waits until its directories are made.
+    if beneath(&file.path).as_os_str().len() >= libc::PATH_MAX as usize {
+        return Err(failure(Step::Open)(Errno::ENAMETOOLONG));
+    }
     let start = start_of(&file.path).map_err(failure(Step::Open))?;
     if let Some(parent) = file.path.parent().filter(|_| file.parents) {
         make_dirs(&start, parent, program)?;

@@ -155,7 +155,7 @@ impl Limits {
                     self.weaken(Limit::CpuTime, NO_GROUP)?;
                     plan.hold(Limit::CpuTime, micros(cpu), Form::ProcessTimes);
                     // The kernel counts whole seconds. One more, and the init has looked before.
-                    let seconds = cpu.as_secs() + 2;
+                    let seconds = cpu.as_secs().saturating_add(2);
                     plan.limit(Resource::CpuSeconds, seconds, seconds);
                 }
             }

@@ -66,6 +66,14 @@ fn a_default_is_held_in_the_best_form_there_is() {
 }
 
 #[test]
+fn a_time_that_no_clock_reaches_is_a_limit_as_well() {
+    let longest = Duration::from_secs(u64::MAX);
+    let plan = Limits::new().cpu_time(longest).wall_time(longest).weaker(true).plan(&BARE, false).unwrap();
+    assert_eq!(form(&plan, Limit::CpuTime), Some((u64::MAX, Form::ProcessTimes)));
+    assert!(plan.rlimits.iter().any(|limit| limit.resource == Resource::CpuSeconds && limit.hard == u64::MAX));
+}
+
+#[test]
 fn cpu_time_grows_no_faster_than_there_are_cpus_for_it() {
     let full = Grants { groups: Some(GROUPS), ..BARE };
     let cpus = |wish: Limits| wish.weaker(true).plan(&full, false).unwrap().times.cpus;

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::Poll;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::Mode;
@@ -81,7 +82,7 @@ pub fn actor(script: &[u8]) {
     runtime.block_on(play(script, writer));
     drop(runtime);
     // A process that another thread has just started has them until it has executed.
-    poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], 10_000_u16).expect("a wait");
+    while poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], 10_000_u16) == Err(Errno::EINTR) {}
     assert_eq!(read(&reader, &mut [0]), Ok(0), "a descriptor is still open");
     drop(reader);
     // The tests of this crate open others meanwhile.
@@ -118,7 +119,7 @@ async fn play(script: &[u8], writer: OwnedFd) {
             Act::Call => callers.call(a, b),
             Act::Drop => {
                 callers.drop_one(a);
-                init.may_be_told_to_kill = true;
+                init.may_be_told_to_kill();
             }
             Act::Turns => turns(1 + a % 4).await,
             Act::Receive => drop(init.receive()),
@@ -130,7 +131,9 @@ async fn play(script: &[u8], writer: OwnedFd) {
             Act::Pause => {}
             Act::Close => init.close(),
         }
-        init.may_be_told_to_kill |= callers.poll().await;
+        if callers.poll().await {
+            init.may_be_told_to_kill();
+        }
     }
 
     match init.standing {
@@ -163,7 +166,13 @@ async fn play(script: &[u8], writer: OwnedFd) {
             })
             .await;
         }
-        Standing::Unknown => init.close(),
+        Standing::Unknown => {
+            init.close();
+            // Where its own end is under way to the host it is still open, and it is only silent.
+            if init.has_sent_itself {
+                container.destroy().await;
+            }
+        }
     }
     let death = tokio::time::timeout(LONG, container.death()).await.expect("it ends");
     wait_until("every call ends", async || {
@@ -336,12 +345,18 @@ struct Init {
     owed: Vec<Frame<Request>>,
     answered: Vec<u64>,
     standing: Standing,
-    may_be_told_to_kill: bool,
+    /// Whether it has named a process, and whether a run's caller may have gone: then nobody looks which that is.
+    has_named: bool,
+    may_be_killing: bool,
+    has_sent_itself: bool,
     things: [Arc<OwnedFd>; 8],
 }
 
-/// How many of the things are regular files.
+/// How many of the things are regular files, at first; and which one is what.
 const REGULAR: usize = 2;
+const WRITER: usize = 2;
+const PIDFD: usize = 5;
+const OWN_END: usize = 6;
 
 impl Init {
     fn new(socket: OwnedFd, writer: OwnedFd) -> Self {
@@ -362,7 +377,9 @@ impl Init {
             owed: Vec::new(),
             answered: Vec::new(),
             standing: Standing::Well,
-            may_be_told_to_kill: false,
+            has_named: false,
+            may_be_killing: false,
+            has_sent_itself: false,
             things: things.map(Arc::new),
         }
     }
@@ -371,7 +388,15 @@ impl Init {
         self.socket = None;
         self.standing = Standing::Unknown;
         // One of them is the same end.
-        self.things = std::array::from_fn(|_| Arc::clone(&self.things[2]));
+        self.things = std::array::from_fn(|_| Arc::clone(&self.things[WRITER]));
+    }
+
+    fn may_be_told_to_kill(&mut self) {
+        self.may_be_killing = true;
+        // Where that is still under way.
+        if self.has_named {
+            self.standing = Standing::Unknown;
+        }
     }
 
     /// Whether something was there.
@@ -413,6 +438,8 @@ impl Init {
         if !self.send(id, &reply, fds) {
             return;
         }
+        self.has_named |= is_forked;
+        self.has_sent_itself |= things.contains(&OWN_END);
         if let (Some(place), false) = (place, is_forked) {
             self.answered.push(self.owed.swap_remove(place).id);
         }
@@ -445,7 +472,7 @@ impl Init {
             Reply::Forked | Reply::Started => 1,
             _ => 0,
         };
-        let usual = if matches!(reply, Reply::Forked | Reply::Started) { 5 } else { 0 };
+        let usual = if matches!(reply, Reply::Forked | Reply::Started) { PIDFD } else { 0 };
         let mut things = vec![usual; named];
         match detail >> 3 {
             1 => things.push(usual),
@@ -465,7 +492,7 @@ impl Init {
         let fits = match (request, reply) {
             // Nobody may be waiting for it any more.
             (Request::Execve(execve), Reply::Forked) if things.len() == 1 => {
-                let is_known = execve.gate && !self.may_be_told_to_kill;
+                let is_known = execve.gate && !self.may_be_killing;
                 return if is_known { Standing::Misfit } else { Standing::Unknown };
             }
             (Request::Open(files), Reply::Opened(results)) => {
