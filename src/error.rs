@@ -135,6 +135,7 @@ steps! {
     PidHook: "pass the pid hook",
     EnterGroup: "enter the control group",
     ReadGroup: "read the control group's figures",
+    LiftRate: "take away the CPU rate",
     ReadProcesses: "read the processes' figures",
     SetAffinity: "set the CPU affinity",
     StartSession: "start a session",

@@ -24,7 +24,7 @@ pub(crate) use files::Symlink;
 pub(crate) use run::{Counter, Execve, Figure, Group, GroupFile, Program, Strings};
 
 /// The protocol's version. Host and init are usually the same build; a separate init executable may not be.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// The argument that makes a process an init.
 pub(crate) const INIT_ARGUMENT: &str = "cellblock:init";

@@ -71,6 +71,13 @@ pub(crate) enum Group {
     V2(v2::Group),
 }
 
+impl Drop for Group {
+    /// Its processes are being killed.
+    fn drop(&mut self) {
+        self.lift_rate();
+    }
+}
+
 /// What the init is to be told of a group.
 pub(crate) type Joined = (wire::Group, Vec<Arc<OwnedFd>>);
 
@@ -112,6 +119,21 @@ impl Group {
         // Every run has one process at least, so a peak of 1 is the next run's own.
         if usage.processes_peak.is_some_and(|peak| peak > 1) {
             self.renew();
+        }
+    }
+
+    /// Takes away the CPU rate. What is killed dies no sooner than it may use a processor again: a process in the kernel runs up a
+    /// debt of time that the others pay, for minutes.
+    pub(crate) fn lift_rate(&self) {
+        let lifted = match self {
+            Self::V1(group) => group.lift_rate(),
+            Self::V2(group) => group.lift_rate(),
+        };
+        match lifted {
+            // Somebody has removed it.
+            Ok(()) | Err(Failure { errno: libc::ENOENT | libc::ENODEV, .. }) => {}
+            // The container is at its end, and nobody is left to be told.
+            Err(failure) => eprintln!("cellblock: what was killed may be slow to die: {failure}"),
         }
     }
 

@@ -88,6 +88,11 @@ impl Group {
         self.members.iter().map(|member| &member.directory)
     }
 
+    pub(super) fn lift_rate(&self) -> Result<(), Failure> {
+        let limited = self.members.iter().filter(|member| member.set.cpu_rate.is_some());
+        limited.map(|member| &member.directory).try_for_each(|directory| directory.set(QUOTA, NO_QUOTA))
+    }
+
     pub(super) fn forget(&mut self) {
         self.members.clear();
         self.is_told = false;
@@ -102,9 +107,9 @@ impl Group {
         let Hierarchy::V1(Hierarchies(hierarchies)) = &*self.hierarchy else { return Ok(None) };
         let is_needed = |controllers: &[Controller]| {
             controllers.iter().any(|controller| match controller {
-                // What is always counted.
-                Memory | Pids | Cpuacct => true,
-                Cpu => limits.cpu_rate.is_some(),
+                // What is always counted; and, without a group, processor time would be shared out by sessions, of which a
+                // program can have as many as processes.
+                Memory | Pids | Cpuacct | Cpu => true,
                 Cpuset => !limits.cpu_set.is_empty(),
             })
         };
@@ -160,9 +165,10 @@ impl Member {
                     directory.set("pids.max", most)?;
                     set.processes = limits.processes;
                 }
-                Cpu if set.cpu_rate != limits.cpu_rate => {
+                // The init has lifted the last one.
+                Cpu if set.cpu_rate != limits.cpu_rate || limits.cpu_rate.is_some() => {
                     // In microseconds of a period of 100 ms.
-                    directory.set("cpu.cfs_quota_us", limits.cpu_rate.map_or(-1, |rate| rate as i64 * 100))?;
+                    directory.set(QUOTA, limits.cpu_rate.map_or(-1, |rate| rate as i64 * 100))?;
                     set.cpu_rate = limits.cpu_rate;
                 }
                 Cpuset if set.cpu_set != limits.cpu_set => {
@@ -191,13 +197,20 @@ impl Member {
                     files.count(Figure::RefusedForks, &path("pids.events"), "max", 1)?;
                 }
                 Cpuacct => files.count(Figure::CpuTime, &path("cpuacct.usage"), "", 1)?,
-                Cpu => files.count(Figure::Throttled, &path("cpu.stat"), "throttled_time", 1)?,
+                Cpu => {
+                    files.count(Figure::Throttled, &path("cpu.stat"), "throttled_time", 1)?;
+                    let rate = GroupFile::Rate { none: NO_QUOTA.to_owned() };
+                    files.add(rate, &path(QUOTA), OpenOptions::new().write(true))?;
+                }
                 Cpuset => {}
             }
         }
         Ok(())
     }
 }
+
+const QUOTA: &str = "cpu.cfs_quota_us";
+const NO_QUOTA: &str = "-1";
 
 /// Memory, and memory with swap: the second is never less than the first, on the way too.
 fn set_memory(directory: &Directory, before: Option<u64>, after: Option<u64>) -> Result<(), Failure> {

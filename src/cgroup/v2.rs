@@ -150,6 +150,13 @@ impl Group {
         &self.container
     }
 
+    pub(super) fn lift_rate(&self) -> Result<(), Failure> {
+        match self.set.cpu_rate {
+            Some(_) => set(&self.container.path.join("box").join(QUOTA), NO_QUOTA),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn renew(&mut self) {
         self.run = None;
     }
@@ -180,10 +187,11 @@ impl Group {
             set(&of_runs.join("memory.max"), most)?;
             self.set.memory = limits.memory;
         }
-        if self.set.cpu_rate != limits.cpu_rate {
+        // The init has lifted the last one.
+        if self.set.cpu_rate != limits.cpu_rate || limits.cpu_rate.is_some() {
             // In microseconds of a period of 100 ms.
-            let quota = limits.cpu_rate.map_or("max".to_owned(), |rate| (rate * 100).to_string());
-            set(&of_runs.join("cpu.max"), format!("{quota} 100000"))?;
+            let quota = limits.cpu_rate.map_or(NO_QUOTA.to_owned(), |rate| (rate * 100).to_string());
+            set(&of_runs.join(QUOTA), format!("{quota} 100000"))?;
             self.set.cpu_rate = limits.cpu_rate;
         }
         if self.set.cpu_set != limits.cpu_set {
@@ -195,6 +203,9 @@ impl Group {
         Ok(())
     }
 }
+
+const QUOTA: &str = "cpu.max";
+const NO_QUOTA: &str = "max";
 
 /// Lets an init of these ids clone into a group, or out of what is below it.
 fn give(group: &Path, Ids { uid, gid }: Ids) -> Result<(), Failure> {
@@ -218,6 +229,10 @@ fn join(of_runs: &Path, run: &Path) -> io::Result<(bool, Joined)> {
     files.count(Figure::RefusedForks, &run.join("pids.events"), "max", 1)?;
     files.count(Figure::CpuTime, &of_runs.join("cpu.stat"), "usage_usec", 1000)?;
     files.count(Figure::Throttled, &of_runs.join("cpu.stat"), "throttled_usec", 1000)?;
+    let quota = of_runs.join(QUOTA);
+    if quota.exists() {
+        files.add(GroupFile::Rate { none: NO_QUOTA.to_owned() }, &quota, OpenOptions::new().write(true))?;
+    }
     let Files { kinds, fds } = files;
     // Without a memory controller there is no peak to begin again.
     let has_memory = run.join("memory.current").exists();

@@ -132,7 +132,7 @@ impl Actor {
                 },
                 flushed = self.requests.flush(&self.socket), if !self.requests.all_are_sent() => flushed,
                 event = self.current.event() => self.happened(event),
-                reason = self.patience.end() => Err(reason),
+                reason = self.patience.end() => self.is_silent(reason),
                 letter = self.messages.recv(), if self.requests.all_are_sent() => match letter {
                     Some(letter) => self.take(letter),
                     None => Err(destroyed()),

@@ -92,9 +92,15 @@ impl Init {
         Ok(is_child.then_some(pid))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn pid(&self) -> io::Result<u32> {
         Pidfd::pid_of(self.alive.as_ref().ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    /// As its drop, but before this returns.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn end_here(&mut self) -> io::Result<()> {
+        self.alive.take().map_or(Ok(()), |process| process.kill().and_then(|()| process.reap()))
     }
 
     /// Kills the init, and with it everything in its pid namespace, and waits until it is reaped.

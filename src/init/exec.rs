@@ -47,6 +47,7 @@ struct Run {
     received: Option<Duration>,
     start: Instant,
     times: Times,
+    throttled: bool,
     /// When the CPU time is looked at next: it cannot have been used up before.
     next_look: Option<Instant>,
     killed: Option<Reason>,
@@ -108,6 +109,7 @@ impl Runner {
             received,
             start,
             times,
+            throttled,
             next_look: times.cpu.and_then(|limit| start.checked_add(limit / times.cpus.max(1))),
             killed: None,
             program,
@@ -128,9 +130,21 @@ impl Runner {
             if run.ended.is_none() {
                 run.killed.get_or_insert(reason);
             }
-            process::kill_all_others().map_err(|error| Failure::new(Step::Wait, error))?;
+            self.kill_all()?;
         }
         Ok(())
+    }
+
+    /// Kills everybody, and sees to it that they can die.
+    fn kill_all(&self) -> Result<(), Failure> {
+        self.lift_rate()?;
+        process::kill_all_others().map_err(|error| Failure::new(Step::Wait, error))
+    }
+
+    /// Takes away the CPU rate of the run that is going on.
+    pub(super) fn lift_rate(&self) -> Result<(), Failure> {
+        let group = self.group.as_ref().filter(|_| self.run.as_ref().is_some_and(|run| run.throttled));
+        group.map_or(Ok(()), Group::lift_rate)
     }
 
     /// For how long there is nothing to look at unless a child ends; for ever where it is `None`.
@@ -200,8 +214,8 @@ impl Runner {
                 Reaped::Alive => match &mut run.ended {
                     // Kill first, wait after: a traced zombie is released only by its tracer's death.
                     Some(ended) if !ended.is_swept => {
-                        process::kill_all_others().map_err(|error| Failure::new(Step::Wait, error))?;
                         ended.is_swept = true;
+                        self.kill_all()?;
                     }
                     _ => return Ok(None),
                 },

@@ -25,6 +25,8 @@ pub(super) struct Group {
     tasks: Vec<OwnedFd>,
     directory: Option<OwnedFd>,
     gauges: Vec<Gauge>,
+    /// Where the CPU rate is taken away, and how.
+    rate: Option<(File, String)>,
 }
 
 struct Gauge {
@@ -38,11 +40,12 @@ impl Group {
         if group.files.len() != fds.len() {
             return Err(Failure::new(Step::ReadGroup, nix::Error::EBADMSG));
         }
-        let mut new = Self { form: group.form, tasks: Vec::new(), directory: None, gauges: Vec::new() };
+        let mut new = Self { form: group.form, tasks: Vec::new(), directory: None, gauges: Vec::new(), rate: None };
         for (file, fd) in group.files.into_iter().zip(fds) {
             match file {
                 GroupFile::Tasks => new.tasks.push(fd),
                 GroupFile::Directory => new.directory = Some(fd),
+                GroupFile::Rate { none } => new.rate = Some((fd.into(), none)),
                 GroupFile::Counter(counter) => new.gauges.push(Gauge { counter, file: fd.into(), before: 0 }),
             }
         }
@@ -55,6 +58,16 @@ impl Group {
 
     pub(super) fn directory(&self) -> Option<BorrowedFd<'_>> {
         self.directory.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// Takes away the CPU rate, which would keep what is killed from dying.
+    pub(super) fn lift_rate(&self) -> Result<(), Failure> {
+        let Some((file, none)) = &self.rate else { return Ok(()) };
+        match file.write_all_at(none.as_bytes(), 0) {
+            // Somebody has removed the group, which can be while nobody is in it.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            lifted => lifted.map_err(|error| Failure::new(Step::LiftRate, error)),
+        }
     }
 
     /// Notes what has been counted so far.

@@ -106,6 +106,13 @@ impl Init {
     }
 
     fn serve(mut self) -> Result<(), End> {
+        let end = self.serve_to_the_end();
+        // What is left dies with this process, if it can.
+        self.runner.lift_rate()?;
+        end
+    }
+
+    fn serve_to_the_end(&mut self) -> Result<(), End> {
         loop {
             if self.runner.is_running() {
                 let (has_request, has_ended) = self.wait()?;

@@ -46,6 +46,8 @@ pub(crate) enum GroupFile {
     Tasks,
     /// The directory, to be cloned into.
     Directory,
+    /// This is written here for no CPU rate any more.
+    Rate { none: String },
     /// A figure is read here.
     Counter(Counter),
 }

@@ -153,7 +153,7 @@ static void wake(const char *how, pid_t pid) {
         if (IS("F_SETSIG")) if (write(owned[1], "", 1) < 0 || read(owned[0], &info, 1) < 0) exit(9);
         if (sibling) kill(sibling, SIGSTOP), kill(sibling, SIGCONT);
         // Whoever hears has the time to.
-        if (times % 100 == 0) sched_yield();
+        if (times % 100 == 0) usleep(200);
     }
     if (control) kill(control, SIGKILL), printf("%d\n", heard);
 #undef IS
@@ -224,6 +224,26 @@ static void hang(const char *how) {
         ptrace(PTRACE_TRACEME, 0, 0, 0);
         puts("ready");
         raise(SIGUSR1);
+    }
+    if (IS("debt")) { // of CPU time, which a process runs up in the kernel and its siblings have to pay
+        cpu_set_t first;
+        CPU_ZERO(&first);
+        CPU_SET(0, &first);
+        sched_setaffinity(0, sizeof first, &first);
+        for (int i = 0; i < 2; i++)
+            if (fork() == 0) spin(NULL);
+        size_t size = 64UL << 30;
+        char *zeroes = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        madvise(zeroes, size, MADV_NOHUGEPAGE);
+        puts("ready");
+        madvise(zeroes, size, MADV_POPULATE_READ);
+        spin(NULL);
+    }
+    if (IS("sessions")) { // one for each of many that are busy
+        for (int i = 0; i < 60; i++)
+            if (fork() == 0) setsid(), spin(NULL);
+        puts("ready");
+        spin(NULL);
     }
     if (IS("subreaper")) {
         prctl(PR_SET_CHILD_SUBREAPER, 1);

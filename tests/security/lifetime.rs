@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use cellblock::{Limits, Status, Stdio};
+use cellblock::{Cause, ErrorKind, Limit, Limits, Status, Stdio};
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{Machine, another_host, builder, eventually, machine, processes_with, read_up_to, sh};
+use common::{Machine, another_host, builder, eventually, machine, processes_with, read_up_to, sh, skip};
 
 #[tokio::test]
 async fn a_daemon_is_dead_before_the_report_comes() {
@@ -70,6 +70,25 @@ pub(super) fn play() {
         println!("running");
         process.wait().await.unwrap();
     });
+}
+
+/// What a group owes of CPU time is not waited for: it was minutes, once, for each second that a process had been in the kernel.
+#[tokio::test]
+async fn a_cpu_rate_does_not_keep_what_is_killed_alive() {
+    let container = container().await;
+    let limits = Limits::new().cpu_rate(0.05).wall_time(SECOND);
+    let report = match container.run(attacks().command(&["hang", "debt"]).limits(limits)).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => return skip("nobody holds a CPU rate here"),
+        report => report.unwrap(),
+    };
+    assert_eq!(report.cause, Cause::Limit(Limit::WallTime), "{report}");
+    assert!(report.evidence.throttled.unwrap() > Duration::from_millis(100), "the control: {report}");
+    let took = report.usage.wall.unwrap();
+    assert!(took < 4 * SECOND, "20 s would have to be paid: {took:?}");
+    // The next run has its own rate.
+    let limits = Limits::new().cpu_rate(0.2).wall_time(SECOND);
+    let report = container.run(python("while True: pass").limits(limits)).await.unwrap();
+    assert!(report.usage.cpu.unwrap() < SECOND / 2, "{report}");
 }
 
 #[tokio::test]

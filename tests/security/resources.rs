@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio as HostStdio;
+use std::time::Instant;
 
 use cellblock::{Filter, Limits, Source, Stdio, Verdict};
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{builder, has_own_ids};
+use common::{builder, has_own_ids, skip};
 
 /// Starts a program that takes what it can of a quota, and holds it; how much that was.
 async fn taken(container: &Container, what: &str) -> (cellblock::Process, u64) {
@@ -59,6 +60,32 @@ print(count)",
     );
     assert_eq!(says(&container, &forks).await, "255", "with the first");
     assert_eq!(says(&container, forks.limits(Limits::new().processes(u32::MAX))).await, "300", "the control");
+}
+
+/// Where there is no group of the run's own, the kernel shares processor time out by sessions.
+#[tokio::test]
+async fn many_sessions_have_no_more_of_the_processors_than_one() {
+    let (one, other) = (container().await, container().await);
+    let busy = |how| {
+        let mut command = attacks().command(&["hang", how]);
+        command.stdout(Stdio::piped());
+        command
+    };
+    let mut times = Vec::new();
+    for how in ["leader", "sessions"] {
+        let mut process = one.spawn(&busy(how)).await.unwrap();
+        process.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).await.unwrap();
+        let start = Instant::now();
+        for _ in 0..5 {
+            says(&other, &python("sum(range(1000000)); print()")).await;
+        }
+        times.push(start.elapsed());
+        let report = process.kill().await.unwrap();
+        if report.sources.cpu == Source::Wait4 {
+            return skip("there are no groups, and they do");
+        }
+    }
+    assert!(times[1] < 4 * times[0] + SECOND, "{times:?}");
 }
 
 #[tokio::test]

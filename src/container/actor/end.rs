@@ -17,6 +17,9 @@ pub(super) fn destroyed() -> Error {
 
 /// Sees the init to its end and removes the group, and adds what the init had said to a reason that is not the caller's own.
 pub(super) async fn bury(init: Init, group: Option<Group>, mut stderr: File, reason: Error) -> Error {
+    if let Some(group) = &group {
+        group.lift_rate();
+    }
     if let Err(error) = init.end().await {
         return Error::io(ErrorKind::Lost, Step::Wait, error);
     }

@@ -312,6 +312,8 @@ async fn a_run_that_cannot_be_sent_after_all_leaves_its_turn_to_the_next() {
         answer(ping, Reply::Done);
         on.recv().unwrap();
         while !matches!(next().body, Request::Kill(id, _) if id == first) {}
+        // A kill is followed by the question whether the init still answers.
+        assert!(matches!(next().body, Request::Ping));
         let third = next();
         assert!(matches!(third.body, Request::Execve(_)), "{:?}", third.body);
         answer(third.id, Reply::Ended(report()));
@@ -392,23 +394,50 @@ async fn a_panic_of_the_actors_task_is_told_to_everybody_and_ends_the_init() {
 
 #[tokio::test]
 async fn an_init_that_does_not_end_a_run_at_its_time_is_given_up() {
-    let patience = Duration::from_millis(50);
-    let (container, init) = served_with_patience(patience, |socket| {
-        let run = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
-        // Long enough for the container to look at its clock.
-        thread::sleep(Duration::from_millis(20));
+    // One that is stuck, and one that is not.
+    for (answers, said) in [(false, "owed an answer for 50ms"), (true, "did not end a run at its time")] {
+        let (container, init) = served_with_patience(Duration::from_millis(50), move |socket| {
+            let mut decoder = Decoder::new(Peer::Host);
+            let run = decoder.receive::<Request>(&socket, true).unwrap().unwrap();
+            // Long enough for the container to look at its clock.
+            thread::sleep(Duration::from_millis(20));
+            socket::send(&socket, &frame(run.id, &Reply::Ended(report())), &[], true).unwrap();
+            while let Ok(Some(request)) = decoder.receive::<Request>(&socket, true) {
+                if answers && matches!(request.body, Request::Ping) {
+                    socket::send(&socket, &frame(request.id, &Reply::Done), &[], true).unwrap();
+                }
+            }
+        });
+        let mut command = Command::new("/bin/sleep");
+        // The first one has much more time.
+        container.run(&command).await.unwrap();
+        let limits = crate::limits::Limits::new().wall_time(Duration::from_millis(100)).memory(1 << 20).weaker(true);
+        command.limits(limits);
+        let start = std::time::Instant::now();
+        let error = container.run(&command).await.unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+        let elapsed = start.elapsed();
+        assert!(elapsed >= Duration::from_millis(200) && elapsed < Duration::from_secs(10), "{elapsed:?}");
+        init.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_slow_to_die_is_waited_for_while_the_init_answers() {
+    let (container, init) = served_with_patience(Duration::from_millis(50), |socket| {
+        let mut decoder = Decoder::new(Peer::Host);
+        let mut next = || decoder.receive::<Request>(&socket, true).unwrap().unwrap();
+        let run = next();
+        let end = std::time::Instant::now() + Duration::from_millis(500);
+        while std::time::Instant::now() < end {
+            let ping = next();
+            assert!(matches!(ping.body, Request::Ping));
+            socket::send(&socket, &frame(ping.id, &Reply::Done), &[], true).unwrap();
+        }
         socket::send(&socket, &frame(run.id, &Reply::Ended(report())), &[], true).unwrap();
-        let _run = Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().unwrap();
-        let _nothing = Decoder::new(Peer::Host).receive::<Request>(&socket, true);
     });
     let mut command = Command::new("/bin/sleep");
-    // The first one has much more time.
+    command.limits(crate::limits::Limits::new().wall_time(Duration::from_millis(50)));
     container.run(&command).await.unwrap();
-    command.limits(crate::limits::Limits::new().wall_time(Duration::from_millis(100)));
-    let start = std::time::Instant::now();
-    let error = container.run(&command).await.unwrap_err();
-    assert!(error.to_string().contains("did not end a run at its time"), "{error}");
-    let elapsed = start.elapsed();
-    assert!(elapsed >= Duration::from_millis(150) && elapsed < Duration::from_secs(10), "{elapsed:?}");
     init.join().unwrap();
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
 use crate::fingerprint::Fingerprint;
-use crate::limits::{GroupLimits, Held};
+use crate::limits::{GroupLimits, Held, Limit};
 use crate::observe::WatchedRun;
 use crate::report::{Protections, Reason, Report};
 use crate::wire::{Execve, Request};
@@ -66,16 +66,20 @@ pub(super) enum Current {
     Nobody,
     /// Nobody's before then: memory of earlier runs is being freed.
     Pause(Instant),
-    /// This request's, for which there is nothing to do but to wait: a reset, or a run that was killed.
+    /// This request's, for which there is nothing to do but to wait.
     Request(u64),
     /// This run's, for as long as it may be killed.
     Run(Running),
+    /// This run's, which was killed or should have been, until then at most: the kernel takes its time to free much memory.
+    Dying(u64, Instant),
 }
 
 pub(super) struct Running {
     id: u64,
     killed: oneshot::Receiver<Reason>,
     forked: Option<Answer<(u32, OwnedFd)>>,
+    /// For how long it may be on its way out.
+    dying: Duration,
     /// When the init should long have ended it by itself.
     overdue: Option<Pin<Box<Sleep>>>,
 }
@@ -101,7 +105,7 @@ impl Current {
     fn id(&self) -> Option<u64> {
         match self {
             Self::Nobody | Self::Pause(_) => None,
-            Self::Request(id) | Self::Run(Running { id, .. }) => Some(*id),
+            Self::Request(id) | Self::Run(Running { id, .. }) | Self::Dying(id, _) => Some(*id),
         }
     }
 
@@ -114,7 +118,7 @@ impl Current {
     /// Dropping the future loses nothing.
     pub(super) async fn event(&mut self) -> Event {
         let run = match self {
-            Self::Nobody | Self::Request(_) => return pending().await,
+            Self::Nobody | Self::Request(_) | Self::Dying(..) => return pending().await,
             Self::Pause(end) => {
                 sleep_until(*end).await;
                 return Event::PauseOver;
@@ -157,22 +161,55 @@ impl Actor {
         match event {
             Event::PauseOver => self.current = Current::Nobody,
             Event::Killed(reason) => self.end_turn(reason)?,
-            Event::Overdue => return Err(Error::lost("the init did not end a run at its time")),
+            Event::Overdue => self.owes_report()?,
         }
         Ok(())
     }
 
-    /// Ends the pause, or the run that is going on: from now on its report is owed.
+    /// Ends the pause, or the run that is going on.
     pub(super) fn end_turn(&mut self, reason: Reason) -> Result<()> {
         match self.current {
-            Current::Nobody | Current::Request(_) => {}
-            Current::Pause(_) => self.current = Current::Nobody,
+            Current::Nobody | Current::Request(_) | Current::Dying(..) => Ok(()),
+            Current::Pause(_) => {
+                self.current = Current::Nobody;
+                Ok(())
+            }
             Current::Run(Running { id, .. }) => {
-                self.current = Current::Request(id);
                 self.requests.say(&self.socket, &Request::Kill(id, reason), Vec::new())?;
+                self.owes_report()
             }
         }
+    }
+
+    /// From now on the report of the run that is going on is owed. The kernel may need long to free what it had; the init
+    /// answers then, and is asked whether it does.
+    fn owes_report(&mut self) -> Result<()> {
+        if let Current::Run(Running { id, dying, .. }) = self.current {
+            let end = Instant::now().checked_add(dying);
+            self.current = end.map_or(Current::Request(id), |end| Current::Dying(id, end));
+            self.probe()?;
+        }
         Ok(())
+    }
+
+    /// The init has said nothing for as long as it may, for this reason.
+    pub(super) fn is_silent(&mut self, reason: Error) -> Result<()> {
+        match self.current {
+            // All that it owes is the report. Where it owes the answer to a probe as well, it is stuck.
+            Current::Dying(_, end) if self.requests.unanswered() == 1 => {
+                if Instant::now() >= end {
+                    return Err(Error::lost("the init did not end a run at its time"));
+                }
+                self.patience.renew();
+                self.probe()
+            }
+            _ => Err(reason),
+        }
+    }
+
+    fn probe(&mut self) -> Result<()> {
+        let nobody = Promise::Ping(oneshot::channel().0);
+        self.requests.ask(&self.socket, &Request::Ping, Vec::new(), nobody).map(drop)
     }
 
     /// Shows a run's process to its caller, once it is known to be the init's child and not somebody else's.
@@ -221,7 +258,7 @@ impl Actor {
             }
         }
         let QueuedRun { execve, fds, held, progress, outcome: answer, killed, .. } = run;
-        let wall = execve.times.wall;
+        let (wall, freeing) = (execve.times.wall, time_to_free(&held));
         let protections = Protections { syscalls: !execve.filter.is_empty(), ..self.protections };
         let promise = Promise::Run { answer, held, protections, watched: WatchedRun::start() };
         let Some(id) = self.requests.ask(&self.socket, &Request::Execve(execve), fds, promise)? else {
@@ -236,8 +273,18 @@ impl Actor {
             }
             Progress::Forked(answer) => Some(answer),
         };
+        let dying = self.patience.limit().saturating_add(freeing);
         let overdue = wall.and_then(|wall| Instant::now().checked_add(wall.checked_add(self.patience.limit())?));
         let overdue = overdue.map(|end| Box::pin(sleep_until(end)));
-        Ok(Current::Run(Running { id, killed, forked, overdue }))
+        Ok(Current::Run(Running { id, killed, forked, dying, overdue }))
     }
+}
+
+/// For how long the kernel may be at freeing what a run can have had in memory. Page tables take it longest, 60 ns for each
+/// entry of 8 bytes: 8 s for 1 GiB of them.
+fn time_to_free(held: &[Held]) -> Duration {
+    const MOST: u64 = 64 << 30;
+    const A_SECOND: u64 = 100 << 20;
+    let memory = held.iter().find(|held| held.limit == Limit::Memory).map_or(MOST, |held| held.value.min(MOST));
+    Duration::from_secs(memory / A_SECOND)
 }

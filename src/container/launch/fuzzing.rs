@@ -183,7 +183,7 @@ impl Rig {
         let builder = Builder { init_exe: init_exe.into(), start_timeout: LONG, ..Builder::default() };
         let launched =
             runtime.block_on(launch(&builder)).expect("a container, whose init was built last by `cargo build`");
-        let pid = Pidfd::pid_of(launched.init.alive.as_ref().expect("it lives")).expect("a pid");
+        let pid = launched.init.pid().expect("it lives");
         let (terminal, inside) = {
             let _runtime = runtime.enter();
             Pty::open(Window { rows: 24, columns: 80 }).expect("a terminal")
@@ -459,6 +459,7 @@ impl Rig {
         let file = |(number, _): (usize, _)| match usize::from(thing >> 4) + number {
             0 => GroupFile::Tasks,
             1 => GroupFile::Directory,
+            2 => GroupFile::Rate { none: "-1".into() },
             other => GroupFile::Counter(Counter {
                 figure: figures[other % 4],
                 key: ["", "key", "none"][other % 3].into(),
@@ -530,9 +531,7 @@ impl Rig {
 impl Drop for Rig {
     /// At once: this process may be about to end.
     fn drop(&mut self) {
-        if let Some(process) = self.launched.init.alive.take() {
-            process.kill().and_then(|()| process.reap()).expect("it is a child");
-        }
+        self.launched.init.end_here().expect("it is a child");
         let Some(group) = self.launched.group.take() else { return };
         for _ in 0..1000 {
             if group.remove().is_ok() {
@@ -618,18 +617,17 @@ impl Draft {
             }
             Act::Gate => self.gate = Some(Arc::clone(thing(a))),
             Act::Limit => {
-                const RESOURCES: [Resource; 8] = [
+                const RESOURCES: [Resource; 7] = [
                     Resource::CpuSeconds,
                     Resource::FileSize,
                     Resource::Data,
                     Resource::Stack,
-                    Resource::Core,
                     Resource::Processes,
                     Resource::OpenFiles,
                     Resource::AddressSpace,
                 ];
                 let figure = |number: u8| FIGURES[usize::from(number & 7)];
-                let resource = RESOURCES[usize::from(a & 7)];
+                let resource = RESOURCES[usize::from(a) % RESOURCES.len()];
                 self.execve.rlimits.push(Rlimit { resource, soft: figure(b), hard: figure(c) });
             }
             Act::Affinity => {
