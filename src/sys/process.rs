@@ -82,8 +82,11 @@ impl Pidfd {
         }
         self.kill()?;
         loop {
-            match waitid(Id::PGid(group), WaitPidFlag::WEXITED | WaitPidFlag::__WALL) {
+            // Who leaves the group by a call that it was in when it was killed is waited for no longer, but the kernel does not
+            // wake who waited for it before.
+            match waitid(Id::PGid(group), WaitPidFlag::WEXITED | WaitPidFlag::__WALL | WaitPidFlag::WNOHANG) {
                 Err(Errno::ECHILD) => return self.reap(),
+                Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(1)),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
