@@ -83,7 +83,8 @@ impl Limits {
     }
 
     /// CPU time in user mode and in the kernel, of every process and thread of the run together. The run is killed no later
-    /// than one scheduler tick per busy CPU and 1 ms after it.
+    /// than one scheduler tick per busy CPU and 1 ms after it; what the kernel needs to free its memory is counted too, which
+    /// is seconds for page tables of a GiB.
     pub fn cpu_time(self, time: Duration) -> Self {
         Self { cpu_time: Some(time), ..self }
     }

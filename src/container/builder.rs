@@ -173,7 +173,11 @@ impl Builder {
     }
 
     /// Sets how long the init may owe an answer and say nothing before the container is given up and destroyed.
-    /// A run owes its report only once it is killed. Default: 10 s.
+    /// Default: 10 s.
+    ///
+    /// A run owes its report only once it is killed, or its wall time has been over for as long as this. Then the init is asked
+    /// whether it still answers, and the report waited for while it does: the kernel takes its time to free much memory. At
+    /// most 10 s more for each GiB of the run's memory limit.
     pub fn reply_timeout(mut self, timeout: Duration) -> Self {
         self.reply_timeout = timeout;
         self
