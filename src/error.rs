@@ -108,6 +108,7 @@ steps! {
     MakeRootReadOnly: "make the root read-only",
     ForbidNamespaces: "forbid nested user namespaces",
     InstallFilter: "install the system-call filter",
+    RaiseLoopback: "bring the loopback up",
     SetDomainName: "set the domain name",
     SetHostName: "set the host name",
     ChangeDirectory: "change directory to",
@@ -123,6 +124,7 @@ steps! {
     Delete: "delete",
     Unmount: "unmount",
     NewIpcNamespace: "make a new IPC namespace",
+    NewNetNamespace: "make a new network namespace",
     TakeFingerprint: "take a fingerprint",
     CompareFingerprint: "compare with the first fingerprint",
     // A run.

@@ -114,6 +114,7 @@ pub(crate) struct Configure {
     pub(crate) filter: Filter,
     /// Whether the runs' group is one of cgroup v2, into which they are cloned.
     pub(crate) clones_into_group: bool,
+    pub(crate) loopback: bool,
 }
 
 /// A mount, and how many of the mount trees it is made of are attached (otherwise the init makes them).

@@ -101,8 +101,10 @@ enum Hello {
 #[derive(Serialize)]
 #[expect(clippy::type_complexity, reason = "it is what the request is made of")]
 enum Configure {
-    /// Mounts, links, masks, the program's ids, host name, domain name, working directory, filter, kind of group.
-    Configure(((), (), (), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes, &'static str, bool)),
+    /// Mounts, links, masks, the program's ids, host name, domain name, working directory, filter, kind of group, loopback.
+    Configure(
+        ((), (), (), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes, &'static str, bool, bool),
+    ),
 }
 
 fn start() -> Vec<u8> {
@@ -111,7 +113,7 @@ fn start() -> Vec<u8> {
 
 fn configure() -> Vec<u8> {
     let work_dir = serde_bytes::Bytes::new(b"/w");
-    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "off", false);
+    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "off", false, false);
     let mut bytes = frame(&(1, Configure::Configure(parts)));
     // Empty arrays, where serde has empty values.
     bytes.iter_mut().filter(|byte| **byte == 0xc0).for_each(|byte| *byte = 0x90);

@@ -26,7 +26,7 @@ use crate::error::{Failure, Step};
 use crate::fingerprint::Fingerprint;
 use crate::seccomp::Clone3;
 use crate::sys::process::Alterable;
-use crate::sys::{process, socket};
+use crate::sys::{network, process, socket};
 use crate::wire::{INIT_ARGUMENT, Ids, Message, Reply, Request, State};
 
 use exec::Runner;
@@ -72,6 +72,8 @@ struct Init {
     program: Ids,
     /// Whether programs may have keys: the filter refuses those calls, to the init too.
     has_keys: bool,
+    /// Whether programs have a network of their own: one that is up keeps connections after their end.
+    loopback: bool,
     /// How everything was when it was new.
     first: Fingerprint,
     /// What the host wants to be open for as long as the container lives.
@@ -83,6 +85,7 @@ impl Init {
     fn new(mut host: Host) -> Result<Self, End> {
         let Message { id, body, fds: mut trees } = host.receive(State::Born)?;
         let Request::Configure(configure) = body else { unreachable!("the state admits nothing else") };
+        let loopback = configure.loopback;
         let program = configure.program;
         let count = configure.mounts.iter().fold(0, |sum: usize, attach| sum.saturating_add(attach.trees));
         let kept = trees.split_off(count.min(trees.len()));
@@ -94,12 +97,15 @@ impl Init {
         let sigchld = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC);
         let sigchld = host.told(sigchld.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
         let runner = host.told(Runner::new(program))?;
+        if loopback {
+            host.told(raise_loopback())?;
+        }
         if let Some(filter) = filter {
             let installed = process::install_filter(&filter);
             host.told(installed.map_err(|error| Failure::new(Step::InstallFilter, error)))?;
         }
         let unknown = Fingerprint::default();
-        let mut init = Self { host, sigchld, runner, rootfs, program, has_keys, first: unknown, _kept: kept };
+        let mut init = Self { host, sigchld, runner, rootfs, program, has_keys, loopback, first: unknown, _kept: kept };
         init.first = init.host.told(init.fingerprint())?;
         init.host.send(id, &Reply::Done, Vec::new())?;
         Ok(init)
@@ -153,6 +159,11 @@ impl Init {
         let discarded = self.rootfs.reset()?;
         // What has no name in a file system: System V objects and message queues.
         nix::sched::unshare(CloneFlags::CLONE_NEWIPC).map_err(|error| Failure::new(Step::NewIpcNamespace, error))?;
+        if self.loopback {
+            let unshared = nix::sched::unshare(CloneFlags::CLONE_NEWNET);
+            unshared.map_err(|error| Failure::new(Step::NewNetNamespace, error))?;
+            raise_loopback()?;
+        }
         if self.has_keys {
             let keyring = process::new_session_keyring();
             keyring.map_err(|error| Failure::new(Step::ResetInherited, error))?;
@@ -209,4 +220,8 @@ impl Init {
         };
         self.host.send(id, &reply, Vec::new())
     }
+}
+
+fn raise_loopback() -> Result<(), Failure> {
+    network::bring_loopback_up().map_err(|error| Failure::new(Step::RaiseLoopback, error))
 }

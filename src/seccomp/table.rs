@@ -187,11 +187,12 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
 const CLONE: Checks =
     Checks { cases: &[(&[masked(0, NAMESPACES, &[0])], Answer::Allow)], otherwise: Answer::Forbid(EPERM) };
 
-/// Pid 1's children take a cgroup namespace of their own; a program may not. The kernel looks at all 64 bits.
-const UNSHARE: Checks = Checks {
-    cases: &[(&[low(0, &[libc::CLONE_NEWCGROUP as u32, libc::CLONE_NEWIPC as u32]), high(0, &[0])], Answer::Allow)],
-    otherwise: Answer::Forbid(EPERM),
-};
+/// Pid 1 takes new ones at a reset, and its children a cgroup namespace of their own; a program may not. The kernel looks at all
+/// 64 bits.
+const UNSHARE: Checks =
+    Checks { cases: &[(&[low(0, OF_PID_1), high(0, &[0])], Answer::Allow)], otherwise: Answer::Forbid(EPERM) };
+
+const OF_PID_1: &[u32] = &[libc::CLONE_NEWCGROUP as u32, libc::CLONE_NEWIPC as u32, libc::CLONE_NEWNET as u32];
 
 const FIRST_IS_PID: Checks = Checks { cases: &[(&[low(0, &[1])], Answer::Forbid(EPERM))], otherwise: Answer::Allow };
 

@@ -10,6 +10,7 @@ pub(crate) mod landlock;
 pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod mountinfo;
+pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod reactor;
 pub(crate) mod socket;

@@ -6,6 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use super::*;
+use common::builder;
 
 /// Whether a program can connect to something, as `works` or the errno's name.
 fn connect(target: &str) -> Command {
@@ -91,4 +92,35 @@ print(flags & 1, up(), [line.split(':')[0].strip() for line in open('/proc/self/
     let said = says(&container, &look).await;
     // Some kernels have a tunnel in every new network.
     assert!(said.starts_with("0 False ['") && said.contains("'lo'") && !said.contains("eth"), "{said}");
+}
+
+#[tokio::test]
+async fn a_loopback_that_was_asked_for_is_up_and_its_connections_are_gone_after_a_reset() {
+    let container = builder().loopback(true).build().await.unwrap();
+    // Whoever closes first has the address for a minute.
+    let talk = "import socket, sys
+listener = socket.socket(); listener.bind(('127.0.0.1', 7777)); listener.listen()
+client = socket.create_connection(('127.0.0.1', 7777)); server, _ = listener.accept()
+client.send(b'hello'); assert server.recv(9) == b'hello'
+server.close(); assert client.recv(1) == b''; client.close()
+print(open('/proc/self/net/tcp').read().count('\\n'))";
+    let quiet = "print(open('/proc/self/net/tcp').read().count('\\n'))";
+    assert_eq!(
+        says(&container, &python(talk)).await,
+        "3",
+        "a line of names, the listener, and what is left of a connection"
+    );
+    assert_eq!(says(&container, &python(quiet)).await, "2", "the control: without a reset it is there");
+    for _ in 0..3 {
+        container.reset().await.unwrap();
+        assert_eq!(says(&container, &python(quiet)).await, "1");
+        assert_eq!(says(&container, &python(talk)).await, "3");
+    }
+    let out = python(
+        "import socket
+it = socket.socket(); it.settimeout(1)
+try: it.connect(('169.254.169.254', 80)); print('works')
+except OSError as error: print(error.strerror)",
+    );
+    assert_eq!(says(&container, &out).await, "Network is unreachable");
 }

@@ -41,6 +41,7 @@ pub(super) fn configuration(
         work_dir: builder.work_dir.clone(),
         filter: builder.filter,
         clones_into_group,
+        loopback: builder.loopback,
     };
     Ok((configure, fds))
 }
