@@ -242,6 +242,8 @@ impl Runner {
             // As its own root, or the group's name would show.
             steps.push((Step::EnterGroup, Op::NewCgroupNamespace));
         }
+        // Before its number is another descriptor's.
+        steps.extend(files.map(|ruleset| (Step::RestrictFiles, Op::RestrictFiles(ruleset.as_raw_fd()))));
         if !affinity.is_empty() {
             steps.push((Step::SetAffinity, Op::SetAffinity(mask(&affinity))));
         }
@@ -263,7 +265,6 @@ impl Runner {
             steps.push((Step::SetIds, Op::SetIds { uid, gid }));
         }
         steps.push((Step::DropCapabilities, Op::DropCapabilities));
-        steps.extend(files.map(|ruleset| (Step::RestrictFiles, Op::RestrictFiles(ruleset.as_raw_fd()))));
         // An earlier program may have made a link of what comes next, to the init's own by their names in proc.
         steps.extend(others(kept).map(|close| (Step::PlaceFd, close)));
         // With the program's rights, which are all that it may use to get there.

@@ -27,6 +27,8 @@ pub(crate) enum Op {
     /// Enters the group whose `tasks` file this is: a thread that moves itself does not wait for an RCU grace period.
     EnterGroup(i32),
     NewCgroupNamespace,
+    /// A ruleset of Landlock.
+    RestrictFiles(i32),
     /// A bit for each CPU.
     SetAffinity(Vec<u64>),
     StartSession,
@@ -53,8 +55,6 @@ pub(crate) enum Op {
         gid: u32,
     },
     DropCapabilities,
-    /// A ruleset of Landlock.
-    RestrictFiles(i32),
     ClearSignalMask,
     InstallFilter(Vec<libc::sock_filter>),
     Exec {
@@ -309,6 +309,7 @@ impl Op {
                 unsafe { raw_syscall(libc::SYS_write, [*fd as usize, own.as_ptr() as usize, own.len(), 0, 0]) }?
             }
             Self::NewCgroupNamespace => numbers(libc::SYS_unshare, [libc::CLONE_NEWCGROUP as usize, 0, 0, 0, 0])?,
+            Self::RestrictFiles(fd) => numbers(libc::SYS_landlock_restrict_self, [*fd as usize, 0, 0, 0, 0])?,
             Self::SetAffinity(mask) => {
                 let arguments = [0, size_of_val(&mask[..]), mask.as_ptr() as usize, 0, 0];
                 // SAFETY: the mask outlives the call, and its size is told.
@@ -337,7 +338,6 @@ impl Op {
                 // SAFETY: version 3 has a header of two words and two sets of three.
                 unsafe { raw_syscall(libc::SYS_capset, arguments) }?
             }
-            Self::RestrictFiles(fd) => numbers(libc::SYS_landlock_restrict_self, [*fd as usize, 0, 0, 0, 0])?,
             Self::ClearSignalMask => {
                 let none = 0_u64;
                 let arguments = [libc::SIG_SETMASK as usize, (&raw const none) as usize, 0, size_of::<u64>(), 0];

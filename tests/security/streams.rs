@@ -9,7 +9,7 @@ use std::time::Instant;
 use cellblock::{ErrorKind, Filter, OpenFile, Stdio};
 
 use super::*;
-use common::{builder, lacks, open_dir};
+use common::{builder, lacks, open_dir, sh};
 use tokio::io::AsyncReadExt;
 
 /// A program that goes on, and has said that it has begun.
@@ -186,6 +186,16 @@ async fn a_file_of_the_hosts_cannot_be_opened_for_more_than_it_was_given_for() {
     let control = control.args(["-c", REOPEN, "attack"]).stdin(stdin).stdout(stdout).output().unwrap();
     let control = self::outcomes(&String::from_utf8(control.stderr).unwrap());
     assert_eq!(works(&control).len(), 6, "the control: {control:?}");
+}
+
+#[tokio::test]
+async fn a_file_of_the_hosts_may_have_any_number() {
+    let container = container().await;
+    let mut command = sh("exec echo well");
+    for number in 3..100 {
+        command.fd(number, File::open("/usr/bin/env").unwrap());
+    }
+    assert_eq!(says(&container, &command).await, "well");
 }
 
 #[tokio::test]
