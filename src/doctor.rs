@@ -256,8 +256,8 @@ impl Obstacle {
             Self::NoSetIds => row(
                 Ids,
                 "this process has no CAP_SETUID and CAP_SETGID, and may map no ids but its own",
-                "Builder::id_range is refused, and the program shares its user id with the init and can change the \
-                 init's resource limits and priorities",
+                "Builder::id_range is refused, and the program shares its user id with the init, which the filter \
+                 alone keeps it from limiting and slowing",
                 "start PROGRAM as root, or with AmbientCapabilities=CAP_SETUID CAP_SETGID in its systemd unit; or, with \
                  subordinate ids (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, and newuidmap), \
                  unshare --map-root-user --map-auto PROGRAM, and Builder::id_range(1..65535)",

@@ -172,7 +172,7 @@ impl Builder {
     /// Default: false; it is there, and down.
     ///
     /// There is nobody else in that network. Each reset takes a new one, since connections stay for a minute after their end;
-    /// that makes it about a millisecond longer. On cgroup v1 the memory behind TCP and UDP sockets is not counted for the run.
+    /// that makes it half a millisecond longer. On cgroup v1 the memory behind TCP and UDP sockets is not counted for the run.
     pub fn loopback(mut self, up: bool) -> Self {
         self.loopback = up;
         self

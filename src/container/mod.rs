@@ -88,7 +88,7 @@ impl Container {
     }
 
     /// Makes everything of the container as good as new that a run may have changed: every tmpfs, every overlay, System V
-    /// objects and message queues. Then its [`fingerprint`](Self::fingerprint) is compared with the first. Waits for the runs
+    /// objects, and the network where there is a [`loopback`](crate::Builder::loopback). Then its [`fingerprint`](Self::fingerprint) is compared with the first. Waits for the runs
     /// before it; the runs after it wait for it.
     ///
     /// What runs left is freed after the answer, and before anything else is done.

@@ -157,7 +157,7 @@ impl Init {
     /// Makes everything that runs may have changed as good as new, and tells what is not.
     fn reset(&mut self) -> Result<(Discarded, Vec<String>), Failure> {
         let discarded = self.rootfs.reset()?;
-        // What has no name in a file system: System V objects and message queues.
+        // What has no name in a file system: System V objects.
         nix::sched::unshare(CloneFlags::CLONE_NEWIPC).map_err(|error| Failure::new(Step::NewIpcNamespace, error))?;
         if self.loopback {
             let unshared = nix::sched::unshare(CloneFlags::CLONE_NEWNET);
