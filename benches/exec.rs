@@ -14,7 +14,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cellblock::{Builder, Command, Container, Filter, Limits, Mount, OpenFile, Tmpfs};
+use cellblock::{
+    Command, Container, ContainerBuilder, Limits, Mount, container::OpenFile, mount::Tmpfs, seccomp::Filter,
+};
 use common::{Bench, builder, limits, spawn_bare, timed};
 use futures::future::join_all;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -146,7 +148,7 @@ fn main() {
     }
 }
 
-fn containers_of(runtime: &Runtime, builder: &Builder, count: usize) -> Vec<Container> {
+fn containers_of(runtime: &Runtime, builder: &ContainerBuilder, count: usize) -> Vec<Container> {
     (0..count).map(|_| runtime.block_on(builder.build()).unwrap()).collect()
 }
 
@@ -300,7 +302,7 @@ fn make_static_true(dir: &Path) {
 }
 
 /// KiB that one init has for itself while another one lives.
-fn idle_memory(runtime: &Runtime, builder: &Builder) -> u64 {
+fn idle_memory(runtime: &Runtime, builder: &ContainerBuilder) -> u64 {
     let before = children();
     let containers = [(); 2].map(|()| runtime.block_on(builder.build()).unwrap());
     let init = *children().difference(&before).next().unwrap();

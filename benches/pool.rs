@@ -9,7 +9,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Job, Lease, Pool, Stdio, Verdict};
+use cellblock::{Command, Lease, Pool, Stdio, Verdict, pool::Job};
 use common::{Bench, builder, limits, spawn_bare};
 use futures::{StreamExt, stream};
 use tokio::runtime::{self, Runtime};
@@ -28,7 +28,7 @@ fn main() {
             // In a task, as in a service: the main thread is no worker, and would have to wake one.
             runtime.block_on(runtime.spawn(lease_and_return(idle.clone(), count))).unwrap()
         });
-        runtime.block_on(idle.shut_down(Duration::ZERO));
+        runtime.block_on(idle.shutdown(Duration::ZERO));
         for containers in [1, cores, 2 * cores, 4 * cores] {
             let pool = pool(&runtime, containers);
             bench.pair(
@@ -36,7 +36,7 @@ fn main() {
                 |count| spawn_bare(c"/bin/true", count, containers),
                 |count| judge(&runtime, &pool, &program, count * containers as u64),
             );
-            runtime.block_on(pool.shut_down(Duration::ZERO));
+            runtime.block_on(pool.shutdown(Duration::ZERO));
         }
     }
     bench.finish();

@@ -20,7 +20,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     cellblock::init(); // in a container's init this never returns
     let options = Options::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let diagnosis = runtime.block_on(cellblock::doctor(&Container::builder()));
+    let diagnosis = runtime.block_on(cellblock::doctor::diagnose(&Container::builder()));
     let mut stdout = std::io::stdout();
     match options.json {
         true => writeln!(stdout, "{}", serde_json::to_string(&diagnosis)?)?,

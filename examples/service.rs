@@ -64,7 +64,7 @@ async fn serve(address: &str) -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     axum::serve(listener, router).with_graceful_shutdown(stop).await?;
-    pool.shut_down(Duration::from_secs(5)).await;
+    pool.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }
 
@@ -78,7 +78,7 @@ async fn run(State(pool): State<Pool>, Json(request): Json<Request>) -> Result<J
         .memory(256 << 20)
         .processes(64)
         .output(1 << 20)
-        .weaker(true);
+        .allow_weaker(true);
     let mut command = Command::new(program);
     command.args(args).env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(Stdio::bytes(request.stdin)).limits(limits);
     // A caller that hangs up drops this future, and with it the program.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::limits::{Limits, Plan, Resource, Rlimit};
 use crate::seccomp::allowlist::Syscalls;
-use crate::wire::{Execve, Program, Strings};
+use crate::wire::{Program, StartRun, Strings};
 
 /// A program to run in a container, in the manner of `tokio::process::Command`.
 ///
@@ -142,7 +142,7 @@ impl Command {
     /// The program gets all that the descriptor can do. A directory's, from where it could walk the host's files, and one
     /// opened with `O_PATH` are refused ([`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)), as streams too.
     /// By its name in `/proc/self/fd` a program may open a file anew, for no more than the descriptor was opened for; where
-    /// the kernel has no Landlock ([`Protections::landlock`](crate::Protections::landlock)), for all that the file's own mode
+    /// the kernel has no Landlock ([`Protections::landlock`](crate::report::Protections::landlock)), for all that the file's own mode
     /// allows its user: hand over a pipe there, or a sealed memfd.
     pub fn fd(&mut self, number: i32, fd: impl Into<OwnedFd>) -> &mut Self {
         self.fds.retain(|(it, _)| *it != number);
@@ -157,7 +157,7 @@ impl Command {
     }
 
     /// Sets the only system calls that the program may make, of those that the container's
-    /// [`filter`](crate::Builder::filter) allows. Default: all of them.
+    /// [`filter`](crate::ContainerBuilder::filter) allows. Default: all of them.
     pub fn syscalls(&mut self, syscalls: Syscalls) -> &mut Self {
         self.syscalls = Some(syscalls);
         self
@@ -217,7 +217,7 @@ impl Command {
     }
 
     /// The request for this command with its limits as planned, whose attached fds will go to these numbers.
-    pub(crate) fn to_execve(&self, fds: Vec<i32>, plan: &Plan) -> Result<Execve> {
+    pub(crate) fn to_start_run(&self, fds: Vec<i32>, plan: &Plan) -> Result<StartRun> {
         let mut args = Strings::default();
         for arg in std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str)) {
             args.push(&[without_nul(arg)?]);
@@ -237,7 +237,7 @@ impl Command {
         }
         let is_set = |limit: &&Rlimit| self.rlimits.iter().any(|it| it.resource == limit.resource);
         let planned = plan.rlimits.iter().filter(|limit| !is_set(limit));
-        Ok(Execve {
+        Ok(StartRun {
             program: match self.executable {
                 None => Program::Named(self.program.clone()),
                 Some(_) => Program::Attached(self.program.clone()),

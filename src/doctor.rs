@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::container::Builder;
+use crate::container::ContainerBuilder;
 use crate::error::Step;
 
 use machine::Machine;
@@ -104,8 +104,8 @@ pub struct Lack {
 /// A setting that hinders some containers and did not hinder this one is not called missing. Nothing is left behind.
 ///
 /// # Panics
-/// As [`Builder::build`].
-pub async fn doctor(builder: &Builder) -> Diagnosis {
+/// As [`ContainerBuilder::build`].
+pub async fn diagnose(builder: &ContainerBuilder) -> Diagnosis {
     let built = match builder.build().await {
         Ok(container) => {
             let has_own_ids = container.has_own_ids();
@@ -229,7 +229,7 @@ impl Obstacle {
                 &format!("no proc is visible whole, so the kernel mounts no other; covered: {}", by.join(" ")),
                 "no container with a Mount::proc, which is one of the defaults, can be built",
                 "docker run --security-opt systempaths=unconfined; in a systemd unit ProtectKernelTunables=no and \
-                 ProtectKernelLogs=no; or Builder::mounts without Mount::proc",
+                 ProtectKernelLogs=no; or ContainerBuilder::mounts without Mount::proc",
             ),
             Self::RootWithoutSetfcap => row(
                 Ids,
@@ -243,24 +243,24 @@ impl Obstacle {
                     "the user namespace of this process maps the ids {start} to {}, not the default ones",
                     end - 1
                 ),
-                "no container can be built without Builder::id_range",
-                &format!("Builder::id_range({}..{end})", start + 1),
+                "no container can be built without ContainerBuilder::id_range",
+                &format!("ContainerBuilder::id_range({}..{end})", start + 1),
             ),
             Self::UnmappedIds { mapped: None } => row(
                 Ids,
                 "the user namespace of this process maps no ids but its own",
                 all,
                 "setpriv --bounding-set=-setuid,-setgid PROGRAM, to share that one; or, with subordinate ids, unshare \
-                 --map-root-user --map-auto PROGRAM, and Builder::id_range(1..65535)",
+                 --map-root-user --map-auto PROGRAM, and ContainerBuilder::id_range(1..65535)",
             ),
             Self::NoSetIds => row(
                 Ids,
                 "this process has no CAP_SETUID and CAP_SETGID, and may map no ids but its own",
-                "Builder::id_range is refused, and the program shares its user id with the init, which the filter \
+                "ContainerBuilder::id_range is refused, and the program shares its user id with the init, which the filter \
                  alone keeps it from limiting and slowing",
                 "start PROGRAM as root, or with AmbientCapabilities=CAP_SETUID CAP_SETGID in its systemd unit; or, with \
                  subordinate ids (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, and newuidmap), \
-                 unshare --map-root-user --map-auto PROGRAM, and Builder::id_range(1..65535)",
+                 unshare --map-root-user --map-auto PROGRAM, and ContainerBuilder::id_range(1..65535)",
             ),
             Self::NoCgroup { seen, is_root } => row(
                 Cgroup,

@@ -23,7 +23,8 @@ pub struct Error(Arc<Parts>);
 struct Parts {
     kind: ErrorKind,
     step: Option<Step>,
-    errno: Option<i32>,
+    /// The kernel's error.
+    source: Option<Arc<io::Error>>,
     path: Option<PathBuf>,
     detail: Option<String>,
     hint: Option<String>,
@@ -61,19 +62,26 @@ pub enum ErrorKind {
 }
 
 macro_rules! steps {
-    ($($name:ident: $words:literal,)*) => {
-        /// The step that failed. It reads as a verb phrase, and serializes as its name in snake_case.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        #[non_exhaustive]
-        pub enum Step {
-            $(#[doc = $words] $name,)*
+    ($($variant:ident $name:literal: $phrase:literal,)*) => {
+        /// A step that can fail, on either side of the socket. It displays as a verb phrase.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub(crate) enum Step {
+            $(#[doc = $phrase] $variant,)*
+        }
+
+        impl Step {
+            /// The step's public name: [`Error::step`].
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
         }
 
         impl fmt::Display for Step {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(match self {
-                    $(Self::$name => $words,)*
+                    $(Self::$variant => $phrase,)*
                 })
             }
         }
@@ -82,81 +90,81 @@ macro_rules! steps {
 
 steps! {
     // The host, building a container.
-    CheckArguments: "check arguments",
-    ReadInitExecutable: "read the init's executable",
-    MakeSocket: "make the init's socket",
-    ReserveIds: "reserve user and group ids",
-    StartInit: "start the init",
-    MapIds: "map user and group ids",
-    Hello: "wait for the init's hello",
-    OpenBindSource: "open bind source",
-    MapOwners: "map the owners of",
+    CheckArguments "check_arguments": "check arguments",
+    ReadInitExecutable "read_init_executable": "read the init's executable",
+    MakeSocket "make_socket": "make the init's socket",
+    ReserveIds "reserve_ids": "reserve user and group ids",
+    StartInit "start_init": "start the init",
+    MapIds "map_ids": "map user and group ids",
+    Hello "hello": "wait for the init's hello",
+    OpenBindSource "open_bind_source": "open bind source",
+    MapOwners "map_owners": "map the owners of",
     // The init, becoming pid 1.
-    Unshare: "unshare namespaces",
-    TakeIds: "take uid and gid 0 inside",
-    ForkPid1: "fork pid 1",
-    ResetInherited: "reset inherited state",
+    Unshare "unshare": "unshare namespaces",
+    TakeIds "take_ids": "take uid and gid 0 inside",
+    ForkPid1 "fork_pid1": "fork pid 1",
+    ResetInherited "reset_inherited": "reset inherited state",
     // The init, making the root file system.
-    MakeMountsPrivate: "make mounts private",
-    MountRoot: "mount the root tmpfs on",
-    Mount: "mount",
-    PivotRoot: "pivot_root",
-    DetachOldRoot: "detach the old root",
-    RemoveOldRoot: "remove the old root",
-    MakeSymlink: "make symbolic link",
-    Mask: "mask",
-    MakeRootReadOnly: "make the root read-only",
-    ForbidNamespaces: "forbid nested user namespaces",
-    InstallFilter: "install the system-call filter",
-    RaiseLoopback: "bring the loopback up",
-    SetDomainName: "set the domain name",
-    SetHostName: "set the host name",
-    ChangeDirectory: "change directory to",
-    ReadEnvironment: "read the environment of",
-    SetUp: "run the set-up command",
+    MakeMountsPrivate "make_mounts_private": "make mounts private",
+    MountRoot "mount_root": "mount the root tmpfs on",
+    Mount "mount": "mount",
+    PivotRoot "pivot_root": "pivot_root",
+    DetachOldRoot "detach_old_root": "detach the old root",
+    RemoveOldRoot "remove_old_root": "remove the old root",
+    MakeSymlink "make_symlink": "make symbolic link",
+    Mask "mask": "mask",
+    MakeRootReadOnly "make_root_read_only": "make the root read-only",
+    ForbidNamespaces "forbid_namespaces": "forbid nested user namespaces",
+    InstallFilter "install_filter": "install the system-call filter",
+    RaiseLoopback "raise_loopback": "bring the loopback up",
+    SetDomainName "set_domain_name": "set the domain name",
+    SetHostName "set_host_name": "set the host name",
+    ChangeDirectory "change_directory": "change directory to",
+    ReadEnvironment "read_environment": "read the environment of",
+    SetUp "set_up": "run the set-up command",
     // Files.
-    MakeDirectory: "make directory",
-    Open: "open",
-    CheckRegularFile: "expect a regular file at",
-    SetOwner: "set the owner of",
-    Read: "read",
-    Write: "write",
-    Delete: "delete",
-    Unmount: "unmount",
-    NewIpcNamespace: "make a new IPC namespace",
-    NewNetNamespace: "make a new network namespace",
-    TakeFingerprint: "take a fingerprint",
-    CompareFingerprint: "compare with the first fingerprint",
+    MakeDirectory "make_directory": "make directory",
+    Open "open": "open",
+    CheckRegularFile "check_regular_file": "expect a regular file at",
+    SetOwner "set_owner": "set the owner of",
+    Read "read": "read",
+    Write "write": "write",
+    Delete "delete": "delete",
+    Unmount "unmount": "unmount",
+    NewIpcNamespace "new_ipc_namespace": "make a new IPC namespace",
+    NewNetNamespace "new_net_namespace": "make a new network namespace",
+    TakeFingerprint "take_fingerprint": "take a fingerprint",
+    CompareFingerprint "compare_fingerprint": "compare with the first fingerprint",
     // A run.
-    MakeStream: "make a stream",
-    HoldLimit: "hold the limit",
-    MakeGroup: "make the control group",
-    LimitGroup: "set the control group's",
-    RemoveGroup: "remove the control group",
-    Clone: "clone",
-    PidHook: "pass the pid hook",
-    EnterGroup: "enter the control group",
-    ReadGroup: "read the control group's figures",
-    LiftRate: "take away the CPU rate",
-    ReadProcesses: "read the processes' figures",
-    SetAffinity: "set the CPU affinity",
-    StartSession: "start a session",
-    PlaceFd: "place a file descriptor",
-    TakeTerminal: "take the controlling terminal",
-    SetLimit: "set a resource limit",
-    SetIds: "set user and group ids",
-    DropCapabilities: "drop capabilities",
-    RestrictFiles: "restrict files to what they were given for",
-    ClearSignalMask: "clear the signal mask",
-    Exec: "execute",
-    Wait: "wait",
+    MakeStream "make_stream": "make a stream",
+    HoldLimit "hold_limit": "hold the limit",
+    MakeGroup "make_group": "make the control group",
+    LimitGroup "limit_group": "set the control group's",
+    RemoveGroup "remove_group": "remove the control group",
+    Clone "clone": "clone",
+    PidHook "pid_hook": "pass the pid hook",
+    EnterGroup "enter_group": "enter the control group",
+    ReadGroup "read_group": "read the control group's figures",
+    LiftRate "lift_rate": "take away the CPU rate",
+    ReadProcesses "read_processes": "read the processes' figures",
+    SetAffinity "set_affinity": "set the CPU affinity",
+    StartSession "start_session": "start a session",
+    PlaceFd "place_fd": "place a file descriptor",
+    TakeTerminal "take_terminal": "take the controlling terminal",
+    SetLimit "set_limit": "set a resource limit",
+    SetIds "set_ids": "set user and group ids",
+    DropCapabilities "drop_capabilities": "drop capabilities",
+    RestrictFiles "restrict_files": "restrict files to what they were given for",
+    ClearSignalMask "clear_signal_mask": "clear the signal mask",
+    Exec "exec": "execute",
+    Wait "wait": "wait",
     // The conversation.
-    Send: "send to the init",
-    Receive: "receive from the init",
-    Ping: "ping",
-    Serve: "serve",
+    Send "send": "send to the init",
+    Receive "receive": "receive from the init",
+    Ping "ping": "ping",
+    Serve "serve": "serve",
     // A pool.
-    Lease: "lease a container",
+    Lease "lease": "lease a container",
 }
 
 /// A failed step as it crosses the socket.
@@ -190,7 +198,7 @@ impl fmt::Display for Failure {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, step: Step) -> Self {
-        Self(Arc::new(Parts { kind, step: Some(step), errno: None, path: None, detail: None, hint: None }))
+        Self(Arc::new(Parts { kind, step: Some(step), source: None, path: None, detail: None, hint: None }))
     }
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
@@ -219,7 +227,7 @@ impl Error {
     }
 
     pub(crate) fn errno(self, errno: i32) -> Self {
-        self.with(|parts| parts.errno = Some(errno))
+        self.with(|parts| parts.source = Some(io::Error::from_raw_os_error(errno).into()))
     }
 
     pub(crate) fn at(self, path: impl Into<PathBuf>) -> Self {
@@ -253,14 +261,21 @@ impl Error {
         self.0.kind
     }
 
-    /// The step that failed, where one is known.
-    pub fn step(&self) -> Option<Step> {
+    /// The name of the step that failed, in snake_case and stable: `"open"`, `"unshare"`, `"exec"`.
+    ///
+    /// It is for logs and for telling failures apart in tests. Programs act on [`kind`](Self::kind).
+    pub fn step(&self) -> Option<&'static str> {
+        self.0.step.map(Step::name)
+    }
+
+    /// The step that failed, for code that explains it.
+    pub(crate) fn failed_step(&self) -> Option<Step> {
         self.0.step
     }
 
     /// The kernel's error number, where the kernel refused something.
     pub fn raw_os_error(&self) -> Option<i32> {
-        self.0.errno
+        self.0.source.as_ref()?.raw_os_error()
     }
 
     /// The path that the step was about: inside the container, except for a bind source or the init's executable.
@@ -282,7 +297,7 @@ impl Error {
             ErrorKind::Timeout | ErrorKind::Host | ErrorKind::Lost | ErrorKind::Busy => true,
             ErrorKind::Build | ErrorKind::Exec | ErrorKind::File => {
                 let passing = [libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR, libc::ETXTBSY];
-                self.0.errno.is_some_and(|errno| passing.contains(&errno))
+                self.raw_os_error().is_some_and(|errno| passing.contains(&errno))
             }
             ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::Destroyed => false,
             ErrorKind::Returned | ErrorKind::Closed => false,
@@ -312,8 +327,8 @@ impl fmt::Display for Error {
         if let Some(path) = &self.0.path {
             write!(f, " {}", Shown(path))?;
         }
-        if let Some(errno) = self.0.errno {
-            write!(f, ": {}", io::Error::from_raw_os_error(errno))?;
+        if let Some(source) = &self.0.source {
+            write!(f, ": {source}")?;
         }
         if let Some(detail) = &self.0.detail {
             write!(f, ": {detail}")?;
@@ -325,7 +340,42 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    /// The kernel's error, as an [`io::Error`], where the kernel refused something.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Turns the failure of a system call into a [`Failure`] or an [`Error`] that names the step.
+pub(crate) trait ResultExt<T> {
+    /// A failure of this step.
+    fn step(self, step: Step) -> Result<T, Failure>;
+    /// A failure of this step, which was about `path`.
+    fn step_at(self, step: Step, path: impl AsRef<Path>) -> Result<T, Failure>;
+    /// An error of this kind, in this step.
+    fn fail(self, kind: ErrorKind, step: Step) -> Result<T>;
+    /// An error of this kind, in this step, which was about `path`.
+    fn fail_at(self, kind: ErrorKind, step: Step, path: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> ResultExt<T> for Result<T, E> {
+    fn step(self, step: Step) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(step, error))
+    }
+
+    fn step_at(self, step: Step, path: impl AsRef<Path>) -> Result<T, Failure> {
+        self.map_err(|error| Failure::at(step, path, error))
+    }
+
+    fn fail(self, kind: ErrorKind, step: Step) -> Result<T> {
+        self.map_err(|error| Error::io(kind, step, error))
+    }
+
+    fn fail_at(self, kind: ErrorKind, step: Step, path: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|error| Error::io(kind, step, error).at(path.as_ref()))
+    }
+}
 
 /// A path as one line without control characters: a program may have chosen it.
 struct Shown<'a>(&'a Path);

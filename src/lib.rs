@@ -26,42 +26,34 @@
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("cellblock runs on Linux, on x86_64 and aarch64");
 
+pub mod command;
+pub mod container;
+pub mod doctor;
+pub mod error;
+pub mod limits;
+pub mod mount;
+pub mod pool;
+pub mod process;
+pub mod report;
+pub mod seccomp;
+
 mod cgroup;
-mod command;
-mod container;
-mod doctor;
-mod error;
 mod fingerprint;
 mod init;
-mod limits;
-mod mount;
 mod observe;
-mod pool;
-mod process;
 mod pty;
-mod report;
-mod seccomp;
 mod sys;
 mod verdict;
 mod wire;
 
-pub use command::{Command, Overflow, Stdio};
-pub use container::{Builder, Container};
-pub use doctor::{Diagnosis, Finding, Grant, Lack, Subject, doctor};
-pub use error::{Error, ErrorKind, Result, Step};
-pub use fingerprint::{FileSystem, Fingerprint};
-pub use limits::{Form, Held, Limit, Limits, Resource};
-pub use mount::{Mount, Tmpfs};
-#[cfg(feature = "tower")]
-pub use pool::PoolService;
-pub use pool::{Conversation, Job, Lease, Pool, PoolBuilder, PoolStatus, Results, Side};
-pub use process::{Output, OutputPipe, Process};
-pub use pty::Pty;
-pub use report::{Cause, Evidence, Protections, Report, Source, Sources, Status, Usage};
-pub use seccomp::Filter;
-pub use seccomp::allowlist::{Otherwise, Syscalls};
-pub use verdict::Verdict;
-pub use wire::OpenFile;
+pub use command::{Command, Stdio};
+pub use container::{Container, ContainerBuilder};
+pub use error::{Error, ErrorKind, Result};
+pub use limits::Limits;
+pub use mount::Mount;
+pub use pool::{Lease, Pool};
+pub use process::{Output, Process};
+pub use report::{Report, Verdict};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
@@ -78,7 +70,7 @@ pub mod fuzzing {
 /// makes pid 1 of new namespaces, serves, and never returns from here. Its exit status is 0 where the host closed the
 /// socket, and 1 after a broken frame, a request out of place or a panic, which it names on standard error.
 ///
-/// A service that forgets this call is no fork bomb: [`Builder::build`] fails at once in a process that carries the
+/// A service that forgets this call is no fork bomb: [`ContainerBuilder::build`] fails at once in a process that carries the
 /// init's argument.
 pub fn init() {
     init::enter();

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use plan::{Counted, Grants, GroupLimits, Groups, Plan, Times};
-pub(crate) use terms::Terms;
+pub(crate) use plan::{GroupLimits, Groups, HostSupport, NprocScope, Plan, Times};
+pub(crate) use terms::LeaseLimits;
 
 /// What a run may use at most: [`Command::limits`](crate::Command::limits).
 ///
@@ -31,7 +31,7 @@ pub(crate) use terms::Terms;
 /// | output | none | whoever reads the pipes | `RLIMIT_FSIZE` of each file that an output goes to |
 ///
 /// A limit that this machine cannot hold is an error of kind [`Unsupported`](crate::ErrorKind::Unsupported) before
-/// anything runs, unless [`weaker`](Self::weaker) forms will do. A default is held in the best form there is; that of the
+/// anything runs, unless [`allow_weaker`](Self::allow_weaker) forms will do. A default is held in the best form there is; that of the
 /// processes not at all where there is no cgroup, and the kernel counts all of the host's user (before Linux 5.14, where the
 /// container has no user id of its own) or does not limit it (the machine's root). [`Report::limits`](crate::Report::limits) tells
 /// which form was used. `Duration::MAX`, `u64::MAX` and `u32::MAX` are no limit. The defaults for stack and open files are
@@ -146,7 +146,7 @@ impl Limits {
     }
 
     /// Takes the weaker form of a limit where this machine cannot hold the full one.
-    pub fn weaker(self, will_do: bool) -> Self {
+    pub fn allow_weaker(self, will_do: bool) -> Self {
         Self { weaker: will_do, ..self }
     }
 }

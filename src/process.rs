@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 use crate::command::PidHook;
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::pty::Pty;
 use crate::report::{Reason, Report};
 use crate::sys::socket;
 
+pub use crate::pty::Pty;
 use output::Quota;
 pub use output::{Output, OutputPipe};
 use streams::Streams;

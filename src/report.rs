@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{Form, Held, Limit};
 use crate::seccomp::Filter;
-use crate::verdict::Verdict;
+pub use crate::verdict::Verdict;
 
 /// What is known about a run that has ended: every process that it started is dead.
 ///

@@ -12,7 +12,10 @@
 //! are never taken for this one's.
 
 pub(crate) mod allowlist;
+
 mod table;
+
+pub use allowlist::{Otherwise, Syscalls};
 
 use serde::{Deserialize, Serialize};
 

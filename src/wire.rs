@@ -18,10 +18,10 @@ use crate::mount::Mount;
 use crate::report::{Measured, Reason};
 use crate::seccomp::Filter;
 
-pub(crate) use datagram::{Broken, Datagram, Decoder, MAX_FDS, MAX_INLINE, Message, Peer, encode};
+pub(crate) use datagram::{Broken, Datagram, Decoder, Frame, MAX_FDS, MAX_INLINE, Peer, encode};
 pub use files::OpenFile;
 pub(crate) use files::Symlink;
-pub(crate) use run::{Counter, Execve, Figure, Group, GroupFile, Program, Strings};
+pub(crate) use run::{Counter, Figure, GroupFile, GroupFiles, Program, StartRun, Strings};
 
 /// The protocol's version. Host and init are usually the same build; a separate init executable may not be.
 pub(crate) const VERSION: u32 = 4;
@@ -46,8 +46,8 @@ pub(crate) enum Request {
     Reset,
     Fingerprint,
     /// From now on these are the files of the runs' group, in the place of others. Has no reply of its own.
-    Join(Group),
-    Execve(Execve),
+    Join(GroupFiles),
+    StartRun(StartRun),
     /// Ends the run with this id, for this reason. Has no reply of its own; the run's is its answer. Ignored where that run
     /// is over.
     Kill(u64, Reason),
@@ -92,7 +92,7 @@ impl State {
         match request {
             Request::Start { .. } => self == Self::Unshared,
             Request::Configure(_) => self == Self::Born,
-            Request::Execve(_) | Request::Reset | Request::Fingerprint | Request::Join(_) => self == Self::Idle,
+            Request::StartRun(_) | Request::Reset | Request::Fingerprint | Request::Join(_) => self == Self::Idle,
             Request::Ping | Request::Open(_) | Request::Symlink(_) | Request::Delete(_) | Request::Kill(..) => {
                 matches!(self, Self::Idle | Self::Running)
             }
@@ -107,8 +107,8 @@ pub(crate) struct Configure {
     #[serde(with = "bytes_path::list")]
     pub(crate) masked: Vec<PathBuf>,
     pub(crate) program: Ids,
-    pub(crate) host_name: String,
-    pub(crate) domain_name: String,
+    pub(crate) hostname: String,
+    pub(crate) domainname: String,
     #[serde(with = "bytes_path")]
     pub(crate) work_dir: PathBuf,
     pub(crate) filter: Filter,

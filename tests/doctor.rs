@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use cellblock::{Error, Mount, Step, Subject};
+use cellblock::{Error, Mount, doctor::Subject};
 use common::{builder, is_root, open_dir, sh};
 use serde_json::Value;
 
@@ -201,7 +201,13 @@ os.read(ready,1)
 for it in \"uid_map\",\"gid_map\": open(f\"/proc/{child}/{it}\",\"w\").write(\"0 1800000000 65536\")
 os.write(tell,b\"x\");sys.exit(os.waitstatus_to_exitcode(os.waitpid(child,0)[1]))";
     let script = format!(r#"exec /usr/bin/python3 -Sc '{within}' "$@""#);
-    is_missing(&script, "ids", "map user and group ids", "maps the ids 0 to 65535", "Builder::id_range(1..65536)");
+    is_missing(
+        &script,
+        "ids",
+        "map user and group ids",
+        "maps the ids 0 to 65535",
+        "ContainerBuilder::id_range(1..65536)",
+    );
     play("with a range", &script);
 }
 
@@ -232,7 +238,7 @@ async fn another_host() {
     assert!(container.run(&sh(":")).await.unwrap().status.success());
     container.destroy().await;
     // The doctor looks at the builder that it is given.
-    assert!(cellblock::doctor(&mended).await.can_build());
+    assert!(cellblock::doctor::diagnose(&mended).await.can_build());
     println!("the mended container ran");
 }
 
@@ -240,10 +246,10 @@ async fn another_host() {
 async fn what_is_no_fault_of_the_machine_is_not_blamed_on_it() {
     let missing = builder().mount(Mount::bind("/no/such/source", "/x"));
     let error: Error = missing.build().await.unwrap_err();
-    assert_eq!((error.step(), error.hint()), (Some(Step::OpenBindSource), None));
-    let diagnosis = cellblock::doctor(&missing).await;
+    assert_eq!((error.step(), error.hint()), (Some("open_bind_source"), None));
+    let diagnosis = cellblock::doctor::diagnose(&missing).await;
     assert!(!diagnosis.can_build());
-    let lacks = diagnosis.findings.iter().filter(|it| matches!(it.grant, cellblock::Grant::Missing(_)));
+    let lacks = diagnosis.findings.iter().filter(|it| matches!(it.grant, cellblock::doctor::Grant::Missing(_)));
     assert_eq!(lacks.map(|it| it.subject).collect::<Vec<_>>(), [Subject::Container], "{diagnosis}");
     assert!(diagnosis.to_string().contains("open bind source /no/such/source"), "{diagnosis}");
 }

@@ -7,8 +7,8 @@ mod common;
 
 use std::time::Duration;
 
-use cellblock::{Container, ErrorKind, OpenFile, Status, Stdio};
-use common::{Census, alone, builder, children, container, is_root, polled, says, sh};
+use cellblock::{Container, ErrorKind, Stdio, container::OpenFile, report::Status};
+use common::{LeakSnapshot, alone, builder, children, container, is_root, polled, says, sh};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KILLED: Status = Status::Signaled { signal: 9, core_dumped: false };
@@ -34,7 +34,7 @@ async fn at_every_poll(
         Left::Any(states) => (states, true),
     };
     let list = sh("for name in *; do [ -e $name ] && echo $name=$(head -c 9 $name | tr '\\0' 0); done; true");
-    let census = Census::beside_a_container();
+    let census = LeakSnapshot::beside_a_container();
     for polls in 0..10_000 {
         container.reset().await.unwrap();
         container.write("old", *b"old", 0o644).await.unwrap();
@@ -174,7 +174,7 @@ fn a_destruction_that_was_begun_is_carried_out() {
                 container.ping(SECOND).await.expect("nothing has begun");
             } else {
                 assert_eq!(container.death().await.kind(), ErrorKind::Destroyed, "after {polls} polls");
-                assert_eq!(Census::take(), census, "after {polls} polls");
+                assert_eq!(LeakSnapshot::take(), census, "after {polls} polls");
             }
             drop(container);
             census.is_back().await;
@@ -191,7 +191,7 @@ fn a_build_that_is_dropped_leaves_nothing() {
         let mut set_up = sh("sleep 0.005; echo done");
         set_up.stdout(Stdio::null());
         for polls in 0..10_000 {
-            let built = polled(polls, builder().set_up(set_up.clone()).build()).await;
+            let built = polled(polls, builder().setup_command(set_up.clone()).build()).await;
             if let Some(container) = built {
                 let container = container.unwrap();
                 container.ping(SECOND).await.unwrap();

@@ -45,7 +45,7 @@ fn figures_are_exported_of_leases_waits_runs_and_replaced_containers() {
         assert_eq!(pool.lease().await.unwrap_err().kind(), ErrorKind::Busy);
         lease.discard();
         ready().await;
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         let figures = FIGURES.lock().unwrap();
         let at_least = |name: &str, least| {
             let figure = figures.get(name).copied().unwrap_or(0);
@@ -100,7 +100,7 @@ fn a_service_is_ready_when_it_has_a_container() {
         ready.await.unwrap();
         drop(other);
         assert!(service.call(Command::new("/bin/true")).await.unwrap().report.status.success(), "ready or not");
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         let error = poll_fn(|context| service.poll_ready(context)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
         drop((service, pool));

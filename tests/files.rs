@@ -6,7 +6,7 @@ mod common;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use cellblock::{Container, ErrorKind, Mount, OpenFile, Result, Step, Tmpfs};
+use cellblock::{Container, ErrorKind, Mount, Result, container::OpenFile, mount::Tmpfs};
 use common::{builder, container, open_dir, python, says, sh};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ async fn open_gives_each_file_a_result_of_its_own() {
     let errnos: Vec<_> = results.iter().map(|it| it.as_ref().err().and_then(|error| error.raw_os_error())).collect();
     assert_eq!(errnos, [None, Some(libc::ENOENT), None, Some(libc::ENOENT), Some(libc::EROFS)]);
     let error = results[1].as_ref().unwrap_err();
-    assert_eq!((error.step(), error.path().unwrap().to_str()), (Some(Step::Open), Some("missing")));
+    assert_eq!((error.step(), error.path().unwrap().to_str()), (Some("open"), Some("missing")));
     results[0].as_mut().unwrap().write_all(b"hello").unwrap();
     assert_eq!(says(&container, &sh("cat new; stat -c ' %a' new; stat -c '%a' a/b")).await, "hello 640\n755");
 }
@@ -201,7 +201,7 @@ async fn delete_takes_files_links_and_empty_directories() {
         assert_eq!(errno(container.delete(path).await), expected, "{path}");
     }
     let error = container.delete("full").await.unwrap_err();
-    assert_eq!((error.step(), error.path().unwrap().to_str()), (Some(Step::Delete), Some("full")));
+    assert_eq!((error.step(), error.path().unwrap().to_str()), (Some("delete"), Some("full")));
     assert_eq!(says(&container, &sh("ls")).await, "dl\nfull");
 }
 
@@ -214,7 +214,7 @@ async fn symlinks_are_made_with_a_result_each() {
     let errnos: Vec<_> = results.iter().map(|it| it.as_ref().err().and_then(|error| error.raw_os_error())).collect();
     assert_eq!(errnos, [None, None, Some(libc::EEXIST), Some(libc::ENOENT), Some(libc::EROFS)]);
     let error = results[3].as_ref().unwrap_err();
-    assert_eq!((error.step(), error.path().unwrap().to_str()), (Some(Step::MakeSymlink), Some("no/dir")));
+    assert_eq!((error.step(), error.path().unwrap().to_str()), (Some("make_symlink"), Some("no/dir")));
     let script = "cat link; echo; readlink dangling; stat -c %u link | grep -qx $(id -u) && rm link && echo mine";
     assert_eq!(says(&container, &sh(script)).await, "content\n/no/such/thing\nmine");
     assert_eq!(errno(container.read("dangling", 9).await), libc::ELOOP);

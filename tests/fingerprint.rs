@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use cellblock::{ErrorKind, Filter, Fingerprint, Step};
+use cellblock::{ErrorKind, container::Fingerprint, seccomp::Filter};
 use common::{builder, container, is_root, python, says, sh};
 
 /// Makes one object of each kind, or tells which are there.
@@ -76,7 +76,7 @@ async fn a_container_that_differs_is_not_used_again() {
         filtered.reset().await.unwrap();
     }
     let error = container.reset().await.unwrap_err();
-    assert_eq!((error.kind(), error.step()), (ErrorKind::File, Some(Step::CompareFingerprint)), "{error}");
+    assert_eq!((error.kind(), error.step()), (ErrorKind::File, Some("compare_fingerprint")), "{error}");
     assert!(error.to_string().contains("resource limits"), "{error}");
     let error = container.ping(Duration::from_secs(5)).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Lost && error.to_string().contains("resource limits"), "{error}");

@@ -290,13 +290,13 @@ fn a_signal_ends_it_at_once_and_leaves_nothing() {
 /// Two tasks in the manner of the data set.
 fn tasks() -> String {
     let task = |id: &str, name: &str, body: &str, answer: &str| {
-        let prompt = format!("def {name}(n):\n    \"\"\"Made for this test.\"\"\"\n");
+        let prompt = format!("def {name}(n):\n    \"\"\"ContainerInfo for this test.\"\"\"\n");
         let test = format!("def check(candidate):\n    assert candidate(3) == {answer}\n");
         json!({"task_id": id, "prompt": prompt, "entry_point": name, "canonical_solution": body, "test": test})
             .to_string()
     };
     let (double, square) = ("    return 2 * n\n", "    return n * n\n");
-    task("Own/0", "double", double, "6") + "\n" + &task("Own/1", "square", square, "9") + "\n"
+    task("ProcCgroup/0", "double", double, "6") + "\n" + &task("ProcCgroup/1", "square", square, "9") + "\n"
 }
 
 #[test]
@@ -317,10 +317,10 @@ fn the_tasks_of_humaneval_are_run_and_counted() {
     let samples = dir.path().join("samples.jsonl");
     let sample = |id: &str, completion: &str| json!({"task_id": id, "completion": completion}).to_string();
     let lines = [
-        sample("Own/0", "    return n + n\n"),
-        sample("Own/1", "    pass\n"),
-        sample("Own/1", "    import os\n    os._exit(0)\n"),
-        sample("Own/1", "    return n ** 2\n"),
+        sample("ProcCgroup/0", "    return n + n\n"),
+        sample("ProcCgroup/1", "    pass\n"),
+        sample("ProcCgroup/1", "    import os\n    os._exit(0)\n"),
+        sample("ProcCgroup/1", "    return n ** 2\n"),
     ];
     fs::write(&samples, lines.join("\n")).unwrap();
     let json = dir.path().join("out.json");
@@ -331,8 +331,8 @@ fn the_tasks_of_humaneval_are_run_and_counted() {
     assert_eq!(stdout(&output).lines().last(), Some("pass@1: 2 of 4"));
     assert_eq!(read_json(&json)["pass_at_1"], json!({"passed": 2, "of": 4}));
 
-    fs::write(&samples, sample("Own/7", "")).unwrap();
+    fs::write(&samples, sample("ProcCgroup/7", "")).unwrap();
     let output = grade(&args);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("Own/7 is no task of the data set"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("ProcCgroup/7 is no task of the data set"), "{}", stderr(&output));
 }

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cellblock::{Command, ErrorKind, Status, Step};
+use cellblock::{Command, ErrorKind, report::Status};
 use common::{container, says, sh};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -73,13 +73,13 @@ async fn a_refused_program_never_runs() {
     let mut command = sh("touch ran");
     command.pid_hook(|_, _| async { Err(io::Error::other("no group is free")) });
     let error = container.run(&command).await.unwrap_err();
-    assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some(Step::PidHook)));
+    assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some("pid_hook")));
     assert!(error.to_string().contains("no group is free"), "{error}");
     let error = container.spawn(&command).await.unwrap_err();
-    assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some(Step::PidHook)));
+    assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some("pid_hook")));
     command.pid_hook(|_, _| async { Err(io::Error::from_raw_os_error(libc::EBUSY)) });
     let error = container.output(&command).await.unwrap_err();
-    assert_eq!((error.step(), error.raw_os_error()), (Some(Step::PidHook), Some(libc::EBUSY)));
+    assert_eq!((error.step(), error.raw_os_error()), (Some("pid_hook"), Some(libc::EBUSY)));
     assert_eq!(says(&container, &sh("ls")).await, "");
 }
 

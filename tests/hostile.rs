@@ -5,7 +5,7 @@
 
 mod common;
 
-use cellblock::{Resource, Status, Stdio};
+use cellblock::{Stdio, limits::Resource, report::Status};
 use common::{container, is_root, processes_with, python, says, sh};
 use tokio::io::AsyncReadExt;
 

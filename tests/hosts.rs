@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, ErrorKind, OpenFile, Step};
-use common::{Census, ROLE, alone, builder, children, container, is_root, says, sh};
+use cellblock::{Command, Container, ErrorKind, container::OpenFile};
+use common::{LeakSnapshot, ROLE, alone, builder, children, container, is_root, says, sh};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 /// Runs this executable as another host, through a program that makes it odd, and waits for it.
@@ -43,7 +43,7 @@ fn another_host() {
         match role.as_str() {
             "plain" => serve().await,
             "subordinate" => {
-                let container = builder().filter(cellblock::Filter::Off).build().await.unwrap();
+                let container = builder().filter(cellblock::seccomp::Filter::Off).build().await.unwrap();
                 let output = container.output(&sh("id -u; exec 3>f; ls -ln f")).await.unwrap();
                 assert!(output.report.protections.own_ids, "{}", output.report);
                 let said = String::from_utf8(output.stdout).unwrap();
@@ -85,8 +85,8 @@ fn another_host() {
             "of gigabytes" => be_large().await,
             "in a user namespace" => {
                 let error = builder().build().await.unwrap_err();
-                assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::MapIds)), "{error}");
-                assert!(error.hint().unwrap().contains("Builder::id_range"), "{error}");
+                assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("map_ids")), "{error}");
+                assert!(error.hint().unwrap().contains("ContainerBuilder::id_range"), "{error}");
                 common::eventually("what was begun is reaped", || children().is_empty()).await;
             }
             other => panic!("no such role: {other}"),
@@ -99,7 +99,7 @@ fn another_host() {
 /// A container's life, with a look at what the host may have left in it.
 async fn serve() {
     container().await.destroy().await;
-    let census = Census::take();
+    let census = LeakSnapshot::take();
     let container = container().await;
     let init = *children().first().unwrap();
     if is_root() {
@@ -128,7 +128,7 @@ async fn serve() {
     container.reset().await.unwrap();
     assert!(container.run(&Command::new("/bin/true")).await.unwrap().status.success());
     container.destroy().await;
-    assert_eq!(Census::take(), census);
+    assert_eq!(LeakSnapshot::take(), census);
 }
 
 /// A build takes no longer where the host has much memory: nothing copies its page tables.

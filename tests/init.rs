@@ -303,7 +303,7 @@ fn execve(id: u64) -> Vec<u8> {
         "program": {"Attached": "p"}, "args": "p\0", "env": "", "work_dir": null, "fds": [1], "gate": false, "rlimits": [],
         "affinity": [], "times": {"wall": null, "cpu": null, "cpus": 1}, "throttled": false, "filter": [],
     });
-    frame(&(id, serde_json::json!({ "Execve": execve })))
+    frame(&(id, serde_json::json!({ "StartRun": execve })))
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cellblock::{Builder, Command, Container, Error, ErrorKind, OpenFile, Status, Stdio, Step};
+use cellblock::{Command, Container, ContainerBuilder, Error, ErrorKind, Stdio, container::OpenFile, report::Status};
 use common::{
     ROLE, alone, builder, cc, children, container, eventually, init_exe, is_root, open_dir, processes_with, read_up_to,
     says, sh,
@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A container and its init's pid.
-async fn with_init(builder: Builder) -> (Container, Pid) {
+async fn with_init(builder: ContainerBuilder) -> (Container, Pid) {
     let before = children();
     let container = builder.build().await.unwrap();
     let new: Vec<_> = children().difference(&before).copied().collect();
@@ -38,7 +38,7 @@ fn destroy_returns_when_the_init_is_reaped() {
     alone(async |census| {
         let (container, _) = with_init(builder()).await;
         container.destroy().await;
-        assert_eq!(common::Census::take(), census, "at once");
+        assert_eq!(common::LeakSnapshot::take(), census, "at once");
         container.destroy().await;
         for error in [
             container.ping(SECOND).await.unwrap_err(),
@@ -79,7 +79,7 @@ fn a_dropped_handle_destroys_its_container() {
         let container = container().await;
         let process = container.clone().spawn(&sh("sleep 60")).await.unwrap();
         drop(container);
-        assert_ne!(common::Census::take(), census, "a process keeps its container");
+        assert_ne!(common::LeakSnapshot::take(), census, "a process keeps its container");
         drop(process);
         census.is_back().await;
     });
@@ -174,7 +174,7 @@ fn a_stopped_init_is_given_up_after_its_time() {
         kill(init, Signal::SIGSTOP).unwrap();
         let start = Instant::now();
         let error = container.ping(Duration::from_millis(50)).await.unwrap_err();
-        assert_eq!((error.kind(), error.step()), (ErrorKind::Timeout, Some(Step::Ping)));
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Timeout, Some("ping")));
         assert!(error.is_retryable());
         let error = container.delete("f").await.unwrap_err();
         assert!(is_lost(&error), "{error}");
@@ -306,16 +306,16 @@ fn an_init_that_is_none_is_a_clear_error() {
         let refused = async |path: &Path| builder().init_exe(path).start_timeout(SECOND).build().await.unwrap_err();
         for (path, errno) in [("/no/such/init", libc::ENOENT), ("/usr/bin", libc::EACCES)] {
             let error = refused(Path::new(path)).await;
-            assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::ReadInitExecutable)));
+            assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("read_init_executable")));
             assert_eq!((error.raw_os_error(), error.path()), (Some(errno), Some(Path::new(path))));
         }
         let script = dir.path().join("script");
         std::fs::write(&script, "no executable").unwrap();
         let error = refused(&script).await;
-        assert_eq!((error.step(), error.raw_os_error()), (Some(Step::StartInit), Some(libc::ENOEXEC)), "{error}");
+        assert_eq!((error.step(), error.raw_os_error()), (Some("start_init"), Some(libc::ENOEXEC)), "{error}");
 
         let error = refused(Path::new("/bin/true")).await;
-        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::Hello)));
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("hello")));
         assert!(error.hint().unwrap().contains("cellblock::init()"), "{error}");
 
         let silent = dir.path().join("silent");
@@ -331,7 +331,7 @@ fn an_init_that_is_none_is_a_clear_error() {
             &babbling,
         );
         let error = refused(&babbling).await;
-        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::Receive)), "{error}");
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("receive")), "{error}");
 
         let other = dir.path().join("other");
         // [0, {"Hello": 99}], and then it waits.
@@ -350,7 +350,7 @@ fn a_test_harness_is_no_init_and_no_fork_bomb() {
         let start = Instant::now();
         // By default the init is this executable, whose main belongs to the test harness and never calls init().
         let error = Container::builder().build().await.unwrap_err();
-        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::Hello)), "{error}");
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("hello")), "{error}");
         assert!(error.hint().unwrap().contains("cellblock::init()"), "{error}");
         assert!(start.elapsed() < 5 * SECOND);
         census.is_back().await;

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use cellblock::{Container, ErrorKind, Mount, OpenFile, Step, Tmpfs};
+use cellblock::{Container, ErrorKind, Mount, container::OpenFile, mount::Tmpfs};
 use common::{builder, is_root, open_dir, says, sh};
 
 /// A tree as somebody would prepare it.
@@ -124,7 +124,7 @@ async fn an_overlay_that_cannot_be_is_an_error() {
     let tree = prepared();
     let build = async |mount| builder().mount(mount).build().await.unwrap_err();
     let error = build(Mount::overlay(["/not/there"], "/w", Tmpfs::new())).await;
-    assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::OpenBindSource)));
+    assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("open_bind_source")));
     let error = build(Mount::overlay([tree.path().join("private")], "/w", Tmpfs::new())).await;
     assert_eq!(error.kind(), ErrorKind::Build, "{error}");
     assert_eq!(error.path(), Some(Path::new("/w")));

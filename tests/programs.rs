@@ -8,7 +8,13 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, ErrorKind, Mount, Otherwise, Overflow, Resource, Status, Stdio, Step, Syscalls};
+use cellblock::{
+    Command, Container, ErrorKind, Mount, Stdio,
+    command::Overflow,
+    limits::Resource,
+    report::Status,
+    seccomp::{Otherwise, Syscalls},
+};
 use common::{builder, container, is_root, open_dir, processes_with, python, says, sh};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -39,7 +45,7 @@ async fn arguments_of_a_megabyte_arrive() {
     assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Exec, Some(libc::E2BIG)));
     command.args((0..200).map(|_| "x".repeat(100_000)));
     let error = container.run(&command).await.unwrap_err();
-    assert_eq!((error.step(), error.raw_os_error()), (Some(Step::Send), Some(libc::EMSGSIZE)));
+    assert_eq!((error.step(), error.raw_os_error()), (Some("send"), Some(libc::EMSGSIZE)));
     assert_eq!(says(&container, &sh("echo still there")).await, "still there");
 }
 
@@ -68,7 +74,7 @@ async fn the_executable_is_looked_up_in_the_runs_path() {
         ("", None, libc::ENOENT),
     ] {
         let error = run(program, path).await.unwrap_err();
-        assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some(Step::Exec)), "{error}");
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some("exec")), "{error}");
         assert_eq!(error.raw_os_error(), Some(errno), "{program} in {path:?}");
         assert_eq!(error.path().unwrap().to_str(), Some(program));
         assert!(!error.is_retryable());
@@ -100,7 +106,7 @@ async fn a_program_can_be_a_descriptor() {
     }
     for content in [&b"#!/bin/sh\necho script"[..], b"no magic", b""] {
         let error = container.run(&Command::from_fd("script", memfd(content, sealable))).await.unwrap_err();
-        assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some(Step::Exec)));
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some("exec")));
         assert_eq!((error.raw_os_error(), error.path().unwrap().to_str()), (Some(libc::ENOEXEC), Some("script")));
     }
     let directory = container.run(&Command::from_fd("dir", File::open("/").unwrap())).await.unwrap_err();
@@ -136,7 +142,7 @@ async fn a_file_in_the_container_gives_default_variables() {
     assert_eq!(all, "AB=own\nPATH=/w/bin\nA=from file = \"as it is\"\nLAST=1");
     for (content, line) in [("A=1\nnothing\n", "/.env:2"), ("=x", "/.env:1"), ("\nA=\0", "/.env:2")] {
         let error = build(content).await.unwrap_err();
-        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::ReadEnvironment)), "{error}");
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("read_environment")), "{error}");
         assert_eq!(error.path().unwrap().to_str(), Some(line));
     }
     let error = build(&"A=1\n".repeat(20_000)).await.unwrap_err();
@@ -145,12 +151,12 @@ async fn a_file_in_the_container_gives_default_variables() {
 
 #[tokio::test]
 async fn a_set_up_command_runs_once_or_the_build_fails_with_what_it_said() {
-    let container = builder().set_up(sh("echo once >> /w/f")).build().await.unwrap();
+    let container = builder().setup_command(sh("echo once >> /w/f")).build().await.unwrap();
     assert_eq!(says(&container, &sh("cat f")).await, "once");
-    let error = builder().set_up(sh("echo out; echo err >&2; exit 3")).build().await.unwrap_err();
-    assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::SetUp)));
+    let error = builder().setup_command(sh("echo out; echo err >&2; exit 3")).build().await.unwrap_err();
+    assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("set_up")));
     assert!(error.to_string().ends_with("exited with 3: out\nerr"), "{error}");
-    let error = builder().set_up(Command::new("/no/such/thing")).build().await.unwrap_err();
+    let error = builder().setup_command(Command::new("/no/such/thing")).build().await.unwrap_err();
     assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Exec, Some(libc::ENOENT)));
 }
 
@@ -163,7 +169,7 @@ async fn the_working_directory_is_the_commands() {
     assert_eq!(says(&container, sh("pwd").current_dir("/usr/bin")).await, "/usr/bin");
     for (dir, errno) in [("none", libc::ENOENT), ("sub/f", libc::ENOTDIR)] {
         let error = container.run(sh("pwd").current_dir(dir)).await.unwrap_err();
-        assert_eq!((error.step(), error.raw_os_error()), (Some(Step::ChangeDirectory), Some(errno)));
+        assert_eq!((error.step(), error.raw_os_error()), (Some("change_directory"), Some(errno)));
         assert_eq!(error.path().unwrap().to_str(), Some(dir));
     }
 }
@@ -213,7 +219,7 @@ async fn a_number_that_no_descriptor_can_have_is_an_error() {
         let mut command = Command::new("/bin/true");
         command.fd(number, tempfile::tempfile().unwrap());
         let error = container.run(&command).await.unwrap_err();
-        assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some(Step::PlaceFd)), "{number}: {error}");
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Exec, Some("place_fd")), "{number}: {error}");
     }
     container.ping(Duration::from_secs(5)).await.unwrap();
 }
@@ -358,7 +364,7 @@ async fn limits_are_the_commands() {
     assert_eq!(says(&container, &command).await, "32\n64\n1");
     let hard = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap().1;
     let error = container.run(sh(":").rlimit(Resource::OpenFiles, 1, hard + 1)).await.unwrap_err();
-    assert_eq!((error.step(), error.raw_os_error()), (Some(Step::SetLimit), Some(libc::EPERM)));
+    assert_eq!((error.step(), error.raw_os_error()), (Some("set_limit"), Some(libc::EPERM)));
     assert_ne!(says(&container, &sh("ulimit -Sn")).await, "32", "the next run has its own");
 }
 

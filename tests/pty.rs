@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use cellblock::{Command, ErrorKind, Mount, Process, Pty, Status, Stdio};
+use cellblock::{Command, ErrorKind, Mount, Process, Stdio, process::Pty, report::Status};
 use common::{builder, container, sh};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

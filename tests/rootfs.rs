@@ -8,10 +8,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
-use cellblock::{Error, ErrorKind, Mount, Step, Tmpfs};
+use cellblock::{Error, ErrorKind, Mount, mount::Tmpfs};
 use common::{builder, container, is_root, open_dir, processes_with, python, says, sh};
 
-async fn refused(builder: cellblock::Builder) -> Error {
+async fn refused(builder: cellblock::ContainerBuilder) -> Error {
     builder.build().await.unwrap_err()
 }
 
@@ -67,16 +67,13 @@ async fn proc_shows_little() {
 
 #[tokio::test]
 async fn names_are_the_builders() {
-    let container = builder().host_name("judge").domain_name("cells").build().await.unwrap();
+    let container = builder().hostname("judge").domainname("cells").build().await.unwrap();
     assert_eq!(says(&container, &python("import os; u = os.uname(); print(u.nodename)")).await, "judge");
     let domain =
         "import ctypes; b = ctypes.create_string_buffer(65); ctypes.CDLL(None).getdomainname(b, 65); print(b.value)";
     assert_eq!(says(&container, &python(domain)).await, "b'cells'");
-    let error = refused(builder().host_name("x".repeat(65))).await;
-    assert_eq!(
-        (error.kind(), error.step(), error.raw_os_error()),
-        (ErrorKind::Build, Some(Step::SetHostName), Some(22))
-    );
+    let error = refused(builder().hostname("x".repeat(65))).await;
+    assert_eq!((error.kind(), error.step(), error.raw_os_error()), (ErrorKind::Build, Some("set_host_name"), Some(22)));
 }
 
 #[tokio::test]
@@ -150,22 +147,22 @@ async fn a_mount_that_cannot_be_made_names_step_path_and_errno() {
     let dir = open_dir();
     let path = dir.path().join("missing");
     let error = refused(builder().mount(Mount::bind(&path, "/x"))).await;
-    assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some(Step::OpenBindSource)));
+    assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("open_bind_source")));
     assert_eq!((error.path(), error.raw_os_error()), (Some(path.as_path()), Some(libc::ENOENT)));
     assert!(!error.is_retryable());
 
     let error = refused(builder().mount(Mount::file_system("nonesuch", "/x", [("a", "b")]))).await;
-    assert_eq!((error.step(), error.raw_os_error()), (Some(Step::Mount), Some(libc::ENODEV)));
+    assert_eq!((error.step(), error.raw_os_error()), (Some("mount"), Some(libc::ENODEV)));
     assert_eq!(error.path().unwrap().to_str(), Some("/x"));
 
     let error = refused(builder().mount(Mount::tmpfs("/usr/new/dir", Tmpfs::new()))).await;
-    assert_eq!((error.step(), error.raw_os_error()), (Some(Step::MakeDirectory), Some(libc::EROFS)));
+    assert_eq!((error.step(), error.raw_os_error()), (Some("make_directory"), Some(libc::EROFS)));
 
     for relative in [builder().work_dir("w"), builder().mount(Mount::proc("proc"))] {
         assert_eq!(refused(relative).await.kind(), ErrorKind::InvalidInput);
     }
     let error = refused(builder().mount(Mount::proc("/a/../../b"))).await;
-    assert_eq!((error.step(), error.raw_os_error()), (Some(Step::MakeDirectory), Some(libc::EINVAL)));
+    assert_eq!((error.step(), error.raw_os_error()), (Some("make_directory"), Some(libc::EINVAL)));
     assert!(!dir.path().join("x").exists());
 }
 
@@ -178,7 +175,7 @@ async fn a_link_of_the_hosts_leads_no_mount_out_of_the_root() {
     let error =
         refused(builder().mount(Mount::bind_writable(host.path(), "/bound")).mount(Mount::tmpfs(target, Tmpfs::new())))
             .await;
-    assert_eq!(error.step(), Some(Step::MakeDirectory));
+    assert_eq!(error.step(), Some("make_directory"));
     assert!(!fs::exists(outside).unwrap());
 }
 
@@ -202,7 +199,7 @@ async fn symlinks_are_there_from_the_start() {
         "/proc/self/fd/1\n/proc/self/fd/2\nin\nin\n/usr/bin\n/w"
     );
     let error = refused(builder().symlink("x", "/usr/new")).await;
-    assert_eq!((error.step(), error.raw_os_error()), (Some(Step::MakeSymlink), Some(libc::EROFS)));
+    assert_eq!((error.step(), error.raw_os_error()), (Some("make_symlink"), Some(libc::EROFS)));
     assert_eq!(refused(builder().symlink("x", "relative")).await.kind(), ErrorKind::InvalidInput);
 }
 
@@ -278,13 +275,13 @@ async fn a_range_of_ids_is_used_and_can_run_out() {
     let within = |count| builder().id_range(start..start + count);
     if !is_root() {
         let error = refused(within(10)).await;
-        assert_eq!((error.step(), error.raw_os_error()), (Some(Step::MapIds), Some(libc::EPERM)));
+        assert_eq!((error.step(), error.raw_os_error()), (Some("map_ids"), Some(libc::EPERM)));
         assert!(error.hint().is_some());
         return;
     }
     let container = within(2).build().await.unwrap();
     let error = refused(within(3)).await;
-    assert_eq!((error.kind(), error.step()), (ErrorKind::Host, Some(Step::ReserveIds)));
+    assert_eq!((error.kind(), error.step()), (ErrorKind::Host, Some("reserve_ids")));
     assert!(error.is_retryable());
     assert!(within(4).build().await.is_ok(), "the next two are free");
     container.destroy().await;

@@ -54,7 +54,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn hog(program: &File, what: &str) -> Command {
     let limits = Limits::new().cpu_time(Duration::from_millis(100)).wall_time(Duration::from_millis(250));
-    let limits = limits.memory(32 << 20).processes(16).output(64 << 10).file_size(48 << 20).weaker(true);
+    let limits = limits.memory(32 << 20).processes(16).output(64 << 10).file_size(48 << 20).allow_weaker(true);
     let mut command = Command::from_fd("hog", program.try_clone().unwrap());
     command.args(what.split(' ')).arg(mark()).limits(limits);
     command

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
-use cellblock::{Builder, Container, Limits};
+use cellblock::{Container, ContainerBuilder, Limits};
 use criterion::Criterion;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::wait::waitpid;
@@ -16,10 +16,10 @@ const TURN: Duration = Duration::from_millis(10);
 /// What a judge would set.
 pub fn limits() -> Limits {
     let limits = Limits::new().cpu_time(Duration::from_secs(1)).wall_time(Duration::from_secs(2));
-    limits.memory(64 << 20).processes(32).output(1 << 20).weaker(true)
+    limits.memory(64 << 20).processes(32).output(1 << 20).allow_weaker(true)
 }
 
-pub fn builder() -> Builder {
+pub fn builder() -> ContainerBuilder {
     Container::builder().init_exe(env!("CARGO_BIN_EXE_cellblock-init"))
 }
 

@@ -4,14 +4,14 @@ use std::io;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use cellblock::{ErrorKind, Step};
+use cellblock::ErrorKind;
 use serde::Serialize;
 use serde_json::Value;
 
 #[derive(Serialize)]
 pub(crate) struct Failure {
     kind: Kind,
-    step: Option<Step>,
+    step: Option<&'static str>,
     errno: Option<i32>,
     message: String,
     retryable: bool,
@@ -38,7 +38,7 @@ impl Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let (kind, errno) = (Kind::Library(ErrorKind::Host), error.raw_os_error());
-        Self { step: Some(Step::Read), errno, ..Self::new(kind, error.to_string()) }
+        Self { step: Some("read"), errno, ..Self::new(kind, error.to_string()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A container by its name, and whose turn it is there.
 
-use cellblock::{Builder, Container};
+use cellblock::{Container, ContainerBuilder};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::{mpsc, oneshot};
@@ -12,7 +12,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    pub(crate) fn new(builder: Builder) -> Self {
+    pub(crate) fn new(builder: ContainerBuilder) -> Self {
         let container = async move { builder.build().await }.boxed().shared();
         Self { container, turns: Turns::new() }
     }

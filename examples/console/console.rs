@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::ready;
 use std::time::Duration;
 
-use cellblock::{Container, Mount, Tmpfs};
+use cellblock::{Container, Mount, mount::Tmpfs};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cellblock::{Command, Limits, OutputPipe, Process, Stdio};
+use cellblock::{Command, Limits, Process, Stdio, process::OutputPipe};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;

@@ -6,7 +6,11 @@ use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, Form, Lease, Limit, Mount, Pool, Tmpfs};
+use cellblock::{
+    Command, Container, Lease, Mount, Pool,
+    limits::{Form, Limit},
+    mount::Tmpfs,
+};
 use serde::Serialize;
 
 use crate::languages::Toolbox;
@@ -77,7 +81,7 @@ impl Bench {
 
     pub async fn clear(&self) {
         // Whatever still runs is not wanted any more.
-        self.pool.shut_down(Duration::ZERO).await;
+        self.pool.shutdown(Duration::ZERO).await;
     }
 }
 

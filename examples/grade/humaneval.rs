@@ -128,7 +128,7 @@ async fn run(bench: &Bench, attempt: &Attempt, label: &str) -> Result<CaseResult
     let word = format!("{:016x}", key((label, &attempt.program, std::time::SystemTime::now())));
     let program = format!("{}\nprint('\\n{word}')\n", attempt.program);
     seat.write("/w/task.py", program, 0o644).await?;
-    let limits = Limits::new().cpu_time(TIME).wall_time(TIME * 2).memory(1 << 30).output(8 << 20).weaker(true);
+    let limits = Limits::new().cpu_time(TIME).wall_time(TIME * 2).memory(1 << 30).output(8 << 20).allow_weaker(true);
     let mut command = Command::new(python);
     command.arg("task.py").env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", "/tmp").limits(limits);
     command.capture_bytes(8 << 20);

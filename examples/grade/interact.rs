@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use cellblock::{Command, Container, Error, OutputPipe, Process, Report, Stdio};
+use cellblock::{Command, Container, Error, Process, Report, Stdio, process::OutputPipe};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tokio::io::AsyncReadExt;
@@ -68,7 +68,7 @@ async fn converse(
         theirs = interactor.wait() => {
             let theirs = theirs?;
             drop((heard, said));
-            if theirs.status != cellblock::Status::Exited(42) {
+            if theirs.status != cellblock::report::Status::Exited(42) {
                 solution.process.start_kill();
             }
             Ok((solution.wait().await?, theirs, true))

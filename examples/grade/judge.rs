@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use cellblock::{Command, Container, Report, Status, Stdio};
+use cellblock::{Command, Container, Report, Stdio, report::Status};
 
 use crate::bench::{Activity, Bench, twice};
 use crate::compare::Flags;

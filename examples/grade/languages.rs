@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cellblock::{Builder, Mount};
+use cellblock::{ContainerBuilder, Mount};
 use nix::unistd::{AccessFlags, access};
 
 /// How programs in a language are built and run.
@@ -141,8 +141,8 @@ impl Toolbox {
     }
 
     /// A builder of containers that have all the tools.
-    pub fn furnish(&self, builder: Builder) -> Builder {
-        self.mounts.iter().cloned().fold(builder, Builder::mount)
+    pub fn furnish(&self, builder: ContainerBuilder) -> ContainerBuilder {
+        self.mounts.iter().cloned().fold(builder, ContainerBuilder::mount)
     }
 
     /// The tool of a language inside a container, or what to install.

@@ -47,7 +47,7 @@ pub fn trusted() -> Limits {
 
 /// By the clock a program may take twice its time, for it may have to wait for a processor.
 fn base(cpu: Duration, memory: u64) -> Limits {
-    Limits::new().cpu_time(cpu).wall_time(cpu * 2 + Duration::from_secs(1)).memory(memory).weaker(true)
+    Limits::new().cpu_time(cpu).wall_time(cpu * 2 + Duration::from_secs(1)).memory(memory).allow_weaker(true)
 }
 
 /// A time as tables have it.

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use cellblock::{Command, Container, OpenFile, Stdio, Verdict};
+use cellblock::{Command, Container, Stdio, Verdict, container::OpenFile};
 
 use crate::bench::{Activity, Bench};
 use crate::languages::{self, Fill, Language};

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use cellblock::{Command, Container, ErrorKind, Limits, Mount, Report, Stdio, Step};
+use cellblock::{Command, Container, ErrorKind, Limits, Mount, Report, Stdio};
 use clap::{Args, Parser};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -91,7 +91,7 @@ impl LimitOptions {
     fn limits(&self, is_interactive: bool) -> Limits {
         let wall = self.wall_time.map(Into::into).or(is_interactive.then_some(Duration::MAX));
         let size = |size: Option<ByteSize>| size.map(|size| size.as_u64());
-        let limits = Limits::new().weaker(self.weaker);
+        let limits = Limits::new().allow_weaker(self.weaker);
         let limits = self.cpu_time.into_iter().fold(limits, |limits, time| limits.cpu_time(time.into()));
         let limits = wall.into_iter().fold(limits, Limits::wall_time);
         let limits = size(self.memory).into_iter().fold(limits, Limits::memory);
@@ -130,7 +130,7 @@ fn main() -> ExitCode {
 /// The code that a shell gives where it could not run a program, or 125 where it was not the program's fault.
 fn failure_code(error: &(dyn Error + 'static)) -> u8 {
     match error.downcast_ref::<cellblock::Error>() {
-        Some(error) if error.kind() == ErrorKind::Exec && error.step() == Some(Step::Exec) => {
+        Some(error) if error.kind() == ErrorKind::Exec && error.step() == Some("exec") => {
             let is_missing = error.raw_os_error() == Some(nix::errno::Errno::ENOENT as i32);
             if is_missing { 127 } else { 126 }
         }

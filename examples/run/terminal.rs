@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::io;
 
-use cellblock::{Command, Container, Pty, Report, Stdio};
+use cellblock::{Command, Container, Report, Stdio, process::Pty};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};

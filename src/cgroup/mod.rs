@@ -5,7 +5,7 @@
 //! Invariant: every directory made here is locked by its maker for as long as that lives, and removed when its value is
 //! dropped. One that nobody holds a lock on was left by a host that died, and whoever looks next removes it.
 
-mod own;
+mod proc_cgroup;
 mod v1;
 mod v2;
 
@@ -26,7 +26,7 @@ use crate::report::Usage;
 use crate::sys::in_background;
 use crate::wire::{self, Counter, Figure, GroupFile, Ids};
 
-pub(crate) use own::Own;
+pub(crate) use proc_cgroup::ProcCgroup;
 
 /// Where this process may make groups.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Hierarchy {
             let groups = read("/proc/self/cgroup")?.zip(read("/proc/self/mountinfo")?);
             // There may be no proc, or a kernel without control groups.
             let Some((groups, mountinfo)) = groups else { return Ok(None) };
-            let own = Own::parse(&groups, &mountinfo);
+            let own = ProcCgroup::parse(&groups, &mountinfo);
             let hierarchies = v1::Hierarchies::find(&own).map(Self::V1);
             *found = hierarchies.or_else(|| v2::Tree::find(&own).map(Self::V2)).map(Arc::new);
         }
@@ -79,7 +79,7 @@ impl Drop for Group {
 }
 
 /// What the init is to be told of a group.
-pub(crate) type Joined = (wire::Group, Vec<Arc<OwnedFd>>);
+pub(crate) type Joined = (wire::GroupFiles, Vec<Arc<OwnedFd>>);
 
 impl Group {
     pub(crate) fn new(hierarchy: Arc<Hierarchy>) -> Result<Self, Failure> {

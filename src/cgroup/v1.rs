@@ -13,7 +13,7 @@ use crate::error::{Failure, Step};
 use crate::limits::{Form, GroupLimits, Groups};
 use crate::wire::{self, Figure, GroupFile};
 
-use super::{Directory, Files, Hierarchy, Joined, Own, may_write, remove_left_behind};
+use super::{Directory, Files, Hierarchy, Joined, ProcCgroup, may_write, remove_left_behind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Controller {
@@ -34,7 +34,7 @@ const CONTROLLERS: [(Controller, &str); 5] =
 pub(crate) struct Hierarchies(Vec<(PathBuf, Vec<Controller>)>);
 
 impl Hierarchies {
-    pub(super) fn find(own: &Own<'_>) -> Option<Self> {
+    pub(super) fn find(own: &ProcCgroup<'_>) -> Option<Self> {
         let mut found: Vec<(PathBuf, Vec<Controller>)> = Vec::new();
         for (controller, name) in CONTROLLERS {
             let Some(path) = own.of_controller(name).filter(|path| may_write(path)) else { continue };
@@ -133,7 +133,7 @@ impl Group {
         }
         let Files { kinds, fds } = files;
         self.is_told = true;
-        Ok(Some((wire::Group { form: Form::CgroupV1, files: kinds }, fds)))
+        Ok(Some((wire::GroupFiles { form: Form::CgroupV1, files: kinds }, fds)))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::{Failure, Step};
 use crate::limits::{Form, GroupLimits, Groups};
 use crate::wire::{self, Figure, GroupFile, Ids};
 
-use super::{Directory, Files, Joined, Own, directory, may_write, remove, remove_left_behind, set};
+use super::{Directory, Files, Joined, ProcCgroup, directory, may_write, remove, remove_left_behind, set};
 
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "cpuset"];
 
@@ -28,7 +28,7 @@ pub(crate) struct Tree {
 impl Tree {
     /// This process's own group, if it can give its controllers to groups below: the root always can, another one only
     /// while no process is in it. Otherwise the group above, if that does.
-    pub(super) fn find(own: &Own<'_>) -> Option<Self> {
+    pub(super) fn find(own: &ProcCgroup<'_>) -> Option<Self> {
         let (group, root) = own.of_v2()?;
         Self::at(&group)
             .or_else(|| {
@@ -236,5 +236,5 @@ fn join(of_runs: &Path, run: &Path) -> io::Result<(bool, Joined)> {
     let Files { kinds, fds } = files;
     // Without a memory controller there is no peak to begin again.
     let has_memory = run.join("memory.current").exists();
-    Ok((resets || !has_memory, (wire::Group { form: Form::CgroupV2, files: kinds }, fds)))
+    Ok((resets || !has_memory, (wire::GroupFiles { form: Form::CgroupV2, files: kinds }, fds)))
 }

@@ -5,10 +5,10 @@
 //! one looks it up there.
 
 mod end;
-mod patience;
-mod promise;
+mod pending;
 mod requests;
-mod turns;
+mod scheduler;
+mod watchdog;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,24 +20,24 @@ use crate::cgroup::Group;
 use crate::error::{Error, Result};
 use crate::report::{Protections, Reason};
 use crate::sys::reactor::Async;
-use crate::wire::{Decoder, Message as Frame, Reply, Request};
+use crate::wire::{Decoder, Frame, Reply, Request};
 
-use super::builder::Builder;
+use super::builder::ContainerBuilder;
 use super::launch::{Launched, launch, receive};
 use super::processes::Init;
-use super::{Made, Shared};
+use super::{ContainerInfo, Shared};
 
-use end::{RecordDeath, bury, destroyed};
-use patience::Patience;
-use promise::is_of_group;
-pub(super) use promise::{Answer, Promise};
+use end::{RecordDeath, destroyed, teardown};
+use pending::is_of_group;
+pub(super) use pending::{Answer, PendingReply};
 use requests::Requests;
-use turns::Current;
-pub(super) use turns::{Progress, QueuedRun, Turn};
+use scheduler::Current;
+pub(super) use scheduler::{Progress, QueuedRun, Turn};
+use watchdog::ReplyWatchdog;
 
 /// What a handle sends: its question, and whose it is.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct Envelope {
     pub(super) from: Arc<Shared>,
     pub(super) message: Message,
 }
@@ -46,7 +46,7 @@ pub(super) struct Letter {
 #[derive(Debug)]
 pub(super) enum Message {
     /// To be sent at once.
-    Ask(Request, Promise),
+    Ask(Request, PendingReply),
     /// To be sent in its turn.
     Queue(Turn),
     /// Ends all that the handles so far have asked for, resets, and listens to these instead.
@@ -54,7 +54,7 @@ pub(super) enum Message {
 }
 
 pub(super) struct Actor {
-    messages: mpsc::Receiver<Letter>,
+    messages: mpsc::Receiver<Envelope>,
     /// The handles that it listens to, which are told why it ended.
     record: RecordDeath,
     socket: Async,
@@ -65,16 +65,16 @@ pub(super) struct Actor {
     requests: Requests,
     queue: VecDeque<Turn>,
     current: Current,
-    patience: Patience,
+    patience: ReplyWatchdog,
 }
 
 impl Actor {
     /// The task of a container, from its start to its end.
     pub(super) async fn build_and_serve(
-        builder: Builder,
-        messages: mpsc::Receiver<Letter>,
+        builder: ContainerBuilder,
+        messages: mpsc::Receiver<Envelope>,
         shared: Arc<Shared>,
-        ready: oneshot::Sender<Result<Made>>,
+        ready: oneshot::Sender<Result<ContainerInfo>>,
     ) {
         let record = RecordDeath(shared);
         let launched = match launch(&builder).await {
@@ -88,7 +88,7 @@ impl Actor {
 
     async fn serve_to_the_end(
         launched: Launched,
-        messages: mpsc::Receiver<Letter>,
+        messages: mpsc::Receiver<Envelope>,
         record: RecordDeath,
         patience: Duration,
     ) {
@@ -104,11 +104,11 @@ impl Actor {
             requests: Requests::default(),
             queue: VecDeque::new(),
             current: Current::Nobody,
-            patience: Patience::new(patience),
+            patience: ReplyWatchdog::new(patience),
         };
         let reason = actor.serve().await;
         let Self { messages, record, socket, decoder, init, group, requests, queue, current, .. } = actor;
-        let reason = bury(init, group, stderr, reason).await;
+        let reason = teardown(init, group, stderr, reason).await;
         // Nothing is left when that is told.
         drop((socket, decoder));
         let promises = requests.into_promises();
@@ -144,7 +144,7 @@ impl Actor {
         }
     }
 
-    fn take(&mut self, Letter { from, message }: Letter) -> Result<()> {
+    fn take(&mut self, Envelope { from, message }: Envelope) -> Result<()> {
         if !Arc::ptr_eq(&from, &self.record.0) {
             // Its promise is dropped with it, and whoever waits looks for the reason.
             return Ok(());
@@ -175,7 +175,7 @@ impl Actor {
         let Some(promise) = self.requests.answered(id) else {
             return Err(Error::lost(format!("the init answered what nobody had asked: {body:?}")));
         };
-        if let (Some(group), Promise::Run { .. }) = (&mut self.group, &promise) {
+        if let (Some(group), PendingReply::Run { .. }) = (&mut self.group, &promise) {
             match &body {
                 Reply::Ended(measured) => group.ran(&measured.usage),
                 // Somebody has removed it.

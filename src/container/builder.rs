@@ -1,6 +1,6 @@
 //! What a container is made of.
 //!
-//! Invariant: a [`Builder`] is only a description; [`Builder::build`] may be called many times, and makes a container
+//! Invariant: a [`ContainerBuilder`] is only a description; [`ContainerBuilder::build`] may be called many times, and makes a container
 //! each time.
 
 use std::ops::Range;
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::limits::Terms;
+use crate::limits::LeaseLimits;
 use crate::mount::{Mount, Tmpfs};
 use crate::observe;
 use crate::seccomp::Filter;
@@ -29,29 +29,29 @@ use super::{Container, Shared};
 ///
 /// let container = Container::builder()
 ///     .mount(Mount::bind("/srv/problems", "/problems"))
-///     .host_name("judge")
+///     .hostname("judge")
 ///     .build()
 ///     .await?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Builder {
+pub struct ContainerBuilder {
     pub(super) init_exe: PathBuf,
     pub(super) mounts: Vec<Mount>,
     pub(super) symlinks: Vec<Symlink>,
     pub(super) masked: Vec<PathBuf>,
     pub(super) id_range: Option<Range<u32>>,
-    pub(super) host_name: String,
-    pub(super) domain_name: String,
+    pub(super) hostname: String,
+    pub(super) domainname: String,
     pub(super) work_dir: PathBuf,
-    pub(super) set_up: Option<Command>,
+    pub(super) setup_command: Option<Command>,
     pub(super) filter: Filter,
     pub(super) loopback: bool,
     pub(super) start_timeout: Duration,
     pub(super) reply_timeout: Duration,
 }
 
-impl Default for Builder {
+impl Default for ContainerBuilder {
     fn default() -> Self {
         Self {
             init_exe: "/proc/self/exe".into(),
@@ -59,10 +59,10 @@ impl Default for Builder {
             symlinks: DEFAULT_SYMLINKS.map(|(target, path)| symlink(target, path)).into(),
             masked: DEFAULT_MASKED.map(PathBuf::from).into(),
             id_range: None,
-            host_name: "cellblock".into(),
-            domain_name: "cellblock".into(),
+            hostname: "cellblock".into(),
+            domainname: "cellblock".into(),
             work_dir: "/w".into(),
-            set_up: None,
+            setup_command: None,
             filter: Filter::default(),
             loopback: false,
             start_timeout: Duration::from_secs(10),
@@ -71,7 +71,7 @@ impl Default for Builder {
     }
 }
 
-impl Builder {
+impl ContainerBuilder {
     /// Sets the executable that becomes the init: one whose `main` calls [`init()`](crate::init()) before anything else.
     /// Default: the host's own.
     ///
@@ -127,7 +127,7 @@ impl Builder {
     /// Needs CAP_SETUID and CAP_SETGID. Without them, and without a range, the init has the host process's own user and group
     /// id. The program then has one of the user's subordinate ids where there are some (`/etc/subuid`, `/etc/subgid`, newuidmap
     /// and newgidmap, which take a build some milliseconds), and otherwise shares the init's.
-    /// [`Protections::own_ids`](crate::Protections::own_ids) tells which. A file or pipe of the host's cannot be given to a
+    /// [`Protections::own_ids`](crate::report::Protections::own_ids) tells which. A file or pipe of the host's cannot be given to a
     /// subordinate id: such a program cannot open its own `/dev/stdout` by name.
     pub fn id_range(mut self, range: Range<u32>) -> Self {
         self.id_range = Some(range);
@@ -135,14 +135,14 @@ impl Builder {
     }
 
     /// Sets the host name that programs see. Default: `cellblock`.
-    pub fn host_name(mut self, name: impl Into<String>) -> Self {
-        self.host_name = name.into();
+    pub fn hostname(mut self, name: impl Into<String>) -> Self {
+        self.hostname = name.into();
         self
     }
 
     /// Sets the domain name that programs see. Default: `cellblock`.
-    pub fn domain_name(mut self, name: impl Into<String>) -> Self {
-        self.domain_name = name.into();
+    pub fn domainname(mut self, name: impl Into<String>) -> Self {
+        self.domainname = name.into();
         self
     }
 
@@ -155,8 +155,8 @@ impl Builder {
     /// Sets a command that is run once when the container is built, as any other run is. A build whose command does not
     /// exit with 0 fails, and the error has what the command printed. Its time does not count for
     /// [`start_timeout`](Self::start_timeout). Default: none.
-    pub fn set_up(mut self, command: Command) -> Self {
-        self.set_up = Some(command);
+    pub fn setup_command(mut self, command: Command) -> Self {
+        self.setup_command = Some(command);
         self
     }
 
@@ -231,15 +231,15 @@ impl Builder {
             Ok(result) => result?,
             Err(_) => return Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")),
         };
-        let container = Container { mailbox, shared, made, terms: Terms::default() };
-        match &self.set_up {
-            Some(command) => set_up(container, command).await,
+        let container = Container { mailbox, shared, made, terms: LeaseLimits::default() };
+        match &self.setup_command {
+            Some(command) => setup_command(container, command).await,
             None => Ok(container),
         }
     }
 }
 
-async fn set_up(container: Container, command: &Command) -> Result<Container> {
+async fn setup_command(container: Container, command: &Command) -> Result<Container> {
     let error = match container.output(command).await {
         Ok(output) if output.report.status.success() => return Ok(container),
         Ok(output) => {

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::wire::{MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
 
 use super::Container;
-use super::actor::{Message, Promise};
+use super::actor::{Message, PendingReply};
 
 impl Container {
     /// Opens many regular files in one round trip. The results are in the order of the files; each is a file or an error
@@ -33,7 +33,7 @@ impl Container {
         }
         let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
         let results =
-            self.ask(|answer| Message::Ask(Request::Open(files), Promise::Opened(paths.len(), answer))).await?;
+            self.ask(|answer| Message::Ask(Request::Open(files), PendingReply::Opened(paths.len(), answer))).await?;
         let named = |(result, path): (Result<OwnedFd>, _)| result.map(File::from).map_err(|error| error.at(path));
         Ok(results.into_iter().zip(paths).map(named).collect())
     }
@@ -95,7 +95,7 @@ impl Container {
         check_count(links.len())?;
         let paths: Vec<_> = links.iter().map(|link| link.path.clone()).collect();
         let results =
-            self.ask(|answer| Message::Ask(Request::Symlink(links), Promise::Linked(paths.len(), answer))).await?;
+            self.ask(|answer| Message::Ask(Request::Symlink(links), PendingReply::Linked(paths.len(), answer))).await?;
         Ok(results.into_iter().zip(paths).map(|(result, path)| result.map_err(|error| error.at(path))).collect())
     }
 
@@ -109,7 +109,7 @@ impl Container {
     /// A request that was sent is carried out, whether or not the future is dropped.
     pub async fn delete(&self, path: impl AsRef<Path>) -> Result<()> {
         let request = Request::Delete(path.as_ref().into());
-        self.ask(|answer| Message::Ask(request, Promise::Deleted(answer))).await
+        self.ask(|answer| Message::Ask(request, PendingReply::Deleted(answer))).await
     }
 
     async fn open_one(&self, file: OpenFile) -> Result<File> {

@@ -30,7 +30,7 @@ const PROGRAM: u32 = 1000;
 #[derive(Debug)]
 pub(super) enum Mapping {
     /// Host ids of the container's own.
-    Own { first: u32, reservation: OwnedFd },
+    ProcCgroup { first: u32, reservation: OwnedFd },
     /// The host process's own ids for the init, and for the program a subordinate one of this user's, which the set-user-ID
     /// tools newuidmap(1) and newgidmap(1) may map.
     Subordinate { program: Ids, reservation: OwnedFd },
@@ -47,7 +47,7 @@ impl Mapping {
             return subordinate();
         }
         let (first, reservation) = reserve(range.unwrap_or(&DEFAULT_RANGE), IDS_PER_CONTAINER)?;
-        Ok(Self::Own { first, reservation })
+        Ok(Self::ProcCgroup { first, reservation })
     }
 
     /// Whether the program's ids are not the init's.
@@ -58,7 +58,7 @@ impl Mapping {
     /// The program's ids as seen inside.
     pub(super) fn program(&self) -> Ids {
         match self {
-            Self::Own { .. } | Self::Subordinate { .. } => Ids { uid: PROGRAM, gid: PROGRAM },
+            Self::ProcCgroup { .. } | Self::Subordinate { .. } => Ids { uid: PROGRAM, gid: PROGRAM },
             Self::Shared => Ids { uid: 0, gid: 0 },
         }
     }
@@ -66,7 +66,7 @@ impl Mapping {
     /// The program's ids on the host, where this process may give files to them.
     pub(super) fn program_on_host(&self) -> Option<Ids> {
         match self {
-            Self::Own { first, .. } => Some(Ids { uid: first + 1, gid: first + 1 }),
+            Self::ProcCgroup { first, .. } => Some(Ids { uid: first + 1, gid: first + 1 }),
             Self::Subordinate { .. } | Self::Shared => None,
         }
     }
@@ -74,7 +74,7 @@ impl Mapping {
     /// The init's ids on the host, where they are not this process's own.
     pub(super) fn init_on_host(&self) -> Option<Ids> {
         match self {
-            Self::Own { first, .. } => Some(Ids { uid: *first, gid: *first }),
+            Self::ProcCgroup { first, .. } => Some(Ids { uid: *first, gid: *first }),
             Self::Subordinate { .. } | Self::Shared => None,
         }
     }
@@ -83,7 +83,7 @@ impl Mapping {
     pub(super) fn write(&self, pid: u32) -> io::Result<()> {
         let write = |file, content: String| fs::write(format!("/proc/{pid}/{file}"), content);
         match self {
-            Self::Own { first, .. } => {
+            Self::ProcCgroup { first, .. } => {
                 let map = format!("0 {first} 1\n{PROGRAM} {} 1\n", first + 1);
                 write("uid_map", map.clone())?;
                 write("gid_map", map)
@@ -106,7 +106,7 @@ impl Mapping {
     /// The fd that the init keeps for as long as it uses the ids.
     pub(super) fn into_reservation(self) -> Option<OwnedFd> {
         match self {
-            Self::Own { reservation, .. } | Self::Subordinate { reservation, .. } => Some(reservation),
+            Self::ProcCgroup { reservation, .. } | Self::Subordinate { reservation, .. } => Some(reservation),
             Self::Shared => None,
         }
     }

@@ -21,15 +21,15 @@ use tokio::io::Interest;
 use crate::cgroup::{Group, Hierarchy};
 use crate::doctor;
 use crate::error::{Error, ErrorKind, Failure, Result, Step, printable};
-use crate::limits::{Counted, Grants, Groups};
+use crate::limits::{Groups, HostSupport, NprocScope};
 use crate::report::Protections;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
 use crate::sys::{clone, landlock, memory, socket};
-use crate::wire::{self, Broken, Decoder, INIT_ARGUMENT, Ids, Message, Peer, Reply, Request};
+use crate::wire::{self, Broken, Decoder, Frame, INIT_ARGUMENT, Ids, Peer, Reply, Request};
 
-use super::Made;
-use super::builder::Builder;
+use super::ContainerInfo;
+use super::builder::ContainerBuilder;
 use super::ids::Mapping;
 use super::processes::{Init, StageOne};
 
@@ -45,7 +45,7 @@ pub(super) struct Launched {
     pub(super) stderr: File,
     /// Where its runs are to be, if this process may make groups.
     pub(super) group: Option<Group>,
-    pub(super) made: Made,
+    pub(super) made: ContainerInfo,
 }
 
 #[cfg(any(fuzzing, test))]
@@ -63,13 +63,13 @@ impl Launched {
             init: Init::new(pidfd),
             stderr: null,
             group: None,
-            made: Made::for_tests(),
+            made: ContainerInfo::for_tests(),
         })
     }
 }
 
 /// Starts an init and has it make its root file system.
-pub(super) async fn launch(builder: &Builder) -> Result<Launched> {
+pub(super) async fn launch(builder: &ContainerBuilder) -> Result<Launched> {
     let mut starting = Starting::new(builder)?;
     match tokio::time::timeout(builder.start_timeout, starting.lead(builder)).await {
         Ok(led) => {
@@ -77,7 +77,7 @@ pub(super) async fn launch(builder: &Builder) -> Result<Launched> {
             let Starting { socket, decoder, stderr, group, .. } = starting;
             let (group, groups) = group.unzip();
             let protections = Protections::new(builder.filter, is_own, landlock::is_supported());
-            let made = Made { program, grants: grants(groups, is_own), protections };
+            let made = ContainerInfo { program, grants: grants(groups, is_own), protections };
             Ok(Launched { socket, decoder, init, stderr, group, made })
         }
         Err(_) => Err(starting.silent(builder)),
@@ -104,7 +104,7 @@ struct Starting {
 }
 
 impl Starting {
-    fn new(builder: &Builder) -> Result<Self> {
+    fn new(builder: &ContainerBuilder) -> Result<Self> {
         let image = init_image(&builder.init_exe)
             .map_err(|error| Error::io(ErrorKind::Build, Step::ReadInitExecutable, error).at(&builder.init_exe))?;
         let hierarchy = Hierarchy::find().map_err(|error| Error::io(kind(&error), Step::MakeGroup, error))?;
@@ -131,7 +131,7 @@ impl Starting {
     }
 
     /// Leads the init through its states, and reaps stage one, which ends by itself once it has made pid 1.
-    async fn lead(&mut self, builder: &Builder) -> Result<(Init, Identity)> {
+    async fn lead(&mut self, builder: &ContainerBuilder) -> Result<(Init, Identity)> {
         let configured = self.configure(builder).await?;
         self.awaited = Step::StartInit;
         self.stage_one.ended().await.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
@@ -139,7 +139,7 @@ impl Starting {
     }
 
     /// Up to the init's answer to the configuration.
-    async fn configure(&mut self, builder: &Builder) -> Result<(Init, Identity)> {
+    async fn configure(&mut self, builder: &ContainerBuilder) -> Result<(Init, Identity)> {
         // While stage one is busy with its namespaces.
         let mapping = Mapping::choose(builder.id_range.as_ref())
             .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
@@ -214,10 +214,10 @@ impl Starting {
     }
 
     /// The next reply, unless it is a failure.
-    async fn expect(&mut self, step: Step) -> Result<Message<Reply>> {
+    async fn expect(&mut self, step: Step) -> Result<Frame<Reply>> {
         self.awaited = step;
         match receive(&self.socket, &mut self.decoder, true).await {
-            Ok(Some(Message { body: Reply::Failed(failure), .. })) => Err(refused(failure)),
+            Ok(Some(Frame { body: Reply::Failed(failure), .. })) => Err(refused(failure)),
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(self.closed(step)),
             Err(broken) => Err(Error::new(ErrorKind::Build, Step::Receive).detail(broken.to_string())),
@@ -225,14 +225,14 @@ impl Starting {
     }
 
     fn closed(&mut self, step: Step) -> Error {
-        let error = Error::new(ErrorKind::Build, step).detail(match last_words(&mut self.stderr) {
+        let error = Error::new(ErrorKind::Build, step).detail(match stderr_tail(&mut self.stderr) {
             Some(words) => format!("the init ended, having said: {words}"),
             None => "the init ended without a word".to_owned(),
         });
         error.hinted(self.hint())
     }
 
-    fn silent(&self, builder: &Builder) -> Error {
+    fn silent(&self, builder: &ContainerBuilder) -> Error {
         let detail = format!("nothing within {:?}", builder.start_timeout);
         Error::new(ErrorKind::Build, self.awaited).detail(detail).hinted(self.hint())
     }
@@ -243,11 +243,7 @@ impl Starting {
 }
 
 /// The next message from an init. `more` says whether another may be there beside it. Dropping the future loses nothing.
-pub(super) async fn receive(
-    socket: &Async,
-    decoder: &mut Decoder,
-    more: bool,
-) -> Result<Option<Message<Reply>>, Broken> {
+pub(super) async fn receive(socket: &Async, decoder: &mut Decoder, more: bool) -> Result<Option<Frame<Reply>>, Broken> {
     let attempt = |fd: BorrowedFd<'_>| match decoder.receive(fd, false) {
         Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
         // So the kernel says where the other end has closed and not read everything.
@@ -258,7 +254,7 @@ pub(super) async fn receive(
 }
 
 /// The end of what an init has said on stderr. Whatever it says is shown without control characters.
-pub(super) fn last_words(stderr: &mut File) -> Option<String> {
+pub(super) fn stderr_tail(stderr: &mut File) -> Option<String> {
     const KEPT: usize = 2000;
     let mut said = Vec::new();
     // The pipe does not block, and holds 64 KiB at most.
@@ -286,9 +282,9 @@ fn init_image(path: &Path) -> io::Result<Arc<OwnedFd>> {
 }
 
 /// What this machine can hold for a container's runs.
-fn grants(groups: Option<Groups>, own_ids: bool) -> Grants {
+fn grants(groups: Option<Groups>, own_ids: bool) -> HostSupport {
     let hard = |resource| nix::sys::resource::getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard);
-    Grants {
+    HostSupport {
         groups,
         counted: counted(own_ids),
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
@@ -298,13 +294,13 @@ fn grants(groups: Option<Groups>, own_ids: bool) -> Grants {
 }
 
 /// Since Linux 5.14 the kernel counts the processes of a user in each user namespace.
-fn counted(own_ids: bool) -> Counted {
+fn counted(own_ids: bool) -> NprocScope {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     match doctor::version(&release) {
-        _ if own_ids => Counted::Run,
-        _ if nix::unistd::geteuid().is_root() => Counted::Nobody,
-        Some(version) if version >= (5, 14) => Counted::WithInit,
-        _ => Counted::User,
+        _ if own_ids => NprocScope::Run,
+        _ if nix::unistd::geteuid().is_root() => NprocScope::Nobody,
+        Some(version) if version >= (5, 14) => NprocScope::WithInit,
+        _ => NprocScope::User,
     }
 }
 

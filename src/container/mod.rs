@@ -8,7 +8,7 @@ mod builder;
 mod files;
 mod ids;
 pub(crate) mod launch;
-mod loan;
+mod lease;
 mod processes;
 
 use std::os::fd::OwnedFd;
@@ -21,15 +21,16 @@ use tokio_util::sync::CancellationToken;
 use crate::command::{Command, Stream};
 use crate::doctor;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::fingerprint::Fingerprint;
-use crate::limits::{Grants, Terms};
+use crate::limits::{HostSupport, LeaseLimits};
 use crate::process::{KillSwitch, Opened, Output, Process, Run, open_streams};
 use crate::report::{Protections, Report};
 use crate::sys::socket;
 use crate::wire::{Ids, Request};
 
-use actor::{Answer, Letter, Message, Progress, Promise, QueuedRun, Turn};
-pub use builder::Builder;
+pub use crate::fingerprint::{FileSystem, Fingerprint};
+pub use crate::wire::OpenFile;
+use actor::{Answer, Envelope, Message, PendingReply, Progress, QueuedRun, Turn};
+pub use builder::ContainerBuilder;
 pub(crate) use ids::DEFAULT_RANGE as DEFAULT_IDS;
 
 /// A pre-forked container: namespaces, a root file system and their init, which lives through many runs.
@@ -43,18 +44,18 @@ pub(crate) use ids::DEFAULT_RANGE as DEFAULT_IDS;
 /// Every method must be called within a tokio runtime; the container lives in the runtime that built it and ends with it.
 #[derive(Clone, Debug)]
 pub struct Container {
-    mailbox: mpsc::Sender<Letter>,
+    mailbox: mpsc::Sender<Envelope>,
     shared: Arc<Shared>,
-    made: Made,
-    terms: Terms,
+    made: ContainerInfo,
+    terms: LeaseLimits,
 }
 
 /// What a container turned out to be.
 #[derive(Clone, Copy, Debug)]
-struct Made {
+struct ContainerInfo {
     /// Who a program is on the host, if not this process's user.
     program: Option<Ids>,
-    grants: Grants,
+    grants: HostSupport,
     protections: Protections,
 }
 
@@ -68,27 +69,27 @@ struct Shared {
 }
 
 impl Container {
-    /// What a container is made of, to be [built](Builder::build).
-    pub fn builder() -> Builder {
-        Builder::default()
+    /// What a container is made of, to be [built](ContainerBuilder::build).
+    pub fn builder() -> ContainerBuilder {
+        ContainerBuilder::default()
     }
 
     /// Asks the init for an answer, which it gives at once, also while a program runs.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] where none has come after `deadline`. The container is not given up for that; what is
-    /// owed an answer for longer than [`Builder::reply_timeout`] is.
+    /// owed an answer for longer than [`ContainerBuilder::reply_timeout`] is.
     ///
     /// # Cancel safety
     /// Dropping the future forgets the answer, and changes nothing.
     pub async fn ping(&self, deadline: Duration) -> Result<()> {
-        let answer = self.ask(|answer| Message::Ask(Request::Ping, Promise::Ping(answer)));
+        let answer = self.ask(|answer| Message::Ask(Request::Ping, PendingReply::Ping(answer)));
         let late = |_| Err(Error::new(ErrorKind::Timeout, Step::Ping).detail(format!("nothing within {deadline:?}")));
         tokio::time::timeout(deadline, answer).await.unwrap_or_else(late)
     }
 
     /// Makes everything of the container as good as new that a run may have changed: every tmpfs, every overlay, System V
-    /// objects, and the network where there is a [`loopback`](crate::Builder::loopback). Then its [`fingerprint`](Self::fingerprint) is compared with the first. Waits for the runs
+    /// objects, and the network where there is a [`loopback`](crate::ContainerBuilder::loopback). Then its [`fingerprint`](Self::fingerprint) is compared with the first. Waits for the runs
     /// before it; the runs after it wait for it.
     ///
     /// What runs left is freed after the answer, and before anything else is done.
@@ -229,7 +230,7 @@ impl Container {
         let (numbers, mut fds): (_, Vec<_>) = std::mem::take(&mut opened.fds).into_iter().unzip();
         fds.extend(command.executable().map(Arc::clone));
         fds.extend(gate.map(Arc::new));
-        let (execve, output) = (command.to_execve(numbers, &plan)?, plan.output);
+        let (execve, output) = (command.to_start_run(numbers, &plan)?, plan.output);
         let (outcome, report) = oneshot::channel();
         let (kill, killed) = KillSwitch::new();
         let run =
@@ -253,7 +254,7 @@ impl Container {
 
     /// Sends to the actor, which looks at nothing from a handle whose lease is over.
     async fn post(&self, message: Message) -> Result<()> {
-        match self.mailbox.send(Letter { from: Arc::clone(&self.shared), message }).await {
+        match self.mailbox.send(Envelope { from: Arc::clone(&self.shared), message }).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.death().await),
         }
@@ -268,11 +269,11 @@ impl Container {
 }
 
 #[cfg(any(fuzzing, test))]
-impl Made {
+impl ContainerInfo {
     fn for_tests() -> Self {
-        let grants = Grants {
+        let grants = HostSupport {
             groups: None,
-            counted: crate::limits::Counted::User,
+            counted: crate::limits::NprocScope::User,
             cpus: 1,
             hard_stack: u64::MAX,
             hard_open_files: u64::MAX,

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::thread::CapabilitySet;
 
-use crate::cgroup::Own;
+use crate::cgroup::ProcCgroup;
 use crate::container::DEFAULT_IDS;
 use crate::error::{Error, Step};
 use crate::sys::landlock;
@@ -57,7 +57,7 @@ impl Machine<'_> {
                 Finding { subject: Subject::Container, seen: "one was built".into(), grant: Grant::Granted }
             }
             Err(error) => {
-                let cause = error.step().and_then(|step| self.cause(step, error.raw_os_error()));
+                let cause = error.failed_step().and_then(|step| self.cause(step, error.raw_os_error()));
                 let mend = if cause.is_none() { error.hint().map(str::to_owned) } else { None };
                 obstacles.extend(cause.filter(|it| !obstacles.contains(it)));
                 let lack = Lack { costs: "no program can be run".into(), mend };
@@ -247,7 +247,7 @@ impl Machine<'_> {
     /// The groups of this process that could limit memory and processes, and whether both can be divided.
     fn cgroups(&self) -> (String, bool) {
         let (groups, mountinfo) = (self.text("/proc/self/cgroup"), self.text("/proc/self/mountinfo"));
-        let own = Own::parse(&groups, &mountinfo);
+        let own = ProcCgroup::parse(&groups, &mountinfo);
         let in_v2 = |controller: &str| {
             let (dir, _) = own.of_v2()?;
             let is_there = self.text(dir.join("cgroup.controllers")).split(' ').any(|it| it == controller);

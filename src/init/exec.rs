@@ -17,7 +17,7 @@ use crate::seccomp::allowlist::program as program_of;
 use crate::sys::child::{Children, Image, Op, Outcome, Reaped, Rusage, Vector};
 use crate::sys::landlock::{self, Ruleset};
 use crate::sys::process;
-use crate::wire::{Execve, Ids, Program, Reply, Strings};
+use crate::wire::{Ids, Program, Reply, StartRun, Strings};
 
 use super::meter::{Group, Processes};
 use super::{End, files};
@@ -88,7 +88,7 @@ impl Runner {
 
     /// Starts a program. The fds are closed here once the child has its own copies. Gives the pidfd of one whose gate is
     /// shut.
-    pub(super) fn start(&mut self, id: u64, execve: Execve, fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
+    pub(super) fn start(&mut self, id: u64, execve: StartRun, fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
         let executable = usize::from(matches!(execve.program, Program::Attached(_)));
         if fds.len() != execve.fds.len() + executable + usize::from(execve.gate) {
             return Err(Failure::new(Step::PlaceFd, nix::Error::EBADMSG));
@@ -228,8 +228,8 @@ impl Runner {
         }
     }
 
-    fn steps(&self, execve: Execve, fds: &[OwnedFd], files: Option<&Ruleset>) -> Result<Vec<(Step, Op)>, Failure> {
-        let Execve {
+    fn steps(&self, execve: StartRun, fds: &[OwnedFd], files: Option<&Ruleset>) -> Result<Vec<(Step, Op)>, Failure> {
+        let StartRun {
             program, args, mut env, work_dir, fds: targets, terminal, gate, rlimits, affinity, filter, ..
         } = execve;
         env.add_missing(&self.defaults);

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{dup2_stdin, dup2_stdout};
 
 use crate::error::{Failure, Step};
-use crate::wire::{self, Broken, Decoder, Message, Peer, Reply, Request, State};
+use crate::wire::{self, Broken, Decoder, Frame, Peer, Reply, Request, State};
 
 /// Why an init ends.
 pub(super) enum End {
@@ -83,7 +83,7 @@ impl Host {
     }
 
     /// The next request, which must be one that this state admits.
-    pub(super) fn receive(&mut self, state: State) -> Result<Message<Request>, End> {
+    pub(super) fn receive(&mut self, state: State) -> Result<Frame<Request>, End> {
         let message = self.decoder.receive(&*self.socket, true)?.ok_or(End::Closed)?;
         if !state.admits(&message.body) {
             return Err(End::Fatal(format!("a request out of place ({state:?}): {:?}", message.body)));

@@ -36,7 +36,7 @@ struct Gauge {
 }
 
 impl Group {
-    pub(super) fn new(group: wire::Group, fds: Vec<OwnedFd>) -> Result<Self, Failure> {
+    pub(super) fn new(group: wire::GroupFiles, fds: Vec<OwnedFd>) -> Result<Self, Failure> {
         if group.files.len() != fds.len() {
             return Err(Failure::new(Step::ReadGroup, nix::Error::EBADMSG));
         }

@@ -27,7 +27,7 @@ use crate::fingerprint::Fingerprint;
 use crate::seccomp::Clone3;
 use crate::sys::process::Alterable;
 use crate::sys::{network, process, socket};
-use crate::wire::{INIT_ARGUMENT, Ids, Message, Reply, Request, State};
+use crate::wire::{Frame, INIT_ARGUMENT, Ids, Reply, Request, State};
 
 use exec::Runner;
 use host::{End, Host, duplicate_from};
@@ -83,7 +83,7 @@ struct Init {
 impl Init {
     /// Takes the configuration, which must come first, and makes the root file system.
     fn new(mut host: Host) -> Result<Self, End> {
-        let Message { id, body, fds: mut trees } = host.receive(State::Born)?;
+        let Frame { id, body, fds: mut trees } = host.receive(State::Born)?;
         let Request::Configure(configure) = body else { unreachable!("the state admits nothing else") };
         let loopback = configure.loopback;
         let program = configure.program;
@@ -180,7 +180,7 @@ impl Init {
         Ok(Fingerprint { limits, priority, io_priority, scheduling, cpus, ipc, file_systems })
     }
 
-    fn answer(&mut self, Message { id, body, fds }: Message<Request>) -> Result<(), End> {
+    fn answer(&mut self, Frame { id, body, fds }: Frame<Request>) -> Result<(), End> {
         let done = |result: Result<(), Failure>| result.map_or_else(Reply::Failed, |()| Reply::Done);
         let reply = match body {
             Request::Ping => Reply::Done,
@@ -201,7 +201,7 @@ impl Init {
                 Err(failure) => Reply::Failed(failure),
             },
             Request::Fingerprint => self.fingerprint().map_or_else(Reply::Failed, Reply::Fingerprint),
-            Request::Execve(execve) => match self.runner.start(id, execve, fds) {
+            Request::StartRun(execve) => match self.runner.start(id, execve, fds) {
                 Ok(None) => return Ok(()),
                 Ok(Some(pidfd)) => {
                     return match self.host.try_send(id, &Reply::Forked, vec![pidfd.into()])? {

@@ -47,7 +47,7 @@ pub(super) struct Discarded {
 impl Rootfs {
     /// Makes the root file system and moves into it. The fds are the mount trees that the host attached, in order.
     pub(super) fn make(configure: Configure, trees: Vec<OwnedFd>) -> Result<Self, Failure> {
-        let Configure { mounts, symlinks, masked, program, host_name, domain_name, work_dir, .. } = configure;
+        let Configure { mounts, symlinks, masked, program, hostname, domainname, work_dir, .. } = configure;
         // All sources first: the new root covers some of the host's paths.
         let mut trees = trees.into_iter();
         let detached = mounts.iter().map(|Attach { mount, trees: attached }| {
@@ -91,8 +91,8 @@ impl Rootfs {
         rootfs.symlinks.iter().try_for_each(|link| rootfs.make_link(link))?;
         rootfs.enter_work_dir()?;
         make_read_only(c"/").map_err(|error| Failure::at(Step::MakeRootReadOnly, "/", error))?;
-        set_domain_name(&domain_name).map_err(|error| Failure::at(Step::SetDomainName, &domain_name, error))?;
-        sethostname(&host_name).map_err(|error| Failure::at(Step::SetHostName, &host_name, error))?;
+        set_domain_name(&domainname).map_err(|error| Failure::at(Step::SetDomainName, &domainname, error))?;
+        sethostname(&hostname).map_err(|error| Failure::at(Step::SetHostName, &hostname, error))?;
         rootfs.remember_fresh()?;
         Ok(rootfs)
     }

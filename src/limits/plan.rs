@@ -19,9 +19,9 @@ pub(super) const DEFAULT_OPEN_FILES: u64 = 1024;
 
 /// What a machine can hold, as a container's builder finds it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Grants {
+pub(crate) struct HostSupport {
     pub(crate) groups: Option<Groups>,
-    pub(crate) counted: Counted,
+    pub(crate) counted: NprocScope,
     /// The CPUs that the host may use.
     pub(crate) cpus: u32,
     pub(crate) hard_stack: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Grants {
 
 /// Whose processes the kernel counts for a program's user id, where it holds `RLIMIT_NPROC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Counted {
+pub(crate) enum NprocScope {
     /// The run's alone.
     Run,
     /// The run's and its init.
@@ -84,7 +84,7 @@ pub(crate) struct GroupLimits {
 
 impl Limits {
     /// Decides how each limit is held. `outputs_elsewhere` says that an output goes where nobody of ours reads it.
-    pub(crate) fn plan(&self, grants: &Grants, outputs_elsewhere: bool) -> Result<Plan> {
+    pub(crate) fn plan(&self, grants: &HostSupport, outputs_elsewhere: bool) -> Result<Plan> {
         self.check()?;
         let mut plan = Plan::default();
         self.plan_times(grants, &mut plan)?;
@@ -141,7 +141,7 @@ impl Limits {
         }
     }
 
-    fn plan_times(&self, grants: &Grants, plan: &mut Plan) -> Result<()> {
+    fn plan_times(&self, grants: &HostSupport, plan: &mut Plan) -> Result<()> {
         let groups = grants.groups.filter(|groups| groups.cpu_time);
         if let Some(wall) = Some(self.wall_time.unwrap_or(DEFAULT_WALL_TIME)).filter(|&time| time != Duration::MAX) {
             plan.times.wall = Some(wall);
@@ -163,7 +163,7 @@ impl Limits {
         Ok(())
     }
 
-    fn plan_tree(&self, grants: &Grants, plan: &mut Plan) -> Result<()> {
+    fn plan_tree(&self, grants: &HostSupport, plan: &mut Plan) -> Result<()> {
         let memory = self.memory.unwrap_or(DEFAULT_MEMORY);
         if memory != u64::MAX {
             match grants.groups.filter(|groups| groups.memory) {
@@ -190,10 +190,10 @@ impl Limits {
                 None => {
                     let counted = match (self.processes, grants.counted) {
                         // Others of the user's would be counted, and nobody asked for that.
-                        (None, Counted::User | Counted::Nobody) => return Ok(()),
-                        (Some(_), Counted::Nobody) => return Err(unsupported(Limit::Processes, NO_GROUP)),
-                        (_, Counted::Run) => processes.into(),
-                        (_, Counted::WithInit | Counted::User) => u64::from(processes) + 1,
+                        (None, NprocScope::User | NprocScope::Nobody) => return Ok(()),
+                        (Some(_), NprocScope::Nobody) => return Err(unsupported(Limit::Processes, NO_GROUP)),
+                        (_, NprocScope::Run) => processes.into(),
+                        (_, NprocScope::WithInit | NprocScope::User) => u64::from(processes) + 1,
                     };
                     if self.processes.is_some() {
                         self.weaken(Limit::Processes, NO_GROUP)?;
@@ -206,7 +206,7 @@ impl Limits {
         Ok(())
     }
 
-    fn plan_cpus(&self, grants: &Grants, plan: &mut Plan) -> Result<()> {
+    fn plan_cpus(&self, grants: &HostSupport, plan: &mut Plan) -> Result<()> {
         let mut cpus = grants.cpus;
         if !self.cpu_set.is_empty() {
             let count = self.cpu_set.len() as u32;

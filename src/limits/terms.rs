@@ -5,20 +5,20 @@
 use crate::error::{Error, Result};
 
 use super::plan::DEFAULT_MEMORY;
-use super::{Form, Grants, Limit, Limits, Plan};
+use super::{Form, HostSupport, Limit, Limits, Plan};
 
 /// The terms of a lease. Without any, its runs are like those of any container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct LeaseLimits {
     /// The CPU that runs are on which do not choose for themselves.
     pub(crate) cpu: Option<u32>,
     /// The most that a run's memory may be limited to, in bytes.
     pub(crate) memory: Option<u64>,
 }
 
-impl Terms {
+impl LeaseLimits {
     /// As [`Limits::plan`], under these terms.
-    pub(crate) fn plan(&self, limits: &Limits, grants: &Grants, outputs_elsewhere: bool) -> Result<Plan> {
+    pub(crate) fn plan(&self, limits: &Limits, grants: &HostSupport, outputs_elsewhere: bool) -> Result<Plan> {
         if *self == Self::default() {
             return limits.plan(grants, outputs_elsewhere);
         }

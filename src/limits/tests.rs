@@ -4,8 +4,8 @@ use super::plan::*;
 use super::*;
 use crate::error::{ErrorKind, Step};
 
-const BARE: Grants =
-    Grants { groups: None, counted: Counted::Run, cpus: 8, hard_stack: u64::MAX, hard_open_files: 500 };
+const BARE: HostSupport =
+    HostSupport { groups: None, counted: NprocScope::Run, cpus: 8, hard_stack: u64::MAX, hard_open_files: 500 };
 
 const GROUPS: Groups =
     Groups { form: Form::CgroupV2, memory: true, processes: true, cpu_time: true, cpu_rate: true, cpu_set: true };
@@ -25,12 +25,12 @@ fn what_was_asked_for_is_held_or_refused() {
         (Limits::new().cpu_rate(1.5), Limit::CpuRate, 1500, None),
     ];
     for (wish, limit, value, weaker) in wishes {
-        let full = Grants { groups: Some(GROUPS), ..BARE };
+        let full = HostSupport { groups: Some(GROUPS), ..BARE };
         let plan = wish.plan(&full, false).unwrap();
         assert_eq!(form(&plan, limit), Some((value, Form::CgroupV2)));
         let error = wish.plan(&BARE, false).unwrap_err();
-        assert_eq!((error.kind(), error.step()), (ErrorKind::Unsupported, Some(Step::HoldLimit)), "{error}");
-        match (wish.clone().weaker(true).plan(&BARE, false), weaker) {
+        assert_eq!((error.kind(), error.failed_step()), (ErrorKind::Unsupported, Some(Step::HoldLimit)), "{error}");
+        match (wish.clone().allow_weaker(true).plan(&BARE, false), weaker) {
             (Ok(plan), Some(weaker)) => assert_eq!(form(&plan, limit), Some((value, weaker))),
             (plan, weaker) => assert!(plan.is_err() && weaker.is_none()),
         }
@@ -39,19 +39,19 @@ fn what_was_asked_for_is_held_or_refused() {
 
 #[test]
 fn a_default_is_held_in_the_best_form_there_is() {
-    let plan = Limits::new().plan(&Grants { groups: Some(GROUPS), ..BARE }, true).unwrap();
+    let plan = Limits::new().plan(&HostSupport { groups: Some(GROUPS), ..BARE }, true).unwrap();
     assert_eq!(form(&plan, Limit::Memory), Some((DEFAULT_MEMORY, Form::CgroupV2)));
     assert_eq!(form(&plan, Limit::Processes), Some((256, Form::CgroupV2)));
     let plan = Limits::new().plan(&BARE, true).unwrap();
     assert_eq!(form(&plan, Limit::Memory), Some((DEFAULT_MEMORY, Form::Rlimit)));
     assert_eq!(form(&plan, Limit::Processes), Some((256, Form::Rlimit)));
     assert_eq!(form(&plan, Limit::OpenFiles), Some((500, Form::Rlimit)), "the host's own hard limit");
-    let counted = |counted, limits: Limits| limits.weaker(true).plan(&Grants { counted, ..BARE }, true);
+    let counted = |counted, limits: Limits| limits.allow_weaker(true).plan(&HostSupport { counted, ..BARE }, true);
     for (whose, default, asked) in [
-        (Counted::Run, Some(256), Some(9)),
-        (Counted::WithInit, Some(257), Some(10)),
-        (Counted::User, None, Some(10)),
-        (Counted::Nobody, None, None),
+        (NprocScope::Run, Some(256), Some(9)),
+        (NprocScope::WithInit, Some(257), Some(10)),
+        (NprocScope::User, None, Some(10)),
+        (NprocScope::Nobody, None, None),
     ] {
         let most = |limits| {
             let plan = counted(whose, limits).ok()?;
@@ -61,27 +61,27 @@ fn a_default_is_held_in_the_best_form_there_is() {
         };
         assert_eq!((most(Limits::new()), most(Limits::new().processes(9))), (default, asked), "{whose:?}");
     }
-    let refused = counted(Counted::Nobody, Limits::new().processes(9)).unwrap_err();
+    let refused = counted(NprocScope::Nobody, Limits::new().processes(9)).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unsupported, "what nobody counts is not held");
 }
 
 #[test]
 fn a_time_that_no_clock_reaches_is_a_limit_as_well() {
     let longest = Duration::from_secs(u64::MAX);
-    let plan = Limits::new().cpu_time(longest).wall_time(longest).weaker(true).plan(&BARE, false).unwrap();
+    let plan = Limits::new().cpu_time(longest).wall_time(longest).allow_weaker(true).plan(&BARE, false).unwrap();
     assert_eq!(form(&plan, Limit::CpuTime), Some((u64::MAX, Form::ProcessTimes)));
     assert!(plan.rlimits.iter().any(|limit| limit.resource == Resource::CpuSeconds && limit.hard == u64::MAX));
 }
 
 #[test]
 fn cpu_time_grows_no_faster_than_there_are_cpus_for_it() {
-    let full = Grants { groups: Some(GROUPS), ..BARE };
-    let cpus = |wish: Limits| wish.weaker(true).plan(&full, false).unwrap().times.cpus;
+    let full = HostSupport { groups: Some(GROUPS), ..BARE };
+    let cpus = |wish: Limits| wish.allow_weaker(true).plan(&full, false).unwrap().times.cpus;
     assert_eq!(cpus(Limits::new()), 8);
     assert_eq!(cpus(Limits::new().processes(3)), 3);
     assert_eq!(cpus(Limits::new().cpu_set([0, 5])), 2);
     // What the program can change is no bound.
-    assert_eq!(Limits::new().weaker(true).cpu_set([0]).plan(&BARE, false).unwrap().times.cpus, 8);
+    assert_eq!(Limits::new().allow_weaker(true).cpu_set([0]).plan(&BARE, false).unwrap().times.cpus, 8);
 }
 
 #[test]

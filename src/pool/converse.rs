@@ -10,7 +10,7 @@ use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::process::{Output, pipe_of_two};
 
-use super::{Lease, Pool, Want};
+use super::{Lease, LeaseRequest, Pool};
 
 /// One of two programs that talk to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,7 +88,7 @@ impl Pool {
     /// As [`Lease::converse`]; the containers are returned.
     pub async fn converse(&self, first: &Command, second: &Command) -> Result<Conversation> {
         let memory = first.limits.memory_at_most().max(second.limits.memory_at_most());
-        let (one, other) = self.pair(Want::one(memory).times(2)).await?;
+        let (one, other) = self.pair(LeaseRequest::one(memory).times(2)).await?;
         let result = one.converse(first, &other, second).await;
         if result.as_ref().is_err_and(Error::is_retryable) {
             one.discard();

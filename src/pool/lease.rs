@@ -12,7 +12,7 @@ use crate::observe::{self, Event, Phase, Timer};
 /// Dropping it returns the container, which is reset and lent again; its holder does not wait for that. What still runs is
 /// killed, and every call on a [`Container`] that was cloned from the lease gives
 /// [`ErrorKind::Returned`](crate::ErrorKind::Returned) from then on. A container that has died, or cannot be reset, is
-/// replaced; so is one without a [filter](crate::Builder::filter), where a program could leave what no reset takes back.
+/// replaced; so is one without a [filter](crate::ContainerBuilder::filter), where a program could leave what no reset takes back.
 #[derive(Debug)]
 pub struct Lease {
     slot: usize,

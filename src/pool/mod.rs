@@ -4,13 +4,13 @@
 //! again. What is lent, to whom and who waits is decided under one lock, in [`State`], and nothing is awaited there.
 
 mod converse;
-mod keeper;
 mod lease;
+mod retry;
 #[cfg(feature = "tower")]
 mod service;
+mod slot_task;
 mod state;
 mod stream;
-mod tries;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::command::Command;
-use crate::container::Builder;
+use crate::container::ContainerBuilder;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::observe::{self, Timer};
 use crate::process::Output;
@@ -28,17 +28,17 @@ use crate::report::Report;
 
 pub use converse::{Conversation, Side};
 pub use lease::Lease;
+use retry::Retry;
 #[cfg(feature = "tower")]
 pub use service::PoolService;
 pub use state::PoolStatus;
-use state::{Asked, State, Want};
+use state::{Acquire, LeaseRequest, State};
 pub use stream::{Job, Results};
-use tries::Tries;
 
 /// Containers that are kept ready and lent.
 ///
 /// A handle is cheap to clone and works from any task. When the last one is dropped the pool is
-/// [shut down](Self::shut_down) in the background, without a deadline for what is lent.
+/// [shut down](Self::shutdown) in the background, without a deadline for what is lent.
 ///
 /// ```no_run
 /// # async fn example() -> cellblock::Result<()> {
@@ -49,7 +49,7 @@ use tries::Tries;
 /// lease.write("input", "6 7\n", 0o644).await?;
 /// let output = lease.output(Command::new("cat").arg("input")).await?;
 /// drop(lease); // the container is reset, and lent again
-/// pool.shut_down(std::time::Duration::from_secs(5)).await;
+/// pool.shutdown(std::time::Duration::from_secs(5)).await;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ struct Front(Arc<Inner>);
 /// What the handles and the keepers share.
 #[derive(Debug)]
 struct Inner {
-    builder: Builder,
+    builder: ContainerBuilder,
     cpus: Vec<u32>,
     state: Mutex<State>,
     /// Rings when the size, the deadline or the number of keepers has changed.
@@ -76,7 +76,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PoolBuilder {
-    container: Builder,
+    container: ContainerBuilder,
     size: usize,
     queue: usize,
     cpus: Vec<u32>,
@@ -109,13 +109,13 @@ impl PoolBuilder {
     /// Builds the first container, and gives the pool; the others follow in the background.
     ///
     /// # Errors
-    /// As [`Builder::build`]; [`ErrorKind::InvalidInput`] for a size of 0.
+    /// As [`ContainerBuilder::build`]; [`ErrorKind::InvalidInput`] for a size of 0.
     ///
     /// # Cancel safety
     /// Dropping the future destroys what was built so far, in the background.
     ///
     /// # Panics
-    /// As [`Builder::build`].
+    /// As [`ContainerBuilder::build`].
     pub async fn build(self) -> Result<Pool> {
         let Self { container: builder, size, queue, cpus, memory } = self;
         if size == 0 {
@@ -133,7 +133,7 @@ impl PoolBuilder {
             runtime: Handle::current(),
         });
         inner.state().enter(0);
-        keeper::start(&inner, 0, Some(first));
+        slot_task::start(&inner, 0, Some(first));
         inner.resize(size);
         Ok(Pool(Arc::new(Front(inner))))
     }
@@ -141,7 +141,7 @@ impl PoolBuilder {
 
 impl Pool {
     /// What a pool is made of: containers as this builder describes them.
-    pub fn builder(container: Builder) -> PoolBuilder {
+    pub fn builder(container: ContainerBuilder) -> PoolBuilder {
         PoolBuilder { container, size: parallelism(), queue: 1024, cpus: Vec::new(), memory: None }
     }
 
@@ -150,7 +150,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] at once where the queue is full; [`ErrorKind::Closed`] where the pool is shut down, also while
-    /// this waits. Why the last container could not be built, as [`Builder::build`] tells it, where none is alive.
+    /// this waits. Why the last container could not be built, as [`ContainerBuilder::build`] tells it, where none is alive.
     ///
     /// # Cancel safety
     /// Dropping the future gives the place in the queue up, and returns what it was just given.
@@ -166,7 +166,7 @@ impl Pool {
     /// # Cancel safety
     /// As [`lease`](Self::lease).
     pub async fn lease_with_memory(&self, bytes: u64) -> Result<Lease> {
-        self.one(Want::one(bytes)).await
+        self.one(LeaseRequest::one(bytes)).await
     }
 
     /// Leases a container, and waits for it no longer than this.
@@ -206,7 +206,7 @@ impl Pool {
     /// # Cancel safety
     /// Dropping the future kills the program, and returns the container.
     pub async fn run(&self, command: &Command) -> Result<Report> {
-        let mut tries = Tries::new(self, self.want_of(command));
+        let mut tries = Retry::new(self, self.want_of(command));
         loop {
             let lease = tries.lease().await?;
             let result = lease.run(command).await;
@@ -244,7 +244,7 @@ impl Pool {
     ///
     /// # Cancel safety
     /// All of it begins at the first poll and is carried out, the deadline included, whether or not the future is dropped.
-    pub async fn shut_down(&self, patience: Duration) {
+    pub async fn shutdown(&self, patience: Duration) {
         let inner = &self.0.0;
         let mut bell = inner.bell.subscribe();
         inner.close(Instant::now().checked_add(patience));
@@ -256,7 +256,7 @@ impl Pool {
 
     /// Its first attempt is under this lease, if there is one already.
     async fn output_in(&self, lease: Option<Lease>, command: &Command) -> Result<Output> {
-        let mut tries = Tries::starting_in(lease, self, self.want_of(command));
+        let mut tries = Retry::starting_in(lease, self, self.want_of(command));
         loop {
             let lease = tries.lease().await?;
             let result = lease.output(command).await;
@@ -266,33 +266,33 @@ impl Pool {
         }
     }
 
-    fn default_want(&self) -> Want {
+    fn default_want(&self) -> LeaseRequest {
         self.0.0.state().default_want()
     }
 
-    fn want_of(&self, command: &Command) -> Want {
-        Want::one(command.limits.memory_at_most())
+    fn want_of(&self, command: &Command) -> LeaseRequest {
+        LeaseRequest::one(command.limits.memory_at_most())
     }
 
-    async fn one(&self, want: Want) -> Result<Lease> {
+    async fn one(&self, want: LeaseRequest) -> Result<Lease> {
         let lease = self.ask(want).await?.pop();
         lease.ok_or_else(|| Error::lost("a lease of nothing"))
     }
 
-    async fn pair(&self, want: Want) -> Result<(Lease, Lease)> {
+    async fn pair(&self, want: LeaseRequest) -> Result<(Lease, Lease)> {
         match <[Lease; 2]>::try_from(self.ask(want).await?) {
             Ok([first, second]) => Ok((first, second)),
             Err(_) => Err(Error::lost("a lease of nothing")),
         }
     }
 
-    async fn ask(&self, want: Want) -> Result<Vec<Lease>> {
+    async fn ask(&self, want: LeaseRequest) -> Result<Vec<Lease>> {
         let inner = &self.0.0;
         let timer = Timer::start();
         let asked = inner.state().ask(want);
         let leases = match asked? {
-            Asked::Now(leases) => leases,
-            Asked::Later(ticket, leases) => {
+            Acquire::Now(leases) => leases,
+            Acquire::Later(ticket, leases) => {
                 let _place = Place { inner, ticket };
                 // A sender is dropped with the state alone.
                 leases.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, Step::Lease)))?
@@ -312,7 +312,7 @@ impl Inner {
     fn resize(self: &Arc<Self>, size: usize) {
         let new = self.state().resize(size);
         self.bell.send_replace(());
-        new.into_iter().for_each(|slot| keeper::start(self, slot, None));
+        new.into_iter().for_each(|slot| slot_task::start(self, slot, None));
     }
 
     /// From now on nothing is lent, and from then on nothing is left to those who have it.

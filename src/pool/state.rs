@@ -39,14 +39,14 @@ pub struct PoolStatus {
 
 /// What somebody asks for: so many containers at once, with this much memory each.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Want {
+pub(super) struct LeaseRequest {
     containers: usize,
     memory: u64,
     /// Whether it waits also where the queue is full, or the last attempt at every container has failed.
     is_patient: bool,
 }
 
-impl Want {
+impl LeaseRequest {
     pub(super) fn one(memory: u64) -> Self {
         Self { containers: 1, memory, is_patient: false }
     }
@@ -69,7 +69,7 @@ impl Want {
 }
 
 /// What comes of a question.
-pub(super) enum Asked {
+pub(super) enum Acquire {
     Now(Vec<Lease>),
     /// The place in the queue, and what comes when its turn has.
     Later(u64, oneshot::Receiver<Result<Vec<Lease>>>),
@@ -88,7 +88,7 @@ enum Slot {
 #[derive(Debug)]
 struct Waiter {
     ticket: u64,
-    want: Want,
+    want: LeaseRequest,
     leases: oneshot::Sender<Result<Vec<Lease>>>,
 }
 
@@ -153,12 +153,12 @@ impl State {
     }
 
     /// What somebody wants who does not say: the default of a run, if there can be that much.
-    pub(super) fn default_want(&self) -> Want {
+    pub(super) fn default_want(&self) -> LeaseRequest {
         let usual = Limits::new().memory_at_most();
-        Want::one(self.memory.as_ref().map_or(usual, |memory| usual.min(memory.total)))
+        LeaseRequest::one(self.memory.as_ref().map_or(usual, |memory| usual.min(memory.total)))
     }
 
-    pub(super) fn ask(&mut self, want: Want) -> Result<Asked> {
+    pub(super) fn ask(&mut self, want: LeaseRequest) -> Result<Acquire> {
         if !self.is_open {
             return Err(closed());
         }
@@ -169,7 +169,7 @@ impl State {
         }
         if self.waiting.is_empty() {
             if let Some(leases) = self.take(&want) {
-                return Ok(Asked::Now(leases));
+                return Ok(Acquire::Now(leases));
             }
         }
         let waiting = self.waiting.len();
@@ -181,7 +181,7 @@ impl State {
         self.last_ticket += 1;
         let (leases, given) = oneshot::channel();
         self.waiting.push_back(Waiter { ticket: self.last_ticket, want, leases });
-        Ok(Asked::Later(self.last_ticket, given))
+        Ok(Acquire::Later(self.last_ticket, given))
     }
 
     /// Takes somebody out of the queue, if they are still there.
@@ -292,7 +292,7 @@ impl State {
         last.cloned()
     }
 
-    fn check(&self, want: &Want) -> Result<()> {
+    fn check(&self, want: &LeaseRequest) -> Result<()> {
         if want.containers > self.size {
             return Err(too_few(self.size));
         }
@@ -317,7 +317,7 @@ impl State {
         }
     }
 
-    fn take(&mut self, want: &Want) -> Option<Vec<Lease>> {
+    fn take(&mut self, want: &LeaseRequest) -> Option<Vec<Lease>> {
         // Their keepers have not noticed yet.
         self.idle.retain(|(_, container)| !container.is_dead());
         let all = want.all_memory();

@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use crate::error::Result;
 use crate::limits::Limits;
 
-use super::{Lease, Pool, Tries, Want};
+use super::{Lease, LeaseRequest, Pool, Retry};
 
 /// How many results that came too early are kept for their turn, beside one of each container.
 const EARLY: usize = 1024;
@@ -21,7 +21,7 @@ const EARLY: usize = 1024;
 /// Some work to be done in a container of a pool, under a key that its result comes with.
 ///
 /// ```
-/// use cellblock::{Command, Job, Lease};
+/// use cellblock::{Command, pool::Job, Lease};
 ///
 /// let job = Job::new("hello", async |lease: &Lease| {
 ///     lease.write("input", "hello", 0o644).await?;
@@ -74,7 +74,7 @@ impl Pool {
         let start = move |(number, Job { key, work, memory }): (usize, Job<K, F>)| {
             let pool = pool.clone();
             async move {
-                let want = memory.map_or_else(|| pool.default_want(), Want::one).patient();
+                let want = memory.map_or_else(|| pool.default_want(), LeaseRequest::one).patient();
                 (number, (key, twice(&pool, want, &work).await))
             }
         };
@@ -88,8 +88,8 @@ impl Pool {
     }
 }
 
-async fn twice<T>(pool: &Pool, want: Want, work: &impl AsyncFn(&Lease) -> Result<T>) -> Result<T> {
-    let mut tries = Tries::new(pool, want);
+async fn twice<T>(pool: &Pool, want: LeaseRequest, work: &impl AsyncFn(&Lease) -> Result<T>) -> Result<T> {
+    let mut tries = Retry::new(pool, want);
     loop {
         let lease = tries.lease().await?;
         let result = work(&lease).await;

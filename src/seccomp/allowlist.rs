@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 /// The only system calls that a program may make: [`Command::syscalls`](crate::Command::syscalls).
 ///
-/// Installing it costs each run 100 to 200 µs, which [`Builder::filter`](crate::Builder::filter) does not.
+/// Installing it costs each run 100 to 200 µs, which [`ContainerBuilder::filter`](crate::ContainerBuilder::filter) does not.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Syscalls(Vec<(u16, u8, u8, u32)>);
 

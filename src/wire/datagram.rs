@@ -28,7 +28,7 @@ const MAX_DEPTH: usize = 16;
 
 /// A message that has arrived, decoded, with the fds that came along.
 #[derive(Debug)]
-pub(crate) struct Message<T> {
+pub(crate) struct Frame<T> {
     pub(crate) id: u64,
     pub(crate) body: T,
     pub(crate) fds: Vec<OwnedFd>,
@@ -144,7 +144,7 @@ impl Decoder {
         &mut self,
         from: impl AsFd,
         wait: bool,
-    ) -> Result<Option<Message<T>>, Broken> {
+    ) -> Result<Option<Frame<T>>, Broken> {
         loop {
             let owned = self.fds.len();
             let size = socket::recv(&from, &mut self.buffer, &mut self.fds, wait)?;
@@ -178,7 +178,7 @@ impl Decoder {
             } else {
                 decode(payload)?
             };
-            return Ok(Some(Message { id, body, fds }));
+            return Ok(Some(Frame { id, body, fds }));
         }
     }
 }

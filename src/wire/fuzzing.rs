@@ -140,7 +140,7 @@ fn play<T: Serialize + DeserializeOwned + Debug>(peer: Peer, mut script: &[u8], 
 }
 
 /// What was decoded says the same once it is encoded and decoded again.
-fn survives<T: Serialize + DeserializeOwned + Debug>(Message { id, body, fds }: Message<T>) {
+fn survives<T: Serialize + DeserializeOwned + Debug>(Frame { id, body, fds }: Frame<T>) {
     let (said, count) = (format!("{body:?}"), fds.len());
     let fds = fds.into_iter().map(Arc::new).collect();
     let (theirs, ours) = socket::pair().expect("a socket");

@@ -9,7 +9,7 @@ use crate::error::bytes_path;
 use crate::limits::{Form, Rlimit, Times};
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Execve {
+pub(crate) struct StartRun {
     pub(crate) program: Program,
     pub(crate) args: Strings,
     pub(crate) env: Strings,
@@ -34,7 +34,7 @@ pub(crate) struct Execve {
 
 /// The control group of the runs. A descriptor is attached for each file.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Group {
+pub(crate) struct GroupFiles {
     pub(crate) form: Form,
     pub(crate) files: Vec<GroupFile>,
 }

@@ -13,7 +13,7 @@ use crate::limits::Times;
 use crate::sys::memory;
 use crate::sys::socket::{self, MAX_FDS_PER_DATAGRAM};
 
-fn exchange(request: Request, fds: usize) -> Message<Request> {
+fn exchange(request: Request, fds: usize) -> Frame<Request> {
     let (host, init) = socket::pair().unwrap();
     let null: Arc<OwnedFd> = Arc::new(File::open("/dev/null").unwrap().into());
     let datagrams = encode(7, &request, vec![null; fds]).unwrap();
@@ -30,7 +30,7 @@ fn exchange(request: Request, fds: usize) -> Message<Request> {
 #[test]
 fn a_message_arrives_with_its_fds() {
     let message = exchange(Request::Kill(3, Reason::Request), 2);
-    assert!(matches!(message, Message { id: 7, body: Request::Kill(3, Reason::Request), .. }));
+    assert!(matches!(message, Frame { id: 7, body: Request::Kill(3, Reason::Request), .. }));
     assert_eq!(message.fds.len(), 2);
 }
 
@@ -45,7 +45,7 @@ fn more_fds_than_a_datagram_takes_arrive_in_several() {
 fn a_payload_over_the_datagram_arrives_in_a_memfd() {
     let mut args = Strings::default();
     args.push(&[&[b'x'; 3 << 20]]);
-    let execve = Execve {
+    let execve = StartRun {
         program: Program::Named("x".into()),
         args: args.clone(),
         env: Strings::default(),
@@ -59,14 +59,14 @@ fn a_payload_over_the_datagram_arrives_in_a_memfd() {
         throttled: false,
         filter: Vec::new(),
     };
-    let message = exchange(Request::Execve(execve), 1);
-    let Request::Execve(execve) = message.body else { panic!("another request") };
+    let message = exchange(Request::StartRun(execve), 1);
+    let Request::StartRun(execve) = message.body else { panic!("another request") };
     assert_eq!(execve.args, args);
     assert_eq!(message.fds.len(), 1, "the payload's own fd is not among the message's");
 }
 
 /// What the init is sent by `bytes`, and what the host makes of it.
-fn host_receives(bytes: &[u8], fds: &[File]) -> Result<Option<Message<Reply>>, Broken> {
+fn host_receives(bytes: &[u8], fds: &[File]) -> Result<Option<Frame<Reply>>, Broken> {
     let (host, init) = socket::pair().unwrap();
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     socket::send(&init, bytes, &fds, true).unwrap();

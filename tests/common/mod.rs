@@ -14,10 +14,10 @@ use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use cellblock::{Builder, Command, Container, Output};
+use cellblock::{Command, Container, ContainerBuilder, Output};
 
 /// A builder whose init is `cellblock-init`.
-pub fn builder() -> Builder {
+pub fn builder() -> ContainerBuilder {
     Container::builder().init_exe(init_exe())
 }
 
@@ -107,7 +107,7 @@ pub fn lacks(what: &str) {
 }
 
 /// Runs a test when no other one of its file runs, with the census to come back to.
-pub fn alone(test: impl AsyncFnOnce(Census)) {
+pub fn alone(test: impl AsyncFnOnce(LeakSnapshot)) {
     static ALONE: Mutex<()> = Mutex::new(());
     // A test that failed has nothing to say about the next.
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +115,7 @@ pub fn alone(test: impl AsyncFnOnce(Census)) {
     runtime.block_on(async {
         // What the library keeps for ever is there from the first container on.
         container().await.destroy().await;
-        test(Census::take()).await;
+        test(LeakSnapshot::take()).await;
     });
 }
 
@@ -167,7 +167,7 @@ pub async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<
 
 /// What this process has: it must be the same before and after.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Census {
+pub struct LeakSnapshot {
     /// Whether the groups of its containers' runs are counted, which change for as long as a container lives.
     counts_groups: bool,
     pub fds: BTreeSet<String>,
@@ -178,7 +178,7 @@ pub struct Census {
     pub directories: BTreeSet<PathBuf>,
 }
 
-impl Census {
+impl LeakSnapshot {
     pub fn take() -> Self {
         Self::count(true)
     }

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use cellblock::{Cause, Form, Limit};
+use cellblock::{
+    limits::{Form, Limit},
+    report::Cause,
+};
 
 use super::*;
 

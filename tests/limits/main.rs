@@ -14,7 +14,7 @@ use std::fs::File;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use cellblock::{Command, Container, Limits, Report, Source};
+use cellblock::{Command, Container, Limits, Report, report::Source};
 use common::{builder, container, is_slow, lacks, skip};
 
 const MIB: u64 = 1 << 20;
@@ -35,7 +35,7 @@ fn hog(what: &str, limits: Limits) -> Command {
 
 /// Limits that hold in one form or the other, with time for all that ends by itself.
 fn limits() -> Limits {
-    Limits::new().weaker(true).wall_time(millis(if is_slow() { 100_000 } else { 20_000 }))
+    Limits::new().allow_weaker(true).wall_time(millis(if is_slow() { 100_000 } else { 20_000 }))
 }
 
 fn millis(count: u64) -> Duration {

@@ -1,7 +1,7 @@
 //! A program for each verdict, and the programs that are no reason for one.
 
 use cellblock::Verdict::{self, *};
-use cellblock::{Cause, Filter, Limit, Mount};
+use cellblock::{Mount, limits::Limit, report::Cause, seccomp::Filter};
 
 use super::*;
 
@@ -76,7 +76,7 @@ async fn every_verdict_has_its_programs() {
 
 #[tokio::test]
 async fn memory_is_what_the_kernel_charges() {
-    let tmpfs = cellblock::Tmpfs::new().bytes(256 * MIB);
+    let tmpfs = cellblock::mount::Tmpfs::new().bytes(256 * MIB);
     let container = builder().mount(Mount::tmpfs("/w", tmpfs)).build().await.unwrap();
     if groups(&container).await.is_none() {
         skip("without groups nothing of this is charged");
@@ -145,7 +145,7 @@ async fn output_is_limited_whoever_reads_it() {
     assert_eq!((output.stdout.len(), output.stdout_truncated), (1000, true));
     // Where nobody of ours reads, only the weaker form is left.
     let file = tempfile::tempfile().unwrap();
-    let mut command = hog("flood 1048576", limits().output(1000).weaker(false));
+    let mut command = hog("flood 1048576", limits().output(1000).allow_weaker(false));
     command.stdout(file.try_clone().unwrap());
     let error = container.run(&command).await.unwrap_err();
     assert_eq!(error.kind(), cellblock::ErrorKind::Unsupported, "{error}");
@@ -156,7 +156,7 @@ async fn output_is_limited_whoever_reads_it() {
 
 #[tokio::test]
 async fn a_command_may_name_the_only_calls_that_it_needs() {
-    use cellblock::{Otherwise, Syscalls};
+    use cellblock::seccomp::{Otherwise, Syscalls};
     let container = container().await;
     let with = |mut command: Command, syscalls: Syscalls| {
         command.syscalls(syscalls).limits(limits());
@@ -198,7 +198,7 @@ async fn a_command_may_name_the_only_calls_that_it_needs() {
     let own = own.filter(|name| cfg!(target_arch = "x86_64") || !["arch_prctl", "access"].contains(name));
     let only = Syscalls::only(own, Otherwise::Errno(77)).unwrap();
     let report = run(&container, &with(hog(&getppid, limits()), only)).await;
-    assert_eq!(report.status, cellblock::Status::Exited(77), "{report}");
+    assert_eq!(report.status, cellblock::report::Status::Exited(77), "{report}");
     assert_eq!(run(&container, &hog(&getppid, limits())).await.verdict(), Ok, "the control");
     let error = Syscalls::only(["no_such_call"], Otherwise::Kill).unwrap_err();
     assert_eq!(error.kind(), cellblock::ErrorKind::InvalidInput);
@@ -206,5 +206,5 @@ async fn a_command_may_name_the_only_calls_that_it_needs() {
     let allow = Syscalls::bpf([(0x06, 0, 0, 0x7fff_0000)]);
     assert_eq!(run(&container, &with(hog("exit 0", limits()), allow)).await.verdict(), Ok);
     let error = container.run(&with(hog("exit 0", limits()), Syscalls::bpf([(0x06, 9, 9, 9), (0, 0, 0, 0)]))).await;
-    assert_eq!(error.unwrap_err().step(), Some(cellblock::Step::InstallFilter));
+    assert_eq!(error.unwrap_err().step(), Some("install_filter"));
 }

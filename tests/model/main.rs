@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cellblock::{Container, Output, Result};
-use common::{Census, container, sh};
+use common::{LeakSnapshot, container, sh};
 use futures::future::{LocalBoxFuture, join_all};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -122,7 +122,7 @@ fn check<T: std::fmt::Debug>(cases: impl Strategy<Value = T>, property: impl Asy
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // What the library keeps for ever is there from the first container on.
     runtime.block_on(async { container().await.destroy().await });
-    let census = Census::take();
+    let census = LeakSnapshot::take();
     let count = if std::env::var_os("PROPTEST_CASES").is_some() { Config::default().cases } else { 40 };
     let config = Config { cases: count, failure_persistence: None, ..Config::default() };
     let shared = RefCell::new(None);

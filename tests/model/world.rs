@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use cellblock::Status;
+use cellblock::report::Status;
 
 /// The names that a sequence is about. Only the directory can be one.
 const DIR: &str = "d";

@@ -2,16 +2,16 @@
 
 use std::pin::pin;
 
-use cellblock::{Job, Lease, Pool};
+use cellblock::{Lease, Pool, pool::Job};
 use futures::{StreamExt, stream};
 
-use super::common::{Census, alone, builder, polled, sh};
+use super::common::{LeakSnapshot, alone, builder, polled, sh};
 use super::{SECOND, inits, pool, until};
 
 /// Makes a future and drops it after no poll, after one, after two, up to the number that completes it: `attempt` says
 /// whether it did. Each time the pool must come to have all its containers, the same ones.
 async fn at_every_poll(pool: &Pool, what: &str, mut attempt: impl AsyncFnMut(usize) -> bool) {
-    let (census, before) = (Census::beside_a_container(), inits(pool.status().size));
+    let (census, before) = (LeakSnapshot::beside_a_container(), inits(pool.status().size));
     for polls in 0..10_000 {
         let is_complete = attempt(polls).await;
         until(pool, |status| status.ready == status.size && status.waiting == 0).await;
@@ -74,7 +74,7 @@ fn a_pool_has_all_its_containers_whatever_is_dropped() {
             })
             .await;
         }
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -93,11 +93,11 @@ fn a_pool_that_is_built_or_shut_down_and_dropped_leaves_nothing() {
         for polls in 0..10_000 {
             let pool = pool(2).await;
             let lease = pool.lease().await.unwrap();
-            let is_down = polled(polls, pool.shut_down(SECOND / 200)).await.is_some();
+            let is_down = polled(polls, pool.shutdown(SECOND / 200)).await.is_some();
             if polls == 0 {
                 pool.lease().await.expect("nothing has begun");
             } else if !is_down {
-                pool.shut_down(60 * SECOND).await;
+                pool.shutdown(60 * SECOND).await;
             }
             assert!(polls == 0 || lease.ping(SECOND).await.is_err(), "the deadline holds, dropped or not");
             drop((pool, lease));

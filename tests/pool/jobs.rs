@@ -4,7 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::pin::pin;
 
-use cellblock::{Command, ErrorKind, Job, Lease, Pool, Side};
+use cellblock::{
+    Command, ErrorKind, Lease, Pool,
+    pool::{Job, Side},
+};
 use futures::future::join_all;
 use futures::{StreamExt, poll, stream};
 
@@ -33,7 +36,7 @@ fn each_job_has_one_result_and_comes_as_it_finishes_or_in_order() {
         let ordered: Vec<_> =
             pool.stream(jobs()).in_order().map(|(key, result)| (key, result.unwrap())).collect().await;
         assert_eq!(ordered, (0..40).map(text).collect::<Vec<_>>());
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -55,7 +58,7 @@ fn a_stream_has_no_more_jobs_at_once_than_containers_and_no_full_queue() {
         }
         assert_eq!(*taken.borrow(), 20);
         drop(results);
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -77,7 +80,7 @@ fn a_dropped_stream_kills_what_runs_and_loses_no_job() {
         assert_eq!(jobs.count().await, 8, "what was not begun is still there");
         assert_eq!(inits(2), before);
         assert!(super::common::processes_with("sleep 4170").is_empty());
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -106,7 +109,7 @@ fn a_job_that_the_machine_failed_is_done_once_more_elsewhere() {
             }
             until(&pool, |status| status.ready == 1).await;
         }
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -141,7 +144,7 @@ fn two_programs_talk_and_it_is_known_who_ended_first() {
 
         let error = pool.converse(&sh("sleep 60"), &Command::new("/missing")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Exec);
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -157,7 +160,7 @@ fn many_pairs_of_programs_never_wait_for_each_other() {
         let (talks, singles) = tokio::time::timeout(30 * SECOND, all).await.expect("nobody is stuck");
         assert!(talks.into_iter().all(|talk| talk.unwrap().second.stderr == b"word\n"));
         assert!(singles.into_iter().all(|report| report.unwrap().status.success()));
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -190,7 +193,7 @@ fn what_a_pool_does_may_be_done_by_any_thread() {
                 pin!(results).map(|(key, result)| (key, result.unwrap().status.success())).collect::<Vec<_>>().await
             });
             assert_eq!(stream.await.unwrap(), (0..20).map(|key| (key, true)).collect::<Vec<_>>());
-            pool.shut_down(SECOND).await;
+            pool.shutdown(SECOND).await;
         };
         runtime.spawn(work).await.unwrap();
         runtime.shutdown_background();

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use cellblock::{Command, ErrorKind, Filter, Limit, Limits, OpenFile, Pool};
+use cellblock::{Command, ErrorKind, Limits, Pool, container::OpenFile, limits::Limit, seccomp::Filter};
 use futures::future::{join, join_all};
 use futures::{FutureExt, poll};
 
@@ -32,7 +32,7 @@ fn leases_are_first_come_first_served() {
         };
         join(waiting, late).await;
         assert_eq!(order.into_inner(), (0..=20).collect::<Vec<_>>());
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -53,7 +53,7 @@ fn a_full_queue_answers_busy_at_once_and_says_how_full() {
         assert!(pool.lease().now_or_never().is_none(), "there is room again");
         drop(lease);
         one.await.unwrap();
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -67,7 +67,7 @@ fn a_lease_may_wait_with_a_deadline() {
         assert_eq!((error.kind(), pool.status().waiting), (ErrorKind::Timeout, 0), "{error}");
         drop(lease);
         pool.lease_within(5 * SECOND).await.unwrap();
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -87,7 +87,7 @@ fn what_one_lease_leaves_the_next_does_not_see() {
         }
         until(&pool, |status| status.ready == 1).await;
         assert_eq!(inits(1), init, "it is the same container");
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -101,7 +101,7 @@ fn a_container_without_a_filter_is_not_lent_again() {
             drop(pool.lease().await.unwrap());
             pool.lease().await.unwrap().ping(SECOND).await.unwrap();
             assert_eq!(inits(1) == before, is_safe, "{filter:?}");
-            pool.shut_down(SECOND).await;
+            pool.shutdown(SECOND).await;
         }
         census.is_back().await;
     });
@@ -145,7 +145,7 @@ fn a_handle_kept_past_its_lease_is_dead() {
         }
         until(&pool, |status| status.ready == 1).await;
         assert_eq!(inits(1), init);
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -168,7 +168,7 @@ fn what_runs_when_a_lease_ends_is_killed_and_what_waits_never_starts() {
         assert_eq!(says(&next, &sh("ls -A")).await, "");
         drop((next, process));
         assert_eq!(inits(1), init, "the container lived through it");
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -193,7 +193,7 @@ fn a_container_that_its_holder_destroys_or_discards_is_replaced() {
         drop(lease);
         pool.lease_within(5 * SECOND).await.unwrap().ping(SECOND).await.unwrap();
         assert_ne!(inits(1), third, "a destruction that was begun is carried out, whoever has gone");
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -214,7 +214,7 @@ fn runs_in_progress_never_add_up_to_more_memory_than_there_is() {
         let little = little.await.unwrap();
         let limited = |bytes| {
             let mut command = Command::new("/bin/true");
-            command.limits(Limits::new().memory(bytes).weaker(true));
+            command.limits(Limits::new().memory(bytes).allow_weaker(true));
             command
         };
         let refused = little.run(&limited(11 * mib)).await.unwrap_err();
@@ -227,7 +227,7 @@ fn runs_in_progress_never_add_up_to_more_memory_than_there_is() {
         // Two of them at a time, though there are three containers.
         let sleeper = sh("sleep 0.01");
         let mut sleeper = sleeper;
-        sleeper.limits(Limits::new().memory(40 * mib).weaker(true));
+        sleeper.limits(Limits::new().memory(40 * mib).allow_weaker(true));
         let watch = async {
             for _ in 0..200 {
                 assert!(pool.status().leased <= 2);
@@ -236,7 +236,7 @@ fn runs_in_progress_never_add_up_to_more_memory_than_there_is() {
         };
         let (reports, ()) = join(join_all((0..10).map(|_| pool.run(&sleeper))), watch).await;
         assert!(reports.into_iter().all(|report| report.unwrap().status.success()));
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -254,11 +254,11 @@ fn a_pinned_containers_runs_are_on_its_cpu() {
         assert_eq!(report.limit(Limit::CpuSet).map(|held| held.value), Some(1));
         if std::thread::available_parallelism().unwrap().get() > 1 {
             let mut elsewhere = command.clone();
-            elsewhere.limits(Limits::new().cpu_set([1]).weaker(true));
+            elsewhere.limits(Limits::new().cpu_set([1]).allow_weaker(true));
             assert_eq!(says(&leases[0], &elsewhere).await, "Cpus_allowed_list:\t1", "a command says for itself");
         }
         drop(leases);
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }

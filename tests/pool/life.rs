@@ -7,7 +7,7 @@ use cellblock::{Command, ErrorKind, Mount, Pool};
 use futures::future::join_all;
 use futures::poll;
 
-use super::common::{Census, alone, builder, children, eventually, open_dir, sh};
+use super::common::{LeakSnapshot, alone, builder, children, eventually, open_dir, sh};
 use super::{SECOND, full, inits, kill_inits, pool, until};
 
 #[test]
@@ -29,7 +29,7 @@ fn a_container_whose_init_is_killed_is_replaced() {
         for lease in join_all([pool.lease(), pool.lease()]).await {
             lease.unwrap().ping(SECOND).await.unwrap();
         }
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -52,7 +52,7 @@ fn a_run_that_the_machine_failed_is_done_once_more_and_a_programs_failure_is_not
         assert_eq!(pool.run(&Command::new("/missing")).await.unwrap_err().kind(), ErrorKind::Exec);
         until(&pool, |status| status.ready == 1).await;
         assert_eq!(inits(1), before, "no container is given up for it");
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -82,7 +82,7 @@ fn a_machine_that_can_build_no_container_says_so() {
         std::fs::create_dir(&bound).unwrap();
         until(&pool, |status| status.ready == 2).await;
         pool.lease().await.unwrap().ping(SECOND).await.unwrap();
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -120,7 +120,7 @@ fn a_pool_grows_and_shrinks_while_its_containers_are_lent() {
         drop(lease);
         until(&pool, |status| status.ready == 2 && status.leased + status.returning == 0).await;
         inits(2);
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -130,14 +130,14 @@ fn shutting_down_waits_for_what_is_lent_and_leaves_nothing() {
     alone(async |census| {
         let pool = pool(3).await;
         let lease = pool.lease().await.unwrap();
-        let mut closing = pin!(pool.shut_down(60 * SECOND));
+        let mut closing = pin!(pool.shutdown(60 * SECOND));
         assert!(poll!(&mut closing).is_pending());
         assert_eq!(pool.lease().await.unwrap_err().kind(), ErrorKind::Closed);
         assert!(lease.run(&sh("sleep 0.05")).await.unwrap().status.success());
         drop(lease);
         closing.await;
-        assert_eq!(Census::take(), census, "at once");
-        pool.shut_down(SECOND).await;
+        assert_eq!(LeakSnapshot::take(), census, "at once");
+        pool.shutdown(SECOND).await;
         pool.resize(3);
         assert_eq!(pool.lease().await.unwrap_err().kind(), ErrorKind::Closed, "for good");
         census.is_back().await;
@@ -155,13 +155,13 @@ fn shutting_down_ends_what_is_lent_after_its_deadline() {
         let mut run = Box::pin(lease.run(&endless));
         assert!(poll!(&mut run).is_pending());
         // The deadline holds though nobody waits for it.
-        assert!(poll!(pin!(pool.shut_down(SECOND / 20))).is_pending());
+        assert!(poll!(pin!(pool.shutdown(SECOND / 20))).is_pending());
         assert_eq!(waiting.await.unwrap_err().kind(), ErrorKind::Closed);
         assert_eq!(run.as_mut().await.unwrap_err().kind(), ErrorKind::Destroyed);
         drop(run);
-        pool.shut_down(60 * SECOND).await;
+        pool.shutdown(60 * SECOND).await;
         assert_eq!(other.ping(SECOND).await.unwrap_err().kind(), ErrorKind::Destroyed);
-        assert_eq!(Census::take(), census, "at once");
+        assert_eq!(LeakSnapshot::take(), census, "at once");
         drop((lease, other));
         census.is_back().await;
     });
@@ -219,7 +219,7 @@ fn many_containers_live_at_once_and_all_answer() {
         let kib: u64 = inits(count).iter().map(own).sum();
         println!("{count} containers in {built:?}; their inits have {} KiB each", kib / count as u64);
         drop(leases);
-        pool.shut_down(Duration::ZERO).await;
+        pool.shutdown(Duration::ZERO).await;
         census.is_back().await;
     });
 }

@@ -15,13 +15,13 @@ mod soak;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use cellblock::{Pool, PoolStatus};
+use cellblock::{Pool, pool::PoolStatus};
 use common::{builder, children};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const SECOND: Duration = Duration::from_secs(1);
-const KILLED: cellblock::Status = cellblock::Status::Signaled { signal: 9, core_dumped: false };
+const KILLED: cellblock::report::Status = cellblock::report::Status::Signaled { signal: 9, core_dumped: false };
 
 /// A pool with all its containers ready.
 async fn pool(size: usize) -> Pool {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use cellblock::{ErrorKind, Job, Lease, Limits, Pool};
+use cellblock::{ErrorKind, Lease, Limits, Pool, pool::Job};
 use futures::future::{Either, select};
 use futures::{StreamExt, stream};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -47,7 +47,7 @@ fn every_job_has_one_result_whatever_happens_to_the_machine() {
         until(&pool, |status| status.ready == 4).await;
         println!("{jobs} jobs in {took:?}, of which {failed} failed twice, with {toll:?}");
         assert!(failed < jobs / 10 + 10, "most get over it");
-        pool.shut_down(SECOND).await;
+        pool.shutdown(SECOND).await;
         census.is_back().await;
     });
 }
@@ -55,7 +55,7 @@ fn every_job_has_one_result_whatever_happens_to_the_machine() {
 /// Says which one it is, and fails in a container that is not as good as new.
 fn job(number: u32) -> Job<u32, impl AsyncFn(&Lease) -> cellblock::Result<cellblock::Output>> {
     let mut command = sh("read number < number; echo $number; [ ! -e left ] && echo > left");
-    command.limits(Limits::new().memory(64 << 20).processes(16).weaker(true));
+    command.limits(Limits::new().memory(64 << 20).processes(16).allow_weaker(true));
     Job::new(number, async move |lease: &Lease| {
         lease.write("number", format!("{number}\n"), 0o644).await?;
         lease.output(&command).await

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use cellblock::{ErrorKind, Filter, Mount};
+use cellblock::{ErrorKind, Mount, seccomp::Filter};
 
 use super::*;
 use common::{builder, is_root, open_dir, sh};

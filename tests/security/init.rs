@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use cellblock::{Cause, Filter, Limit, Limits, Stdio, Verdict};
+use cellblock::{Limits, Stdio, Verdict, limits::Limit, report::Cause, seccomp::Filter};
 use tokio::io::AsyncReadExt;
 
 use super::*;
@@ -124,7 +124,7 @@ async fn programs_that_are_hard_to_end_end_in_time() {
         "storm",
     ] {
         let mut command = attacks().command(&["hang", how]);
-        let limits = Limits::new().wall_time(wall_time).processes(64).weaker(true);
+        let limits = Limits::new().wall_time(wall_time).processes(64).allow_weaker(true);
         let start = Instant::now();
         let mut process = container.spawn(command.limits(limits).stdout(Stdio::piped())).await.unwrap();
         process.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).await.expect(how);

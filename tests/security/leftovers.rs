@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use cellblock::{Filter, Mount, Output, Tmpfs};
+use cellblock::{Mount, Output, mount::Tmpfs, seccomp::Filter};
 
 use super::*;
 use common::{builder, lacks, sh};

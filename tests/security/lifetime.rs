@@ -2,7 +2,11 @@
 
 use std::time::Instant;
 
-use cellblock::{Cause, ErrorKind, Limit, Limits, Status, Stdio};
+use cellblock::{
+    ErrorKind, Limits, Stdio,
+    limits::Limit,
+    report::{Cause, Status},
+};
 use tokio::io::AsyncReadExt;
 
 use super::*;

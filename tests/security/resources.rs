@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio as HostStdio;
 use std::time::Instant;
 
-use cellblock::{Filter, Limits, Source, Stdio, Verdict};
+use cellblock::{Limits, Stdio, Verdict, report::Source, seccomp::Filter};
 use tokio::io::AsyncReadExt;
 
 use super::*;
@@ -104,7 +104,7 @@ async fn memory_behind_descriptors_is_counted() {
     let container = container().await;
     let fill = |what: &str, memory| {
         let mut command = attacks().command(&["fill", what]);
-        command.limits(Limits::new().memory(memory).weaker(true).wall_time(20 * SECOND));
+        command.limits(Limits::new().memory(memory).allow_weaker(true).wall_time(20 * SECOND));
         command
     };
     let report = container.run(&Command::new("/bin/true")).await.unwrap();

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
-use cellblock::{ErrorKind, Filter, OpenFile, Stdio};
+use cellblock::{ErrorKind, Stdio, container::OpenFile, seccomp::Filter};
 
 use super::*;
 use common::{builder, lacks, open_dir, sh};

@@ -1,6 +1,6 @@
 //! Kernel surface: what no ordinary program needs is refused, by whichever door it is asked for.
 
-use cellblock::{Filter, Status};
+use cellblock::{report::Status, seccomp::Filter};
 
 use super::*;
 use common::{builder, sh};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::cgroup::Group;
 use crate::container::Shared;
-use crate::container::launch::last_words;
-use crate::container::loan::returned;
+use crate::container::launch::stderr_tail;
+use crate::container::lease::returned;
 use crate::container::processes::Init;
 use crate::error::{Error, ErrorKind, Step};
 
@@ -16,7 +16,7 @@ pub(super) fn destroyed() -> Error {
 }
 
 /// Sees the init to its end and removes the group, and adds what the init had said to a reason that is not the caller's own.
-pub(super) async fn bury(init: Init, group: Option<Group>, mut stderr: File, reason: Error) -> Error {
+pub(super) async fn teardown(init: Init, group: Option<Group>, mut stderr: File, reason: Error) -> Error {
     if let Some(group) = &group {
         group.lift_rate();
     }
@@ -33,7 +33,7 @@ pub(super) async fn bury(init: Init, group: Option<Group>, mut stderr: File, rea
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    match last_words(&mut stderr) {
+    match stderr_tail(&mut stderr) {
         Some(words) if reason.kind() == ErrorKind::Lost => Error::lost(format!("{reason}; it had said: {words}")),
         _ => reason,
     }

@@ -23,7 +23,7 @@ use crate::command::{Command, Stdio};
 use crate::container::Container;
 use crate::error::{ErrorKind, Failure, Step, printable};
 use crate::fingerprint::Fingerprint;
-use crate::limits::{Limit, Limits, Terms};
+use crate::limits::{LeaseLimits, Limit, Limits};
 use crate::report::{Evidence, Measured, Reason, Report, Sources, Status, Usage};
 use crate::sys::process::Pidfd;
 use crate::sys::{memory, socket};
@@ -106,7 +106,7 @@ async fn play(script: &[u8], writer: OwnedFd) {
     let record = RecordDeath(Arc::clone(&shared));
     let launched = Launched::without_an_init(host).expect("a process in its place");
     tokio::spawn(Actor::serve_to_the_end(launched, messages, record, patience));
-    let container = Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() };
+    let container = Container { mailbox, shared, made: ContainerInfo::for_tests(), terms: LeaseLimits::default() };
 
     let mut init = Init::new(theirs, writer);
     let mut callers = Callers { container: container.clone(), waiting: Vec::new(), ends: Vec::new() };
@@ -491,7 +491,7 @@ impl Init {
     fn judge(&self, request: &Request, reply: &Reply, things: &[usize]) -> Standing {
         let fits = match (request, reply) {
             // Nobody may be waiting for it any more.
-            (Request::Execve(execve), Reply::Forked) if things.len() == 1 => {
+            (Request::StartRun(execve), Reply::Forked) if things.len() == 1 => {
                 let is_known = execve.gate && !self.may_be_killing;
                 return if is_known { Standing::Misfit } else { Standing::Unknown };
             }
@@ -502,10 +502,10 @@ impl Init {
             }
             _ if !things.is_empty() => false,
             (Request::Ping | Request::Delete(_) | Request::Reset, Reply::Done) => true,
-            (Request::Delete(_) | Request::Open(_) | Request::Execve(_), Reply::Failed(_)) => true,
+            (Request::Delete(_) | Request::Open(_) | Request::StartRun(_), Reply::Failed(_)) => true,
             (Request::Fingerprint, Reply::Fingerprint(_) | Reply::Failed(_)) => true,
             (Request::Symlink(links), Reply::Linked(results)) => links.len() == results.len(),
-            (Request::Execve(_), Reply::Ended(measured)) => match measured.status {
+            (Request::StartRun(_), Reply::Ended(measured)) => match measured.status {
                 Status::Exited(code) => (0..=255).contains(&code),
                 Status::Signaled { signal, .. } => (1..=64).contains(&signal),
             },
@@ -585,7 +585,7 @@ fn reply(request: Option<&Request>, kind: u8, detail: u8) -> Reply {
             Some(Request::Open(_)) => Reply::Opened(results()),
             Some(Request::Symlink(_)) => Reply::Linked(results()),
             Some(Request::Fingerprint) => Reply::Fingerprint(Fingerprint::default()),
-            Some(Request::Execve(_)) => Reply::Ended(measured(detail)),
+            Some(Request::StartRun(_)) => Reply::Ended(measured(detail)),
             _ => Reply::Done,
         },
     }

@@ -13,12 +13,12 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys::reactor::Async;
 use crate::wire::{self, Datagram, Request};
 
-use super::promise::Promise;
+use super::pending::PendingReply;
 
 #[derive(Default)]
 pub(super) struct Requests {
     outbox: VecDeque<Datagram>,
-    unanswered: HashMap<u64, Promise>,
+    unanswered: HashMap<u64, PendingReply>,
     last_id: u64,
 }
 
@@ -30,7 +30,7 @@ impl Requests {
         to: &Async,
         request: &Request,
         fds: Vec<Arc<OwnedFd>>,
-        promise: Promise,
+        promise: PendingReply,
     ) -> Result<Option<u64>> {
         self.last_id += 1;
         let id = self.last_id;
@@ -79,12 +79,12 @@ impl Requests {
     }
 
     /// Who waits for the reply that has come.
-    pub(super) fn answered(&mut self, id: u64) -> Option<Promise> {
+    pub(super) fn answered(&mut self, id: u64) -> Option<PendingReply> {
         self.unanswered.remove(&id)
     }
 
     /// Gives up what waits to be sent, and leaves who waits for a reply.
-    pub(super) fn into_promises(self) -> impl Iterator<Item = Promise> {
+    pub(super) fn into_promises(self) -> impl Iterator<Item = PendingReply> {
         self.unanswered.into_values()
     }
 

@@ -11,7 +11,7 @@ use super::*;
 use crate::command::Command;
 use crate::container::Container;
 use crate::error::{ErrorKind, Failure, Step};
-use crate::limits::Terms;
+use crate::limits::LeaseLimits;
 use crate::report::{Measured, Status};
 use crate::sys::socket;
 use crate::wire::{self, OpenFile, Peer};
@@ -37,7 +37,7 @@ fn on_socket(host: OwnedFd, patience: Duration) -> Container {
     let record = RecordDeath(Arc::clone(&shared));
     let launched = Launched::without_an_init(host).unwrap();
     tokio::spawn(Actor::serve_to_the_end(launched, messages, record, patience));
-    Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() }
+    Container { mailbox, shared, made: ContainerInfo::for_tests(), terms: LeaseLimits::default() }
 }
 
 fn frame(id: u64, reply: &Reply) -> Vec<u8> {
@@ -236,7 +236,7 @@ async fn a_container_whose_reset_fails_between_two_leases_ends() {
         assert!(Decoder::new(Peer::Host).receive::<Request>(&socket, true).unwrap().is_none(), "it is asked no more");
     });
     container.give_back();
-    assert_eq!(container.renew().await.unwrap_err().step(), Some(Step::Unmount));
+    assert_eq!(container.renew().await.unwrap_err().failed_step(), Some(Step::Unmount));
     container.retire().await;
     assert_eq!(container.ping(Duration::from_secs(5)).await.unwrap_err().kind(), ErrorKind::Returned);
     init.join().unwrap();
@@ -256,7 +256,7 @@ async fn what_a_handle_sends_after_its_lease_reaches_no_init() {
     let next = container.renew().await.unwrap();
     // As one does that was about to send when its lease ended.
     let (answer, answered) = oneshot::channel();
-    let late = Message::Ask(Request::Delete("f".into()), Promise::Deleted(answer));
+    let late = Message::Ask(Request::Delete("f".into()), PendingReply::Deleted(answer));
     container.post(late).await.unwrap();
     assert_eq!(container.answer(answered).await.unwrap_err().kind(), ErrorKind::Returned);
     container.condemn();
@@ -315,7 +315,7 @@ async fn a_run_that_cannot_be_sent_after_all_leaves_its_turn_to_the_next() {
         // A kill is followed by the question whether the init still answers.
         assert!(matches!(next().body, Request::Ping));
         let third = next();
-        assert!(matches!(third.body, Request::Execve(_)), "{:?}", third.body);
+        assert!(matches!(third.body, Request::StartRun(_)), "{:?}", third.body);
         answer(third.id, Reply::Ended(report()));
     });
     let (small, mut large) = (Command::new("/bin/true"), Command::new("/bin/true"));
@@ -336,7 +336,7 @@ async fn a_run_that_cannot_be_sent_after_all_leaves_its_turn_to_the_next() {
     go.send(()).unwrap();
     ping.await.unwrap();
     go.send(()).unwrap();
-    assert_eq!(second.await.unwrap_err().step(), Some(Step::Send));
+    assert_eq!(second.await.unwrap_err().failed_step(), Some(Step::Send));
     let third = tokio::time::timeout(Duration::from_secs(5), container.run(&small)).await;
     third.expect("its turn comes").unwrap();
     init.join().unwrap();
@@ -376,7 +376,7 @@ async fn a_panic_of_the_actors_task_is_told_to_everybody_and_ends_the_init() {
             () = tokio::time::sleep(Duration::from_millis(50)) => panic!("on purpose"),
         }
     });
-    let container = Container { mailbox, shared, made: Made::for_tests(), terms: Terms::default() };
+    let container = Container { mailbox, shared, made: ContainerInfo::for_tests(), terms: LeaseLimits::default() };
     let (waiting, queued) = tokio::join!(container.ping(Duration::from_secs(5)), container.delete("x"));
     for result in [waiting, queued, container.reset().await] {
         let error = result.unwrap_err();
@@ -411,7 +411,8 @@ async fn an_init_that_does_not_end_a_run_at_its_time_is_given_up() {
         let mut command = Command::new("/bin/sleep");
         // The first one has much more time.
         container.run(&command).await.unwrap();
-        let limits = crate::limits::Limits::new().wall_time(Duration::from_millis(100)).memory(1 << 20).weaker(true);
+        let limits =
+            crate::limits::Limits::new().wall_time(Duration::from_millis(100)).memory(1 << 20).allow_weaker(true);
         command.limits(limits);
         let start = std::time::Instant::now();
         let error = container.run(&command).await.unwrap_err();

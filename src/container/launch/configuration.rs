@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::container::builder::Builder;
+use crate::container::builder::ContainerBuilder;
 use crate::container::ids::Mapping;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::mount::{Kind, Mount};
@@ -19,7 +19,7 @@ use super::kind;
 
 /// The configuration, with the mount trees that the host has to make itself.
 pub(super) fn configuration(
-    builder: &Builder,
+    builder: &ContainerBuilder,
     mapping: &Mapping,
     clones_into_group: bool,
 ) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
@@ -36,8 +36,8 @@ pub(super) fn configuration(
         symlinks: builder.symlinks.clone(),
         masked: builder.masked.clone(),
         program: mapping.program(),
-        host_name: builder.host_name.clone(),
-        domain_name: builder.domain_name.clone(),
+        hostname: builder.hostname.clone(),
+        domainname: builder.domainname.clone(),
         work_dir: builder.work_dir.clone(),
         filter: builder.filter,
         clones_into_group,

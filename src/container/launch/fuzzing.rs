@@ -22,7 +22,7 @@ use crate::fingerprint::Fingerprint;
 use crate::limits::{Form, GroupLimits, Resource, Rlimit, Times};
 use crate::pty::Pty;
 use crate::report::Reason;
-use crate::wire::{Counter, Execve, Figure, GroupFile, MAX_FDS, OpenFile, Program, Strings, Symlink};
+use crate::wire::{Counter, Figure, GroupFile, MAX_FDS, OpenFile, Program, StartRun, Strings, Symlink};
 
 const ACTS: [Act; 24] = [
     Act::Open,
@@ -152,7 +152,7 @@ struct Running {
 
 /// The next run.
 struct Draft {
-    execve: Execve,
+    execve: StartRun,
     fds: Vec<Arc<OwnedFd>>,
     executable: Option<Arc<OwnedFd>>,
     gate: Option<Arc<OwnedFd>>,
@@ -180,7 +180,8 @@ const TERMINAL: usize = 5;
 impl Rig {
     fn new(init_exe: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let builder = Builder { init_exe: init_exe.into(), start_timeout: LONG, ..Builder::default() };
+        let builder =
+            ContainerBuilder { init_exe: init_exe.into(), start_timeout: LONG, ..ContainerBuilder::default() };
         let launched =
             runtime.block_on(launch(&builder)).expect("a container, whose init was built last by `cargo build`");
         let pid = launched.init.pid().expect("it lives");
@@ -325,7 +326,7 @@ impl Rig {
         }
         let id = self.next_id();
         self.running = Some(Running { id, awaits_fork: execve.gate });
-        self.send(id, &Request::Execve(execve), fds);
+        self.send(id, &Request::StartRun(execve), fds);
     }
 
     /// Sends, and listens while the init is not ready for it.
@@ -363,7 +364,7 @@ impl Rig {
         }
     }
 
-    fn take(&mut self, Message { id, body, fds }: Message<Reply>, seen: &mut dyn FnMut(usize)) {
+    fn take(&mut self, Frame { id, body, fds }: Frame<Reply>, seen: &mut dyn FnMut(usize)) {
         let is_running = self.running.is_some();
         let mut see = |what: usize| seen(what << 1 | usize::from(is_running));
         if let Some(run) = self.running.as_mut().filter(|run| run.id == id) {
@@ -467,12 +468,12 @@ impl Rig {
             }),
         };
         let files = fds.iter().enumerate().map(file).collect();
-        self.send(0, &Request::Join(wire::Group { form: Form::CgroupV1, files }), fds);
+        self.send(0, &Request::Join(wire::GroupFiles { form: Form::CgroupV1, files }), fds);
     }
 
     /// A request out of place, what is none, or the end of the conversation: the init says why it ends, and does.
     fn say_what_ends_it(mut self, how: u8, detail: u8) {
-        let group = wire::Group { form: Form::CgroupV2, files: vec![GroupFile::Tasks] };
+        let group = wire::GroupFiles { form: Form::CgroupV2, files: vec![GroupFile::Tasks] };
         let request = match how & 3 {
             0 => Some(Request::Start { cgroup_namespace: detail & 1 == 0 }),
             1 => Some(Request::Join(group)),
@@ -548,7 +549,7 @@ impl Draft {
         args.push(&[b"true"]);
         env.push(&[b"PATH=/usr/bin:/bin"]);
         let times = Times { wall: Some(Duration::from_secs(5)), cpu: None, cpus: 1 };
-        let execve = Execve {
+        let execve = StartRun {
             program: Program::Named("true".into()),
             args,
             env,

@@ -7,7 +7,7 @@ use crate::command::Command;
 use crate::limits::{Form, Limit, Limits, Resource};
 use crate::mount::Mount;
 use crate::report::{Measured, Reason, Status};
-use crate::wire::{Counter, Figure, Group as Joined, GroupFile, OpenFile, Symlink, fuzzing};
+use crate::wire::{Counter, Figure, GroupFile, GroupFiles, OpenFile, Symlink, fuzzing};
 use serde::Serialize;
 
 /// A datagram of a script, as `wire::fuzzing` reads it.
@@ -23,18 +23,18 @@ fn message(body: &impl Serialize, fds: usize) -> Vec<u8> {
 }
 
 fn requests() -> Vec<(&'static str, Vec<u8>)> {
-    let builder = Builder::default()
+    let builder = ContainerBuilder::default()
         .symlink("/proc/self/fd", "/dev/fd")
         .masked_paths(["/proc/keys"])
         .mount(Mount::bind("/", "/x"));
     let (configure, fds) = configuration(&builder, &Mapping::Shared, true).unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", ":"]).env("PATH", "/bin").current_dir("/tmp").rlimit(Resource::Stack, 1, u64::MAX);
-    let limits = Limits::new().cpu_time(Duration::from_secs(1)).weaker(true);
-    let plan = limits.plan(&Made::for_tests().grants, false).unwrap();
-    let execve = Request::Execve(command.to_execve(vec![0, 1, 2], &plan).unwrap());
+    let limits = Limits::new().cpu_time(Duration::from_secs(1)).allow_weaker(true);
+    let plan = limits.plan(&ContainerInfo::for_tests().grants, false).unwrap();
+    let execve = Request::StartRun(command.to_start_run(vec![0, 1, 2], &plan).unwrap());
     let program = File::open("/bin/sh").unwrap();
-    let attached = Request::Execve(Command::from_fd("sh", program).to_execve(vec![3], &plan).unwrap());
+    let attached = Request::StartRun(Command::from_fd("sh", program).to_start_run(vec![3], &plan).unwrap());
     let in_memfd = |place, repeat| {
         let ping = wire::encode(1, &Request::Ping, Vec::new()).unwrap();
         let mut bytes = ping.into_iter().next().unwrap().bytes;
@@ -50,7 +50,7 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
         ("delete", message(&Request::Delete("/w/a".into()), 0)),
         ("run", [message(&execve, 3), message(&Request::Kill(3, Reason::Limit(Limit::Output)), 0)].concat()),
         ("run_attached", message(&attached, 2)),
-        ("join", message(&Request::Join(Joined { form: Form::CgroupV1, files: group_files() }), 3)),
+        ("join", message(&Request::Join(GroupFiles { form: Form::CgroupV1, files: group_files() }), 3)),
         ("several", [message(&Request::Ping, 0), message(&Request::Reset, 0), message(&Request::Ping, 0)].concat()),
         ("in_memfd", in_memfd(1, 0)),
         ("in_open_memfd", in_memfd(2, 0)),

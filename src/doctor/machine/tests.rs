@@ -149,7 +149,7 @@ fn settings_are_named_with_the_command_that_changes_them() {
             let is_named =
                 |(subject, mend): &(Subject, &str)| *subject == Subject::Namespaces && mend.starts_with(&expected);
             assert!(lacks(&diagnosis).iter().any(is_named), "{diagnosis}");
-            let (_, _, _, mend) = it.cause(error.step().unwrap(), error.raw_os_error()).unwrap().row();
+            let (_, _, _, mend) = it.cause(error.failed_step().unwrap(), error.raw_os_error()).unwrap().row();
             assert!(mend.starts_with(&expected), "the error's hint is the same: {mend}");
         });
     }

@@ -34,7 +34,7 @@ enum Call {
 
 /// A call, how many turns of the runtime it waits before, and after how many polls it is dropped.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct Acquire {
     call: Call,
     after: u8,
     polls: Option<u8>,
@@ -93,7 +93,7 @@ impl Fake {
             Err(wire::Broken::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => return false,
             Err(broken) => panic!("the host sent {broken}"),
         };
-        let has_turn = |frame: &Frame<Request>| matches!(frame.body, Request::Execve(_) | Request::Reset);
+        let has_turn = |frame: &Frame<Request>| matches!(frame.body, Request::StartRun(_) | Request::Reset);
         let state = if self.owed.iter().any(has_turn) { State::Running } else { State::Idle };
         assert!(state.admits(&request.body), "{state:?}: {request:?}");
         match request.body {
@@ -101,7 +101,7 @@ impl Fake {
                 assert!(self.runs.contains(&id), "no run has the id {id}");
                 self.killed.push(id);
             }
-            Request::Execve(_) => {
+            Request::StartRun(_) => {
                 self.runs.push(request.id);
                 self.owed.push(request);
             }
@@ -127,7 +127,7 @@ impl Fake {
                 let number = |link: &Symlink| number_in(link.path.as_os_str().as_encoded_bytes());
                 Reply::Linked(links.iter().map(|link| failure(number(link), Step::MakeSymlink)).collect())
             }
-            Request::Execve(execve) => {
+            Request::StartRun(execve) => {
                 let number = number_in(execve.args.iter().nth(1).unwrap());
                 let status = match self.killed.contains(id) {
                     true => Status::Signaled { signal: 9, core_dumped: false },
@@ -263,7 +263,7 @@ fn ask(container: &Container, number: i32, call: Call) -> LocalBoxFuture<'_, End
     })
 }
 
-async fn ask_and_drop(container: &Container, number: i32, asked: Asked) -> End {
+async fn ask_and_drop(container: &Container, number: i32, asked: Acquire) -> End {
     for _ in 0..asked.after {
         tokio::task::yield_now().await;
     }
@@ -278,7 +278,7 @@ async fn ask_and_drop(container: &Container, number: i32, asked: Asked) -> End {
     End::Dropped
 }
 
-async fn every_call_ends(calls: &[Asked], acts: Vec<Act>) {
+async fn every_call_ends(calls: &[Acquire], acts: Vec<Act>) {
     let is_broken = acts.iter().any(|act| matches!(act, Act::Break(_)));
     let patience = if is_broken { PATIENCE } else { Duration::from_secs(10) };
     let (container, init) = served_with_patience(patience, move |socket| {
@@ -307,7 +307,7 @@ async fn every_call_ends(calls: &[Asked], acts: Vec<Act>) {
     init.join().unwrap();
 }
 
-fn calls() -> impl Strategy<Value = Vec<Asked>> {
+fn calls() -> impl Strategy<Value = Vec<Acquire>> {
     let count = || prop_oneof![8 => 0..4_usize, 1 => Just(300)];
     let call = prop_oneof![
         Just(Call::Ping),
@@ -321,7 +321,7 @@ fn calls() -> impl Strategy<Value = Vec<Asked>> {
         Just(Call::SpawnAndDrop),
     ];
     let asked = (call, 0..20_u8, prop::option::weighted(0.4, 0..10_u8));
-    prop::collection::vec(asked.prop_map(|(call, after, polls)| Asked { call, after, polls }), 1..16)
+    prop::collection::vec(asked.prop_map(|(call, after, polls)| Acquire { call, after, polls }), 1..16)
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {

@@ -11,7 +11,7 @@ use crate::error::Error;
 /// As far off as a clock is asked to look.
 const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-pub(super) struct Patience {
+pub(super) struct ReplyWatchdog {
     limit: Duration,
     /// Since when it owes an answer and has said nothing.
     since: Option<Instant>,
@@ -19,7 +19,7 @@ pub(super) struct Patience {
     alarm: Pin<Box<Sleep>>,
 }
 
-impl Patience {
+impl ReplyWatchdog {
     pub(super) fn new(limit: Duration) -> Self {
         Self { limit, since: None, alarm: Box::pin(sleep_until(Instant::now())) }
     }

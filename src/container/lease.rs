@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::limits::Terms;
+use crate::limits::LeaseLimits;
 use crate::seccomp::Filter;
 
 use super::actor::Message;
@@ -17,12 +17,12 @@ use super::{Container, Shared};
 impl Container {
     /// This handle, whose runs are on this CPU unless they choose for themselves; so are those of the leases after it.
     pub(crate) fn on_cpu(self, cpu: Option<u32>) -> Self {
-        Self { terms: Terms { cpu, ..self.terms }, ..self }
+        Self { terms: LeaseLimits { cpu, ..self.terms }, ..self }
     }
 
     /// This handle, whose runs are limited to this much memory at most.
     pub(crate) fn with_memory(self, memory: Option<u64>) -> Self {
-        Self { terms: Terms { memory, ..self.terms }, ..self }
+        Self { terms: LeaseLimits { memory, ..self.terms }, ..self }
     }
 
     /// Makes this handle and all its clones dead, at once. Whoever waits for their [death](Self::death) is woken.

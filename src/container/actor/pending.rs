@@ -19,7 +19,7 @@ use crate::wire::Reply;
 pub(in crate::container) type Answer<T> = oneshot::Sender<Result<T>>;
 
 #[derive(Debug)]
-pub(in crate::container) enum Promise {
+pub(in crate::container) enum PendingReply {
     Ping(Answer<()>),
     Deleted(Answer<()>),
     /// So many files.
@@ -36,7 +36,7 @@ pub(in crate::container) enum Promise {
     },
 }
 
-impl Promise {
+impl PendingReply {
     /// Gives a reply to whoever waits for it.
     pub(super) fn keep(self, reply: Reply, fds: Vec<OwnedFd>) -> Result<()> {
         if !fds.is_empty() && !matches!(reply, Reply::Opened(_)) {

@@ -5,22 +5,22 @@
 
 use crate::error::{Error, Result};
 
-use super::{Lease, Pool, Want};
+use super::{Lease, LeaseRequest, Pool};
 
-pub(super) struct Tries<'a> {
+pub(super) struct Retry<'a> {
     pool: &'a Pool,
-    want: Want,
+    want: LeaseRequest,
     /// A lease that is at hand.
     lease: Option<Lease>,
     is_last: bool,
 }
 
-impl<'a> Tries<'a> {
-    pub(super) fn new(pool: &'a Pool, want: Want) -> Self {
+impl<'a> Retry<'a> {
+    pub(super) fn new(pool: &'a Pool, want: LeaseRequest) -> Self {
         Self::starting_in(None, pool, want)
     }
 
-    pub(super) fn starting_in(lease: Option<Lease>, pool: &'a Pool, want: Want) -> Self {
+    pub(super) fn starting_in(lease: Option<Lease>, pool: &'a Pool, want: LeaseRequest) -> Self {
         Self { pool, want, lease, is_last: false }
     }
 

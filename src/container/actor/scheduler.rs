@@ -18,10 +18,10 @@ use crate::fingerprint::Fingerprint;
 use crate::limits::{GroupLimits, Held, Limit};
 use crate::observe::WatchedRun;
 use crate::report::{Protections, Reason, Report};
-use crate::wire::{Execve, Request};
+use crate::wire::{Request, StartRun};
 
 use super::Actor;
-use super::promise::{Answer, Promise};
+use super::pending::{Answer, PendingReply};
 
 /// For how long a run waits for memory of earlier ones to be freed.
 const FREEING: Duration = Duration::from_millis(500);
@@ -39,7 +39,7 @@ pub(in crate::container) enum Turn {
 
 #[derive(Debug)]
 pub(in crate::container) struct QueuedRun {
-    pub(in crate::container) execve: Execve,
+    pub(in crate::container) execve: StartRun,
     pub(in crate::container) fds: Vec<Arc<OwnedFd>>,
     pub(in crate::container) group: GroupLimits,
     pub(in crate::container) held: Vec<Held>,
@@ -149,8 +149,10 @@ impl Actor {
             self.current = match self.queue.pop_front() {
                 None => break,
                 Some(turn) if turn.is_abandoned() => continue,
-                Some(Turn::Reset(answer)) => self.begin(&Request::Reset, Promise::Reset(answer))?,
-                Some(Turn::Fingerprint(answer)) => self.begin(&Request::Fingerprint, Promise::Fingerprint(answer))?,
+                Some(Turn::Reset(answer)) => self.begin(&Request::Reset, PendingReply::Reset(answer))?,
+                Some(Turn::Fingerprint(answer)) => {
+                    self.begin(&Request::Fingerprint, PendingReply::Fingerprint(answer))?
+                }
                 Some(Turn::Run(run)) => self.begin_run(run)?,
             };
         }
@@ -208,7 +210,7 @@ impl Actor {
     }
 
     fn probe(&mut self) -> Result<()> {
-        let nobody = Promise::Ping(oneshot::channel().0);
+        let nobody = PendingReply::Ping(oneshot::channel().0);
         self.requests.ask(&self.socket, &Request::Ping, Vec::new(), nobody).map(drop)
     }
 
@@ -233,7 +235,7 @@ impl Actor {
         Ok(())
     }
 
-    fn begin(&mut self, request: &Request, promise: Promise) -> Result<Current> {
+    fn begin(&mut self, request: &Request, promise: PendingReply) -> Result<Current> {
         let id = self.requests.ask(&self.socket, request, Vec::new(), promise)?;
         Ok(id.map_or(Current::Nobody, Current::Request))
     }
@@ -260,8 +262,8 @@ impl Actor {
         let QueuedRun { execve, fds, held, progress, outcome: answer, killed, .. } = run;
         let (wall, freeing) = (execve.times.wall, time_to_free(&held));
         let protections = Protections { syscalls: !execve.filter.is_empty(), ..self.protections };
-        let promise = Promise::Run { answer, held, protections, watched: WatchedRun::start() };
-        let Some(id) = self.requests.ask(&self.socket, &Request::Execve(execve), fds, promise)? else {
+        let promise = PendingReply::Run { answer, held, protections, watched: WatchedRun::start() };
+        let Some(id) = self.requests.ask(&self.socket, &Request::StartRun(execve), fds, promise)? else {
             return Ok(Current::Nobody);
         };
         let forked = match progress {

@@ -5,13 +5,13 @@ use std::path::{Component, Path, PathBuf};
 use crate::sys::mountinfo::MountPoint;
 
 /// This process's own groups, and where hierarchies are mounted.
-pub(crate) struct Own<'a> {
+pub(crate) struct ProcCgroup<'a> {
     /// Controllers or, for cgroup v2, none; and the path (proc_pid_cgroup(5)).
     groups: Vec<(&'a str, &'a Path)>,
     mounts: Vec<MountPoint<'a>>,
 }
 
-impl<'a> Own<'a> {
+impl<'a> ProcCgroup<'a> {
     /// From `/proc/self/cgroup` and `/proc/self/mountinfo`.
     pub(crate) fn parse(groups: &'a str, mountinfo: &'a str) -> Self {
         let group = |line: &'a str| {
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn each_controller_is_found_in_its_hierarchy() {
-        let own = Own::parse("4:memory:/docker/abc/x\n2:cpu,cpuacct:/\n1:name=systemd:/y\n0::/z\n", HYBRID);
+        let own = ProcCgroup::parse("4:memory:/docker/abc/x\n2:cpu,cpuacct:/\n1:name=systemd:/y\n0::/z\n", HYBRID);
         let path = |controller| own.of_controller(controller).map(|path| path.display().to_string());
         assert_eq!(path("memory").as_deref(), Some("/sys/fs/cgroup/memory/x"));
         assert_eq!(path("cpuacct").as_deref(), Some("/sys/fs/cgroup/cpu,cpuacct"));
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_group_that_is_not_below_what_is_mounted_is_not_there() {
         // As seen from a cgroup namespace whose root is elsewhere.
-        let own = Own::parse("4:memory:/../other\n0::/../x\n", HYBRID);
+        let own = ProcCgroup::parse("4:memory:/../other\n0::/../x\n", HYBRID);
         assert_eq!(own.of_controller("memory"), None);
         assert_eq!(own.of_v2(), None);
     }

@@ -19,18 +19,18 @@ const BACKOFF: Duration = Duration::from_millis(50);
 
 /// Starts the keeper of a number that has been entered. Its first container, if that is built, can be lent at once.
 pub(super) fn start(inner: &Arc<Inner>, slot: usize, first: Option<Container>) {
-    let keeper = Keeper { inner: Arc::clone(inner), slot, bell: inner.bell.subscribe() };
+    let keeper = SlotTask { inner: Arc::clone(inner), slot, bell: inner.bell.subscribe() };
     let first = first.map(|container| keeper.offer(container));
     inner.runtime.spawn(keeper.keep(first));
 }
 
-struct Keeper {
+struct SlotTask {
     inner: Arc<Inner>,
     slot: usize,
     bell: watch::Receiver<()>,
 }
 
-impl Keeper {
+impl SlotTask {
     async fn keep(mut self, mut first: Option<Container>) {
         let mut failures = 0;
         while !self.inner.state().leave(self.slot) {
