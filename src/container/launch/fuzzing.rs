@@ -18,11 +18,12 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::*;
 use crate::command::Window;
+use crate::error::Failure;
 use crate::fingerprint::Fingerprint;
 use crate::limits::{Form, GroupLimits, Resource, Rlimit, Times};
 use crate::pty::Pty;
 use crate::report::Reason;
-use crate::wire::{Counter, Figure, GroupFile, MAX_FDS, OpenFile, Program, StartRun, Strings, Symlink};
+use crate::wire::{Broken, Counter, Figure, GroupFile, MAX_FDS, OpenFile, Program, StartRun, Strings, Symlink};
 
 const ACTS: [Act; 24] = [
     Act::Open,
@@ -160,7 +161,7 @@ struct Draft {
 
 /// An init, and what it owes.
 struct Rig {
-    launched: Launched,
+    launched: Connection,
     pid: u32,
     last_id: u64,
     owed: VecDeque<(u64, Owed)>,
@@ -180,11 +181,10 @@ const TERMINAL: usize = 5;
 impl Rig {
     fn new(init_exe: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let builder =
-            ContainerBuilder { init_exe: init_exe.into(), start_timeout: LONG, ..ContainerBuilder::default() };
+        let spec = ContainerSpec { init_exe: init_exe.into(), start_timeout: LONG, ..ContainerSpec::default() };
         let launched =
-            runtime.block_on(launch(&builder)).expect("a container, whose init was built last by `cargo build`");
-        let pid = launched.init.pid().expect("it lives");
+            runtime.block_on(launch(&spec)).expect("a container, whose init was built last by `cargo build`");
+        let pid = launched.pid1.pid().expect("it lives");
         let (terminal, inside) = {
             let _runtime = runtime.enter();
             Pty::open(Window { rows: 24, columns: 80 }).expect("a terminal")
@@ -532,7 +532,7 @@ impl Rig {
 impl Drop for Rig {
     /// At once: this process may be about to end.
     fn drop(&mut self) {
-        self.launched.init.end_here().expect("it is a child");
+        self.launched.pid1.end_here().expect("it is a child");
         let Some(group) = self.launched.group.take() else { return };
         for _ in 0..1000 {
             if group.remove().is_ok() {

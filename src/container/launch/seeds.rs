@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::command::Command;
+use crate::error::Failure;
 use crate::limits::{Form, Limit, Limits, Resource};
 use crate::mount::Mount;
 use crate::report::{Measured, Reason, Status};
@@ -23,15 +24,14 @@ fn message(body: &impl Serialize, fds: usize) -> Vec<u8> {
 }
 
 fn requests() -> Vec<(&'static str, Vec<u8>)> {
-    let builder = ContainerBuilder::default()
-        .symlink("/proc/self/fd", "/dev/fd")
-        .masked_paths(["/proc/keys"])
-        .mount(Mount::bind("/", "/x"));
-    let (configure, fds) = configuration(&builder, &Mapping::Shared, true).unwrap();
+    let mut spec = ContainerSpec { masked: vec!["/proc/keys".into()], ..ContainerSpec::default() };
+    spec.symlinks.push(Symlink { target: "/proc/self/fd".into(), path: "/dev/fd".into() });
+    spec.mounts.push(Mount::bind("/", "/x"));
+    let (configure, fds) = configuration(&spec, &Mapping::Shared, true).unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", ":"]).env("PATH", "/bin").current_dir("/tmp").rlimit(Resource::Stack, 1, u64::MAX);
     let limits = Limits::new().cpu_time(Duration::from_secs(1)).allow_weaker(true);
-    let plan = limits.plan(&ContainerInfo::for_tests().grants, false).unwrap();
+    let plan = limits.plan(&ContainerInfo::for_tests().support, false).unwrap();
     let execve = Request::StartRun(command.to_start_run(vec![0, 1, 2], &plan).unwrap());
     let program = File::open("/bin/sh").unwrap();
     let attached = Request::StartRun(Command::from_fd("sh", program).to_start_run(vec![3], &plan).unwrap());
