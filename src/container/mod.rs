@@ -25,7 +25,7 @@ use crate::limits::{HostSupport, LeaseLimits};
 use crate::process::{KillSwitch, Opened, Output, Process, Run, open_streams};
 use crate::report::{Protections, Report};
 use crate::sys::socket;
-use crate::wire::{Ids, Request};
+use crate::wire::{FdRole, Ids, Request};
 
 pub use crate::fingerprint::{FileSystem, Fingerprint};
 pub use crate::wire::OpenFile;
@@ -227,10 +227,14 @@ impl Container {
             let is_lack = error.kind() == ErrorKind::Unsupported && self.made.grants.groups.is_none();
             if is_lack { error.hinted(doctor::hint(Step::HoldLimit, None)) } else { error }
         })?;
-        let (numbers, mut fds): (_, Vec<_>) = std::mem::take(&mut opened.fds).into_iter().unzip();
-        fds.extend(command.executable().map(Arc::clone));
-        fds.extend(gate.map(Arc::new));
-        let (execve, output) = (command.to_start_run(numbers, &plan)?, plan.output);
+        let program_fds = std::mem::take(&mut opened.fds).into_iter();
+        let (roles, fds) = program_fds
+            .map(|(number, fd)| (FdRole::Program(number), fd))
+            .chain(command.executable().map(|fd| (FdRole::Executable, Arc::clone(fd))))
+            .chain(gate.map(|fd| (FdRole::Gate, Arc::new(fd))))
+            .unzip();
+        let announce = matches!(progress, Progress::Forked(_));
+        let (execve, output) = (command.to_start_run(roles, announce, &plan)?, plan.output);
         let (outcome, report) = oneshot::channel();
         let (kill, killed) = KillSwitch::new();
         let run =

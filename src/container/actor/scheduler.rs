@@ -57,7 +57,7 @@ pub(in crate::container) enum Progress {
     Nothing,
     /// That its turn has come.
     Turn(oneshot::Sender<()>),
-    /// The pid and a pidfd of its process, which waits at its gate.
+    /// The pid and a pidfd of its process. The init announces it, so a run with a gate waits there meanwhile.
     Forked(Answer<(u32, OwnedFd)>),
 }
 
