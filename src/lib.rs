@@ -54,14 +54,6 @@ pub use mount::Mount;
 pub use pool::{Lease, Pool};
 pub use process::{Output, Process};
 pub use report::{Report, Verdict};
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing {
-    pub use crate::container::actor::fuzzing::actor;
-    pub use crate::container::launch::fuzzing::commands;
-    pub use crate::init::files::fuzzing::paths;
-    pub use crate::wire::fuzzing::{replies, requests};
-}
 
 /// Becomes a container's init, if this process was started to be one; otherwise does nothing.
 ///

@@ -19,7 +19,7 @@ use crate::wire::{Attach, Configure, Ids};
 use super::error::kind;
 
 /// The configuration, with the mount trees that the host has to make itself.
-pub(super) fn configuration(
+pub(in crate::container) fn configuration(
     spec: &ContainerSpec,
     mapping: &Mapping,
     clones_into_group: bool,
