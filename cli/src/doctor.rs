@@ -1,35 +1,46 @@
-//! Tells what this machine grants to containers, what is missing, what that costs, and what mends it.
-//!
-//! `--json` prints a line of JSON instead. The exit status is 0 where a container can be built, and 1 where not.
+//! `cellblock doctor`: what this machine allows containers, what is missing, and the command that fixes it.
 
-use std::io::Write;
+use std::error::Error;
 use std::process::ExitCode;
 
 use cellblock::Container;
+use cellblock::doctor::diagnose;
 use clap::Args;
 
-/// Tells what this machine grants to containers. Exits with 1 where none can be built.
+use crate::stdout::print;
+
+/// Check what this machine allows containers
+///
+/// Checks namespaces, proc, user ids, seccomp, control groups, Landlock and the kernel. Says what is missing, what
+/// that costs, and the command that fixes it. Changes nothing.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Options {
-    /// Prints a line of JSON.
+    /// Print the findings as a line of JSON
     #[arg(long)]
     json: bool,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  cellblock doctor
+  cellblock doctor --json | jq '.findings[] | select(.grant == \"missing\")'
+
+Exit code: 0 if a container can be built, 1 if not.";
+
 pub fn main(options: Options) -> ExitCode {
-    diagnose(&options).unwrap_or_else(|error| {
+    examine(&options).unwrap_or_else(|error| {
         eprintln!("cellblock doctor: {error}");
         ExitCode::FAILURE
     })
 }
 
-fn diagnose(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn examine(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let diagnosis = runtime.block_on(cellblock::doctor::diagnose(&Container::builder()));
-    let mut stdout = std::io::stdout();
+    let diagnosis = runtime.block_on(diagnose(&Container::builder()));
     match options.json {
-        true => writeln!(stdout, "{}", serde_json::to_string(&diagnosis)?)?,
-        false => write!(stdout, "{diagnosis}")?,
+        true => print(serde_json::to_string(&diagnosis)? + "\n")?,
+        false => print(&diagnosis)?,
     }
     Ok(if diagnosis.can_build() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,27 +1,29 @@
-//! What may be asked, one JSON object a line.
+//! The requests, one JSON object a line.
 
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::environment::PATH;
+
 #[derive(Deserialize)]
-pub(crate) struct Request {
-    pub(crate) id: Value,
-    pub(crate) container: Option<String>,
+pub struct Request {
+    pub id: Value,
+    pub container: Option<String>,
     #[serde(flatten)]
-    pub(crate) op: Op,
+    pub op: Op,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Op {
+pub enum Op {
     Build {
         #[serde(default)]
         binds: Vec<String>,
         tmpfs_bytes: Option<u64>,
     },
-    Run(Run),
+    Run(RunRequest),
     Kill {
         run: Value,
     },
@@ -49,18 +51,19 @@ pub(crate) enum Op {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Run {
-    pub(crate) args: Vec<String>,
+pub struct RunRequest {
+    pub args: Vec<String>,
     #[serde(default = "default_env")]
-    pub(crate) env: Vec<String>,
+    pub env: Vec<String>,
     #[serde(default)]
-    pub(crate) stdin: String,
-    pub(crate) capture_bytes: Option<u64>,
-    /// [`Limits`], looked at later: so that a mistake there is answered under this request's id.
+    pub stdin: String,
+    pub capture_bytes: Option<u64>,
+    /// [`cellblock::Limits`]. They are parsed later, so that the response to a mistake in them has
+    /// this request's id.
     #[serde(default)]
-    pub(crate) limits: Map<String, Value>,
+    pub limits: Map<String, Value>,
 }
 
 fn default_env() -> Vec<String> {
-    vec!["PATH=/usr/local/bin:/usr/bin:/bin".to_owned()]
+    vec![format!("PATH={PATH}")]
 }

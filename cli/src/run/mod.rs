@@ -1,131 +1,88 @@
-//! Runs one program in a fresh container, with the terminal's streams, and exits as the program did.
+//! `cellblock run`: one program in a fresh container, with the streams of this process.
 //!
-//! ```text
-//! run [--stdin FILE | --tty] [--env K=V]... [--bind SRC[:DST[:rw]]]... [--json] [LIMITS] -- program args…
-//!
-//! LIMITS: --cpu-time 1s --wall-time 2s --memory 64MiB --processes 32 --stack 8MiB --file-size 16MiB --open-files 64
-//!         --output 1MiB --weaker
-//! ```
-//!
-//! The exit code is the program's own, or 128+n where signal n ended it; 127 where the program is missing, 126 where it
-//! cannot be executed, 125 where the container failed, and 2 for wrong arguments. Ctrl-C and SIGTERM kill the program,
-//! destroy the container and exit with 128+n.
+//! Invariant: the container is destroyed before this process exits, also after SIGINT and SIGTERM.
+
+mod terminal;
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Write;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bytesize::ByteSize;
+use cellblock::process::OutputPipe;
 use cellblock::{Command, Container, ErrorKind, Limits, Mount, Report, Stdio};
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-mod terminal;
+use crate::environment::{PATH, Variable};
+use crate::interrupts::Interrupts;
+use crate::limits::LimitOptions;
+use crate::runtime::block_on;
+use crate::stdout::print;
 
-/// Runs one program in a fresh container, and exits as the program did.
+/// Run one program in a fresh container and exit as it did
+///
+/// The program has the standard streams of this command. It sees /usr, /bin, /lib and a few files of /etc, all
+/// read-only. /w, its working directory, and /tmp are writable and empty. It has no network.
 #[derive(Args)]
+#[command(override_usage = "cellblock run [OPTIONS] [--] PROGRAM [ARGS]...", after_help = EXAMPLES)]
 pub struct Options {
-    /// The program's standard input. Default: the terminal's.
-    #[arg(long, value_name = "FILE")]
+    /// The program and its arguments; options of `run` come before them
+    #[arg(
+        value_names = ["PROGRAM", "ARGS"],
+        required = true,
+        trailing_var_arg = true,
+        value_hint = ValueHint::CommandWithArguments
+    )]
+    command: Vec<OsString>,
+    /// Read the program's standard input from a file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     stdin: Option<PathBuf>,
-    /// Gives the program a terminal of its own, and connects this one to it: for an interactive shell.
+    /// Give the program a terminal of its own, as an interactive shell needs
     #[arg(long, conflicts_with = "stdin")]
     tty: bool,
-    /// A variable of the program's environment, which otherwise has a PATH and nothing else.
-    #[arg(long, value_name = "K=V", value_parser = variable)]
-    env: Vec<(String, String)>,
-    /// A file or directory of the host to show inside: at the same path, unless DST names another, and read-only,
-    /// unless it ends in `:rw`.
-    #[arg(long, value_name = "SRC[:DST[:rw]]")]
+    /// Set an environment variable; by default there is only PATH
+    #[arg(long, value_name = "K=V", value_parser = named_variable)]
+    env: Vec<Variable>,
+    /// Show a file or directory of the host at DST, or at its own path
+    ///
+    /// It is read-only unless the option ends in `:rw`.
+    #[arg(long, value_name = "SRC[:DST[:rw]]", value_hint = ValueHint::AnyPath)]
     bind: Vec<Mount>,
-    /// Prints the report as a line of JSON on standard output once the program has ended.
+    /// Print the report as a line of JSON after the program has ended
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     limits: LimitOptions,
-    /// The program and its arguments.
-    #[arg(trailing_var_arg = true, required = true)]
-    command: Vec<OsString>,
 }
 
-/// What the program may use. A time may have any unit (500ms, 2s), and so may a size (64MiB, 1MB).
-#[derive(Args)]
-struct LimitOptions {
-    /// CPU time of all its processes together.
-    #[arg(long, value_name = "TIME")]
-    cpu_time: Option<humantime::Duration>,
-    /// Time by the clock [default: 60s, and none with --tty].
-    #[arg(long, value_name = "TIME")]
-    wall_time: Option<humantime::Duration>,
-    /// Memory of all its processes together [default: 1GiB].
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<ByteSize>,
-    /// Processes and threads at once [default: 256].
-    #[arg(long, value_name = "COUNT")]
-    processes: Option<u32>,
-    /// The stack [default: 8MiB].
-    #[arg(long, value_name = "SIZE")]
-    stack: Option<ByteSize>,
-    /// Any one file.
-    #[arg(long, value_name = "SIZE")]
-    file_size: Option<ByteSize>,
-    /// Open files of each process [default: 1024].
-    #[arg(long, value_name = "COUNT")]
-    open_files: Option<u64>,
-    /// Both outputs together.
-    #[arg(long, value_name = "SIZE", conflicts_with = "tty")]
-    output: Option<ByteSize>,
-    /// Makes do with a weaker form of a limit that this machine cannot hold.
-    #[arg(long)]
-    weaker: bool,
-}
+const EXAMPLES: &str = "\
+Examples:
+  cellblock run /bin/sh -c 'id; ls -A / /w; echo hello'
+  cellblock run --bind ./solution:/solution --stdin input.txt \\
+      --cpu-time 1s --memory 64MiB --json /solution
+  cellblock run --tty /bin/bash
 
-impl LimitOptions {
-    fn limits(&self, is_interactive: bool) -> Limits {
-        let wall = self.wall_time.map(Into::into).or(is_interactive.then_some(Duration::MAX));
-        let size = |size: Option<ByteSize>| size.map(|size| size.as_u64());
-        let limits = Limits::new().allow_weaker(self.weaker);
-        let limits = self.cpu_time.into_iter().fold(limits, |limits, time| limits.cpu_time(time.into()));
-        let limits = wall.into_iter().fold(limits, Limits::wall_time);
-        let limits = size(self.memory).into_iter().fold(limits, Limits::memory);
-        let limits = self.processes.into_iter().fold(limits, Limits::processes);
-        let limits = size(self.stack).into_iter().fold(limits, Limits::stack);
-        let limits = size(self.file_size).into_iter().fold(limits, Limits::file_size);
-        let limits = self.open_files.into_iter().fold(limits, Limits::open_files);
-        size(self.output).into_iter().fold(limits, Limits::output)
-    }
-}
-
-fn variable(argument: &str) -> Result<(String, String), &'static str> {
-    match argument.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("a variable is K=V"),
-    }
-}
+Exit code: the program's own, or 128+n if signal n ended it; 127 if the program
+is missing, 126 if it cannot be executed, 125 if the container failed, 2 if the
+arguments are wrong. SIGINT and SIGTERM kill the program and destroy the
+container; the exit code is then 128+n.";
 
 pub fn main(options: Options) -> ExitCode {
-    match Runtime::new().map_err(Into::into).and_then(|runtime| {
-        let result = runtime.block_on(run(options));
-        // A thread may still be reading this process's input.
-        runtime.shutdown_background();
-        result
-    }) {
+    match block_on(run(options)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("run: {error}");
+            eprintln!("cellblock run: {error}");
             ExitCode::from(failure_code(error.as_ref()))
         }
     }
 }
 
-/// The code that a shell gives where it could not run a program, or 125 where it was not the program's fault.
+/// The exit code of an error: 127 and 126 as a shell gives them, or 125 if the program is not the cause.
 fn failure_code(error: &(dyn Error + 'static)) -> u8 {
     match error.downcast_ref::<cellblock::Error>() {
         Some(error) if error.kind() == ErrorKind::Exec && error.step() == Some("exec") => {
@@ -136,68 +93,91 @@ fn failure_code(error: &(dyn Error + 'static)) -> u8 {
     }
 }
 
+fn named_variable(text: &str) -> Result<Variable, String> {
+    match text.parse()? {
+        Variable { key, .. } if key.is_empty() => Err(format!("a variable is K=V, not {text:?}")),
+        variable => Ok(variable),
+    }
+}
+
 async fn run(options: Options) -> Result<u8, Box<dyn Error>> {
     let command = command(&options)?;
-    // Caught before there is anything to leave behind.
-    let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let tty = options.tty.then(|| Mount::device("/dev/tty"));
-    let mounts = options.bind.into_iter().chain(tty);
-    let container = mounts.fold(Container::builder(), |builder, mount| builder.mount(mount)).build().await?;
+    let mut interrupts = Interrupts::catch()?;
+    let container = build(options.bind, options.tty).await?;
     let run = async {
         if options.tty {
             terminal::run(&container, command).await
         } else if options.limits.output.is_some() {
-            pass_on(&container, command).await
+            run_piped(&container, command).await
         } else {
             Ok(container.run(&command).await?)
         }
     };
-    let report = tokio::select! {
+    let result = tokio::select! {
         report = run => Ok(report),
-        code = caught(&mut interrupted, SignalKind::interrupt()) => Err(code),
-        code = caught(&mut terminated, SignalKind::terminate()) => Err(code),
+        code = interrupts.recv() => Err(code),
     };
     container.destroy().await;
-    let report = match report {
+    let report = match result {
         Ok(report) => report?,
         Err(code) => return Ok(code),
     };
     if options.json {
         let mut line = json!(report);
         line["verdict"] = json!(report.verdict());
-        writeln!(std::io::stdout(), "{line}")?;
+        print(format_args!("{line}\n"))?;
     }
     Ok(u8::try_from(report.status.shell_code())?)
 }
 
+async fn build(binds: Vec<Mount>, tty: bool) -> cellblock::Result<Container> {
+    let mut builder = Container::builder();
+    for mount in binds.into_iter().chain(tty.then(|| Mount::device("/dev/tty"))) {
+        builder = builder.mount(mount);
+    }
+    builder.build().await
+}
+
 fn command(options: &Options) -> Result<Command, Box<dyn Error>> {
-    let [program, args @ ..] = options.command.as_slice() else { return Err("no program is given".into()) };
+    let [program, args @ ..] = options.command.as_slice() else { return Err("no program".into()) };
     let stdin = match &options.stdin {
         Some(path) => File::open(path).map_err(|error| format!("{}: {error}", path.display()))?.into(),
         None => Stdio::inherit(),
     };
     let mut command = Command::new(program);
     command.args(args).stdin(stdin).stdout(Stdio::inherit()).stderr(Stdio::inherit());
-    command.env("PATH", "/usr/local/bin:/usr/bin:/bin").envs(options.env.iter().cloned());
-    command.limits(options.limits.limits(options.tty));
+    command.env("PATH", PATH).envs(options.env.iter().map(|variable| (&variable.key, &variable.value)));
+    command.limits(limits(options));
     Ok(command)
 }
 
-/// Runs a program whose outputs are read here, so that they can be limited.
-async fn pass_on(container: &Container, mut command: Command) -> Result<Report, Box<dyn Error>> {
+fn limits(options: &Options) -> Limits {
+    let limits = options.limits.limits();
+    let is_unlimited = options.tty && options.limits.wall_time.is_none();
+    if is_unlimited { limits.wall_time(Duration::MAX) } else { limits }
+}
+
+/// Runs a program with pipes and copies its output. The library limits output only where it reads the pipes.
+async fn run_piped(container: &Container, mut command: Command) -> Result<Report, Box<dyn Error>> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = container.spawn(&command).await?;
-    let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
-    let (mut stdout, mut stderr) = (stdout.ok_or("no standard output")?, stderr.ok_or("no standard error")?);
-    let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
-    let both = tokio::try_join!(tokio::io::copy(&mut stdout, &mut out), tokio::io::copy(&mut stderr, &mut err));
-    tokio::try_join!(out.flush(), err.flush())?;
+    let stdout = process.stdout.take().ok_or("no standard output")?;
+    let stderr = process.stderr.take().ok_or("no standard error")?;
+    let copied = tokio::try_join!(copy(stdout, tokio::io::stdout()), copy(stderr, tokio::io::stderr()));
     let report = process.wait().await?;
-    both?;
+    copied?;
     Ok(report)
 }
 
-async fn caught(signal: &mut Signal, kind: SignalKind) -> u8 {
-    signal.recv().await;
-    128 + kind.as_raw_value() as u8
+/// Copies a stream of the program to one of this process.
+async fn copy(mut from: OutputPipe, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let copied = match tokio::io::copy(&mut from, &mut to).await {
+        Ok(_) => to.flush().await,
+        Err(error) => Err(error),
+    };
+    match copied {
+        // The pipe of the program closes too, so its next write fails as it would without this copy.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }

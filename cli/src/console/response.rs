@@ -1,4 +1,4 @@
-//! What is answered: failures, and bytes as JSON has them.
+//! Parts of the responses: failures, and bytes in JSON.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 #[derive(Serialize)]
-pub(crate) struct Failure {
+pub struct Failure {
     kind: Kind,
     step: Option<&'static str>,
     errno: Option<i32>,
@@ -19,18 +19,18 @@ pub(crate) struct Failure {
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub enum Kind {
     Killed,
     #[serde(untagged)]
     Library(ErrorKind),
 }
 
 impl Failure {
-    pub(crate) fn new(kind: Kind, message: impl ToString) -> Self {
+    pub fn new(kind: Kind, message: impl ToString) -> Self {
         Self { kind, step: None, errno: None, message: message.to_string(), retryable: false }
     }
 
-    pub(crate) fn invalid(message: impl ToString) -> Self {
+    pub fn invalid(message: impl ToString) -> Self {
         Self::new(Kind::Library(ErrorKind::InvalidInput), message)
     }
 }
@@ -54,8 +54,8 @@ impl From<cellblock::Error> for Failure {
     }
 }
 
-/// Adds bytes to an object: as text or, where they are not UTF-8, in base64 under a name that says so.
-pub(crate) fn with_text(mut object: Value, name: &str, bytes: Vec<u8>) -> Value {
+/// Adds bytes to an object: as text or, if they are not UTF-8, in base64 under `NAME_base64`.
+pub fn with_bytes(mut object: Value, name: &str, bytes: Vec<u8>) -> Value {
     match String::from_utf8(bytes) {
         Ok(text) => object[name] = text.into(),
         Err(error) => object[format!("{name}_base64")] = BASE64_STANDARD.encode(error.as_bytes()).into(),
@@ -63,7 +63,8 @@ pub(crate) fn with_text(mut object: Value, name: &str, bytes: Vec<u8>) -> Value 
     object
 }
 
-pub(crate) fn content(data: Option<String>, data_base64: Option<String>) -> Result<Vec<u8>, Failure> {
+/// Decodes the bytes of a request, which has them under exactly one of two names.
+pub fn decode_bytes(data: Option<String>, data_base64: Option<String>) -> Result<Vec<u8>, Failure> {
     match (data, data_base64) {
         (Some(data), None) => Ok(data.into()),
         (None, Some(data)) => {
