@@ -10,11 +10,16 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{Child, Command as HostCommand, Stdio as HostStdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, ContainerBuilder, Output};
+use cellblock::{Command, Container, ContainerBuilder, Output, report::Status};
+
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// How a program ends that is killed.
+pub const KILLED: Status = Status::Signaled { signal: 9, core_dumped: false };
 
 /// A builder whose init is `cellblock-init`.
 pub fn builder() -> ContainerBuilder {
@@ -106,11 +111,16 @@ pub fn lacks(what: &str) {
     skip(&format!("this machine lacks {what}"));
 }
 
-/// Runs a test when no other one of its file runs, with the census to come back to.
-pub fn alone(test: impl AsyncFnOnce(LeakSnapshot)) {
-    static ALONE: Mutex<()> = Mutex::new(());
+/// Waits until no other test that takes a turn runs, and keeps the next ones waiting until the guard is dropped.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
     // A test that failed has nothing to say about the next.
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a test in its [turn](turn), with the census to come back to.
+pub fn alone(test: impl AsyncFnOnce(LeakSnapshot)) {
+    let _turn = turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         // What the library keeps for ever is there from the first container on.

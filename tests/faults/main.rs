@@ -12,10 +12,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use cellblock::{Command, Container, ContainerBuilder, Error, ErrorKind, Result, container::OpenFile};
-use common::{ROLE, alone, builder, sh};
-use injector::{Act, Fault, Host, Side};
 
-const SECOND: Duration = Duration::from_secs(1);
+use common::{ROLE, SECOND, alone, builder, sh};
+use injector::{Act, Fault, Host, Side};
 
 /// What became of a container, from its build to its end, with a bit of everything between.
 #[derive(Debug)]

@@ -128,9 +128,9 @@ async fn processes_are_counted() {
 async fn cpus_are_limited_by_set_and_by_rate() {
     let container = container().await;
     let first = "import os; print(sorted(os.sched_getaffinity(0)))";
-    let mut command = common::python(first);
+    let mut command = crate::common::python(first);
     command.limits(limits().cpu_set([0]));
-    assert_eq!(common::says(&container, &command).await, "[0]");
+    assert_eq!(crate::common::says(&container, &command).await, "[0]");
     if groups(&container).await.is_none() {
         let error = container.run(&hog("exit 0", limits().cpu_rate(0.5))).await.unwrap_err();
         assert_eq!(error.kind(), cellblock::ErrorKind::Unsupported, "{error}");
@@ -186,7 +186,7 @@ for _ in range(3):
     os.wait()
 both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 print(sum(it.ru_utime + it.ru_stime for it in both), max(it.ru_maxrss for it in both) * 1024)";
-    let mut command = common::python(script);
+    let mut command = crate::common::python(script);
     command.limits(limits());
     let output = container.output(&command).await.unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
@@ -210,7 +210,7 @@ async fn figures_are_those_of_the_groups_own_files() {
     command.stdout(cellblock::Stdio::piped());
     let mut process = container.spawn(&command).await.unwrap();
     tokio::io::AsyncReadExt::read_exact(process.stdout.as_mut().unwrap(), &mut [0; 5]).await.unwrap();
-    let pid = common::processes_with(&mark)[0];
+    let pid = crate::common::processes_with(&mark)[0];
     let lines = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let (mount, key, file) = match source {
         Source::CgroupV1 => ("/sys/fs/cgroup/memory", "memory:", "memory.max_usage_in_bytes"),

@@ -50,7 +50,7 @@ pub fn play(role: &str) {
                 container.destroy().await;
                 assert_eq!(of(std::process::id()), [] as [PathBuf; 0], "destroy returns when they are gone");
                 // A runtime that is dropped with a run going on.
-                let container = common::container().await;
+                let container = crate::common::container().await;
                 drop(container.spawn(&hog("sleep", limits())).await.unwrap());
                 let _process = container.spawn(&hog("sleep", limits())).await.unwrap();
             }
@@ -83,7 +83,7 @@ async fn groups_are_gone_with_their_container() {
     if groups(&container().await).await.is_none() {
         return;
     }
-    let status = common::another_host("destroy", &[]).status().unwrap();
+    let status = crate::common::another_host("destroy", &[]).status().unwrap();
     assert!(status.success());
 }
 
@@ -92,18 +92,18 @@ async fn groups_of_a_host_that_died_are_removed_by_the_next() {
     if groups(&container().await).await.is_none() {
         return;
     }
-    let mut host = common::another_host("run", &[]).spawn().unwrap();
-    common::read_up_to("running", &mut host);
+    let mut host = crate::common::another_host("run", &[]).spawn().unwrap();
+    crate::common::read_up_to("running", &mut host);
     let left = of(host.id());
     assert!(!left.is_empty());
     // A host that looks while the other lives does not touch them.
-    assert!(common::another_host("none", &[]).status().unwrap().success());
+    assert!(crate::common::another_host("none", &[]).status().unwrap().success());
     assert_eq!(of(host.id()), left);
     host.kill().unwrap();
     host.wait().unwrap();
     assert_eq!(of(host.id()), left, "the control");
-    common::eventually("a host removes what is left once nothing is in it", || {
-        assert!(common::another_host("none", &[]).status().unwrap().success());
+    crate::common::eventually("a host removes what is left once nothing is in it", || {
+        assert!(crate::common::another_host("none", &[]).status().unwrap().success());
         of(host.id()).is_empty()
     })
     .await;
@@ -115,7 +115,7 @@ async fn a_group_that_somebody_removes_is_made_again() {
     if groups(&container().await).await != Some(Source::CgroupV1) {
         return;
     }
-    assert!(common::another_host("remove", &[]).status().unwrap().success());
+    assert!(crate::common::another_host("remove", &[]).status().unwrap().success());
 }
 
 #[tokio::test]
@@ -129,14 +129,14 @@ async fn the_init_stays_out_of_its_runs_group() {
     command.arg(mark);
     let mut process = container.spawn(&command).await.unwrap();
     let mut pids = Vec::new();
-    common::eventually("it runs", || {
-        pids = common::processes_with(mark);
+    crate::common::eventually("it runs", || {
+        pids = crate::common::processes_with(mark);
         !pids.is_empty()
     })
     .await;
     let groups = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     assert!(groups(pids[0]).contains("cellblock-runs-"));
-    for init in common::children() {
+    for init in crate::common::children() {
         let own = groups(init);
         assert!(!own.contains("cellblock-runs-") || own.trim_end().ends_with("/init"), "{own}");
     }

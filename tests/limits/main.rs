@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use cellblock::{Command, Container, Limits, Report, report::Source};
+
 use common::{builder, container, is_slow, lacks, skip};
 
 const MIB: u64 = 1 << 20;

@@ -163,7 +163,8 @@ async fn a_command_may_name_the_only_calls_that_it_needs() {
         command
     };
     // What only computes runs.
-    for mut computes in [hog("burn 20", limits()), hog("heap 1000000", limits()), common::python("print(6 * 7)")] {
+    for mut computes in [hog("burn 20", limits()), hog("heap 1000000", limits()), crate::common::python("print(6 * 7)")]
+    {
         computes.syscalls(Syscalls::strict());
         let report = run(&container, &computes).await;
         assert_eq!(report.verdict(), Ok, "{computes:?}: {report}");

@@ -5,8 +5,8 @@ use std::pin::pin;
 use cellblock::{Lease, Pool, pool::Job};
 use futures::{StreamExt, stream};
 
-use super::common::{LeakSnapshot, alone, builder, polled, sh};
-use super::{SECOND, inits, pool, until};
+use super::{inits, pool, until};
+use crate::common::{LeakSnapshot, SECOND, alone, builder, polled, sh};
 
 /// Makes a future and drops it after no poll, after one, after two, up to the number that completes it: `attempt` says
 /// whether it did. Each time the pool must come to have all its containers, the same ones.

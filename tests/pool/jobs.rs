@@ -11,8 +11,8 @@ use cellblock::{
 use futures::future::join_all;
 use futures::{StreamExt, poll, stream};
 
-use super::common::{alone, builder, children, python, says, sh};
-use super::{SECOND, inits, kill_inits, pool, until};
+use super::{inits, kill_inits, pool, until};
+use crate::common::{SECOND, alone, builder, children, python, says, sh};
 
 #[test]
 fn each_job_has_one_result_and_comes_as_it_finishes_or_in_order() {
@@ -79,7 +79,7 @@ fn a_dropped_stream_kills_what_runs_and_loses_no_job() {
         until(&pool, |status| status.ready == 2).await;
         assert_eq!(jobs.count().await, 8, "what was not begun is still there");
         assert_eq!(inits(2), before);
-        assert!(super::common::processes_with("sleep 4170").is_empty());
+        assert!(crate::common::processes_with("sleep 4170").is_empty());
         pool.shutdown(SECOND).await;
         census.is_back().await;
     });

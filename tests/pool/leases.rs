@@ -6,8 +6,8 @@ use cellblock::{Command, ErrorKind, Limits, Pool, container::OpenFile, limits::L
 use futures::future::{join, join_all};
 use futures::{FutureExt, poll};
 
-use super::common::{alone, builder, says, sh};
-use super::{KILLED, SECOND, full, inits, pool, until};
+use super::{full, inits, pool, until};
+use crate::common::{KILLED, SECOND, alone, builder, says, sh};
 
 #[test]
 fn leases_are_first_come_first_served() {

@@ -7,8 +7,8 @@ use cellblock::{Command, ErrorKind, Mount, Pool};
 use futures::future::join_all;
 use futures::poll;
 
-use super::common::{LeakSnapshot, alone, builder, children, eventually, open_dir, sh};
-use super::{SECOND, full, inits, kill_inits, pool, until};
+use super::{full, inits, kill_inits, pool, until};
+use crate::common::{LeakSnapshot, SECOND, alone, builder, children, eventually, open_dir, sh};
 
 #[test]
 fn a_container_whose_init_is_killed_is_replaced() {

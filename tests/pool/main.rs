@@ -16,12 +16,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use cellblock::{Pool, pool::PoolStatus};
-use common::{builder, children};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-const SECOND: Duration = Duration::from_secs(1);
-const KILLED: cellblock::report::Status = cellblock::report::Status::Signaled { signal: 9, core_dumped: false };
+use common::{SECOND, builder, children};
 
 /// A pool with all its containers ready.
 async fn pool(size: usize) -> Pool {

@@ -11,8 +11,8 @@ use futures::{StreamExt, stream};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
-use super::common::{alone, children, sh};
-use super::{SECOND, kill_inits, pool, until};
+use super::{kill_inits, pool, until};
+use crate::common::{SECOND, alone, children, sh};
 
 /// `CELLBLOCK_TEST_JOBS` says how many jobs (1000).
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use cellblock::{ErrorKind, Mount, seccomp::Filter};
 
 use super::*;
-use common::{builder, is_root, open_dir, sh};
+use crate::common::{builder, is_root, open_dir, sh};
 
 #[tokio::test]
 async fn a_program_has_its_streams_and_nothing_else_while_others_start() {

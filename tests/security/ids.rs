@@ -6,7 +6,7 @@ use cellblock::{Mount, Stdio};
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{builder, has_own_ids, is_root, open_dir, sh};
+use crate::common::{builder, has_own_ids, is_root, open_dir, sh};
 
 /// Who the programs of a container are on the host, by a file that one has made.
 async fn owner(container: &Container, dir: &tempfile::TempDir, name: &str) -> u32 {

@@ -6,7 +6,7 @@ use cellblock::{Limits, Stdio, Verdict, limits::Limit, report::Cause, seccomp::F
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{builder, has_own_ids, is_root, is_slow};
+use crate::common::{builder, has_own_ids, is_root, is_slow};
 
 /// What a program might have changed about the init, as the host sees it.
 fn state(init: u32) -> String {
@@ -169,12 +169,13 @@ async fn the_init_has_the_files_and_threads_that_it_had() {
     assert_eq!(files().is_some(), is_root());
     let before = (threads(), files());
     for _ in 0..3 {
-        says(&container, &common::sh("mkfifo p; ln -s / l; for i in 1 2 3 4 5 6 7 8 9; do : & done; wait")).await;
+        says(&container, &crate::common::sh("mkfifo p; ln -s / l; for i in 1 2 3 4 5 6 7 8 9; do : & done; wait"))
+            .await;
         for path in ["p", "l", "l/usr", "none", "/proc/self/exe"] {
             container.read(path, 9).await.unwrap_err();
         }
         container.run(&Command::new("./none")).await.unwrap_err();
-        container.run(common::sh(":").current_dir("/none")).await.unwrap_err();
+        container.run(crate::common::sh(":").current_dir("/none")).await.unwrap_err();
         container.reset().await.unwrap();
     }
     // What a reset took away is freed after its answer.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use cellblock::{Mount, Output, mount::Tmpfs, seccomp::Filter};
 
 use super::*;
-use common::{builder, lacks, sh};
+use crate::common::{builder, lacks, sh};
 
 /// Makes a mess, which must be to be seen, and resets the container, after which nothing must be.
 async fn is_cleaned(container: &Container, what: &str, mess: &Command) {

@@ -10,7 +10,7 @@ use cellblock::{
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{Machine, another_host, builder, eventually, machine, processes_with, read_up_to, sh, skip};
+use crate::common::{Machine, another_host, builder, eventually, machine, processes_with, read_up_to, sh, skip};
 
 #[tokio::test]
 async fn a_daemon_is_dead_before_the_report_comes() {
@@ -62,7 +62,7 @@ async fn everything_is_dead_soon_after_the_host_was_killed() {
 
 /// The other host's part of the test above.
 pub(super) fn play() {
-    let mark = std::env::var(common::ROLE).unwrap();
+    let mark = std::env::var(crate::common::ROLE).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let container = builder().build().await.unwrap();

@@ -24,9 +24,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use cellblock::{Command, Container};
-use common::{container, lacks, python, says, skip};
 
-const SECOND: Duration = Duration::from_secs(1);
+use common::{SECOND, container, lacks, python, says, skip};
 
 /// A program of this directory, built once: its file is gone when the tests are over.
 struct Built {

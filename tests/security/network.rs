@@ -6,7 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use super::*;
-use common::builder;
+use crate::common::builder;
 
 /// Whether a program can connect to something, as `works` or the errno's name.
 fn connect(target: &str) -> Command {

@@ -8,7 +8,7 @@ use cellblock::{Limits, Stdio, Verdict, report::Source, seccomp::Filter};
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{builder, has_own_ids, skip};
+use crate::common::{builder, has_own_ids, skip};
 
 /// Starts a program that takes what it can of a quota, and holds it; how much that was.
 async fn taken(container: &Container, what: &str) -> (cellblock::Process, u64) {

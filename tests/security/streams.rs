@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use cellblock::{ErrorKind, Stdio, container::OpenFile, seccomp::Filter};
+use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{builder, lacks, open_dir, sh};
-use tokio::io::AsyncReadExt;
+use crate::common::{builder, lacks, open_dir, sh};
 
 /// A program that goes on, and has said that it has begun.
 async fn started(container: &Container, command: &mut Command) -> cellblock::Process {

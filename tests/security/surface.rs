@@ -3,7 +3,7 @@
 use cellblock::{report::Status, seccomp::Filter};
 
 use super::*;
-use common::{builder, sh};
+use crate::common::{builder, sh};
 
 const ENOSYS: &str = "ENOSYS";
 const EPERM: &str = "EPERM";

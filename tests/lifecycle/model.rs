@@ -2,25 +2,18 @@
 //!
 //! Where a future is dropped, or a program is killed, several things may have happened: then the model is a set of worlds,
 //! and whatever is seen later must be so in one of them. `PROPTEST_CASES` asks for more cases than the few of every day.
-#![allow(missing_docs)]
-
-#[path = "../common/mod.rs"]
-mod common;
 
 mod world;
 
 use std::cell::RefCell;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use cellblock::{Container, Output, Result};
-use common::{LeakSnapshot, container, sh};
 use futures::future::{LocalBoxFuture, join_all};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use world::{Content, NAMES, Name, Op, Outcome, Program, Worlds};
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::common::{LeakSnapshot, SECOND, container, sh};
+use world::{Content, NAMES, Name, Op, Outcome, Program, Worlds};
 
 /// Carries a command out in a container. A task has files of its own: their names begin with the same letters.
 fn carry_out<'a>(container: &'a Container, own: &'a str, op: &'a Op) -> LocalBoxFuture<'a, Option<Outcome>> {
@@ -117,8 +110,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Checks a property of cases that share a container, when no other test runs, and that nothing is left.
 fn check<T: std::fmt::Debug>(cases: impl Strategy<Value = T>, property: impl AsyncFn(&Container, T)) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::common::turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // What the library keeps for ever is there from the first container on.
     runtime.block_on(async { container().await.destroy().await });

@@ -1,7 +1,4 @@
 //! The init's side of the socket, spoken to by hand: when it ends, with what status, and what it says then.
-#![allow(missing_docs)]
-
-mod common;
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
@@ -9,13 +6,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{cc_static, init_exe, open_dir};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, send, sendmsg, socketpair};
 use nix::unistd::pipe2;
 use serde::Serialize;
+
+use crate::common::{cc_static, init_exe, open_dir, turn};
 
 /// Stage one of an init, after its hello: it has unshared, and waits to be told that its ids are mapped.
 struct Init {
@@ -148,6 +146,7 @@ fn broken_frames() -> Vec<(Vec<u8>, &'static str)> {
 
 #[test]
 fn it_exits_0_when_its_socket_closes() {
+    let _turn = turn();
     let Init { process, socket } = Init::start();
     drop(socket);
     let output = process.wait_with_output().unwrap();
@@ -156,6 +155,7 @@ fn it_exits_0_when_its_socket_closes() {
 
 #[test]
 fn it_exits_1_on_a_broken_frame_and_says_why() {
+    let _turn = turn();
     for (bytes, word) in broken_frames() {
         let init = Init::start();
         init.send(&bytes);
@@ -167,6 +167,7 @@ fn it_exits_1_on_a_broken_frame_and_says_why() {
 
 #[test]
 fn a_request_out_of_place_is_its_end() {
+    let _turn = turn();
     for request in ["Ping", "Reset"] {
         let init = Init::start();
         init.send(&frame(&(0, request)));
@@ -185,6 +186,7 @@ fn a_request_out_of_place_is_its_end() {
 
 #[test]
 fn a_serving_init_has_no_second_start() {
+    let _turn = turn();
     for request in [start(), configure()] {
         let init = Init::configured();
         init.send(&frame(&(7, "Ping")));
@@ -197,6 +199,7 @@ fn a_serving_init_has_no_second_start() {
 
 #[test]
 fn pid_1_dies_of_broken_frames_too() {
+    let _turn = turn();
     for (bytes, word) in broken_frames() {
         let init = Init::with_pid_1();
         init.send(&bytes);
@@ -221,6 +224,7 @@ fn memfd(size: usize, seals: SealFlag) -> File {
 
 #[test]
 fn a_payload_in_a_file_must_be_sealed_and_not_too_large() {
+    let _turn = turn();
     let sealed = SealFlag::all() - SealFlag::F_SEAL_FUTURE_WRITE;
     for (file, word) in [
         (File::open("/dev/zero").unwrap(), "not a sealed memfd"),
@@ -237,6 +241,7 @@ fn a_payload_in_a_file_must_be_sealed_and_not_too_large() {
 
 #[test]
 fn more_descriptors_than_a_message_may_carry_are_its_end() {
+    let _turn = turn();
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     if hard < 8192 {
@@ -257,6 +262,7 @@ fn more_descriptors_than_a_message_may_carry_are_its_end() {
 
 #[test]
 fn descriptors_that_it_has_no_room_for_are_its_end() {
+    let _turn = turn();
     let init = Init::start_with_few_descriptors(30);
     let (mut reader, writer) = pipe();
     init.send_with(&start(), &[writer.as_raw_fd(); 100]);
@@ -268,6 +274,7 @@ fn descriptors_that_it_has_no_room_for_are_its_end() {
 
 #[test]
 fn descriptors_that_a_request_does_not_need_are_closed() {
+    let _turn = turn();
     let init = Init::configured();
     let (mut reader, writer) = pipe();
     for request in ["Ping", "Reset"] {
@@ -284,6 +291,7 @@ fn descriptors_that_a_request_does_not_need_are_closed() {
 
 #[test]
 fn a_request_twice_is_two_requests() {
+    let _turn = turn();
     let init = Init::configured();
     for _ in 0..2 {
         init.send(&frame(&(7, "Ping")));
@@ -308,6 +316,7 @@ fn execve(id: u64) -> Vec<u8> {
 
 #[test]
 fn a_run_or_a_reset_while_a_program_runs_is_its_end() {
+    let _turn = turn();
     let dir = open_dir();
     let program = dir.path().join("p");
     // Static: the root file system is empty.
@@ -329,6 +338,7 @@ fn a_run_or_a_reset_while_a_program_runs_is_its_end() {
 
 #[test]
 fn it_does_nothing_unless_it_was_started_to_be_an_init() {
+    let _turn = turn();
     let (_socket, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let (_stream, stream) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let start = |argument: &[&str], stdin| {

@@ -1,40 +1,41 @@
 //! The doctor, and the hints of errors, where something really stands in a container's way. Each obstacle is made in
 //! namespaces of the test's own, or by giving up a right.
-#![allow(missing_docs)]
-
-mod common;
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use cellblock::{Error, Mount, doctor::Subject};
-use common::{builder, is_root, open_dir, sh};
+use cellblock::{
+    ContainerBuilder, Error, Mount,
+    doctor::{Diagnosis, Subject},
+};
 use serde_json::Value;
+
+use crate::common::{alone, builder, is_root, open_dir, sh, turn};
 
 /// A user namespace that maps the caller's own id to 0, with mounts and processes of its own.
 const NAMESPACES: &str = "exec unshare --user --map-root-user --mount --pid --fork --mount-proc";
 /// Under the one id that is mapped there, as an ordinary user does.
 const UNDER_ONE_ID: &str = "setpriv --bounding-set=-setuid,-setgid";
 
-/// Runs an example by a script that has the command as its arguments.
-fn example(name: &str, script: &str, args: &[&str]) -> Output {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
-    assert!(program.exists(), "`cargo test` builds the examples first; `cargo test --test doctor` does not");
-    Command::new("sh").args(["-ec", script, "sh"]).arg(program).args(args).stdin(Stdio::null()).output().unwrap()
+/// Has the other host play a role in a process that a script starts: the script has the command as its arguments.
+fn host(role: &str, script: &str) -> Output {
+    let role = format!("doctor/{role}");
+    crate::common::another_host(&role, &["sh", "-ec", script, "sh"]).stdin(Stdio::null()).output().unwrap()
 }
 
 /// What the doctor finds, and its exit status.
 fn doctor(script: &str) -> (i32, Vec<Value>) {
-    let output = example("doctor", script, &["--json"]);
-    let diagnosis: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{script}: {error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let output = host("diagnose", script);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let diagnosis = said.lines().find(|line| line.starts_with('{'));
+    let diagnosis = diagnosis.unwrap_or_else(|| panic!("{script}: {}", String::from_utf8_lossy(&output.stderr)));
+    let diagnosis: Value = serde_json::from_str(diagnosis).unwrap();
     (output.status.code().unwrap(), diagnosis["findings"].as_array().unwrap().clone())
 }
 
-/// Why a program cannot be run, as the example `run` says it.
+/// Why a program cannot be run.
 fn refusal(script: &str) -> String {
-    let output = example("run", script, &["--", "true"]);
+    let output = host("run", script);
     assert_eq!(output.status.code(), Some(125), "{script}");
     String::from_utf8(output.stderr).unwrap()
 }
@@ -63,6 +64,7 @@ fn is_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &str) {
 
 #[test]
 fn an_open_machine_is_found_to_be_so() {
+    let _turn = turn();
     let (code, findings) = doctor(r#"exec "$@""#);
     assert_eq!((code, lacks(&findings, "missing").len()), (0, 0), "{findings:?}");
     let subjects: Vec<_> = findings.iter().map(|it| it["subject"].as_str().unwrap()).collect();
@@ -74,16 +76,23 @@ fn an_open_machine_is_found_to_be_so() {
         assert!(ids["costs"].as_str().unwrap().contains("shares its user id with the init"), "{ids}");
         assert!(ids["mend"].as_str().unwrap().contains("usermod --add-subuids"), "{ids}");
     }
-    let output = example("doctor", r#"exec "$@""#, &[]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0));
+    let diagnosis = diagnose_here();
+    assert!(diagnosis.can_build());
+    let text = diagnosis.to_string();
     for finding in &findings {
         assert!(text.contains(finding["seen"].as_str().unwrap()), "{text}");
     }
 }
 
+/// What the doctor finds in this process.
+fn diagnose_here() -> Diagnosis {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(cellblock::doctor::diagnose(&builder()))
+}
+
 #[test]
 fn namespaces_that_a_setting_forbids_are_named_with_the_command() {
+    let _turn = turn();
     // Where a container can be built otherwise: the setting is the user namespace's own.
     let with = |before: &str| format!(r#"{NAMESPACES} sh -ec '{before}; exec {UNDER_ONE_ID} "$@"' sh "$@""#);
     let file = "/proc/sys/user/max_user_namespaces";
@@ -98,6 +107,7 @@ fn namespaces_that_a_setting_forbids_are_named_with_the_command() {
 
 #[test]
 fn a_refusal_after_the_hello_is_told_whatever_the_host_was_doing() {
+    let _turn = turn();
     let forbid = "echo 0 > /proc/sys/user/max_net_namespaces";
     let command = format!(r#"{NAMESPACES} sh -ec '{forbid}; exec {UNDER_ONE_ID} "$@"' sh "$@""#);
     for _ in 0..20 {
@@ -109,6 +119,7 @@ fn a_refusal_after_the_hello_is_told_whatever_the_host_was_doing() {
 
 #[test]
 fn a_covered_proc_is_named_with_what_covers_it() {
+    let _turn = turn();
     let with = |before: &str| format!(r#"{NAMESPACES} sh -ec '{before}; exec {UNDER_ONE_ID} "$@"' sh "$@""#);
     for (cover, place) in [
         ("mount --bind /dev/null /proc/version", "/proc/version"),
@@ -121,11 +132,12 @@ fn a_covered_proc_is_named_with_what_covers_it() {
     if Path::new("/proc/sys/fs/binfmt_misc").exists() {
         assert_eq!(doctor(&with("mount -t tmpfs none /proc/sys/fs/binfmt_misc")).0, 0);
     }
-    play("without a proc", &with("mount --bind /dev/null /proc/version"));
+    is_mended("without a proc", &with("mount --bind /dev/null /proc/version"));
 }
 
 #[test]
 fn a_machine_without_proc_is_told_to_mount_it() {
+    let _turn = turn();
     let (code, findings) = doctor(&format!(r#"{NAMESPACES} sh -ec 'mount -t tmpfs none /proc; exec "$@"' sh "$@""#));
     assert_eq!((code, lacks(&findings, "missing")), (1, vec!["container".into(), "proc".into()]), "{findings:?}");
     assert!(findings.len() == 2 && findings[1]["mend"] == "mount -t proc proc /proc", "{findings:?}");
@@ -133,6 +145,7 @@ fn a_machine_without_proc_is_told_to_mount_it() {
 
 #[test]
 fn a_chroot_is_refused_with_a_hint() {
+    let _turn = turn();
     let dir = open_dir();
     let root = dir.path().display();
     let chroot = format!(r#"mount --rbind / {root}; exec {UNDER_ONE_ID} chroot {root} "$@""#);
@@ -142,6 +155,7 @@ fn a_chroot_is_refused_with_a_hint() {
 
 #[test]
 fn a_filter_is_named_whether_it_refuses_or_kills() {
+    let _turn = turn();
     // From seccomp(2): unshare gets this answer, and everything else is allowed.
     let filtered = |answer: &str| {
         let source = format!(
@@ -173,6 +187,7 @@ os.execv(sys.argv[1],sys.argv[1:])"
 
 #[test]
 fn ids_that_cannot_be_mapped_are_named() {
+    let _turn = turn();
     let one = r#"exec unshare --user --map-root-user "$@""#;
     is_missing(one, "ids", "map user and group ids", "maps no ids but its own", UNDER_ONE_ID);
     let (code, _) = doctor(&format!(r#"exec unshare --user --map-root-user {UNDER_ONE_ID} "$@""#));
@@ -187,6 +202,7 @@ fn ids_that_cannot_be_mapped_are_named() {
 
 #[test]
 fn a_part_of_the_ids_is_named_as_the_range_to_give() {
+    let _turn = turn();
     if !is_root() {
         // Several ids are only root's to map.
         return;
@@ -208,48 +224,66 @@ os.write(tell,b\"x\");sys.exit(os.waitstatus_to_exitcode(os.waitpid(child,0)[1])
         "maps the ids 0 to 65535",
         "ContainerBuilder::id_range(1..65536)",
     );
-    play("with a range", &script);
+    is_mended("with a range", &script);
 }
 
-/// Has [`another_host`] do its part in a process that a script starts.
+/// Has a mended builder build a container where the default one cannot.
 #[track_caller]
-fn play(role: &str, script: &str) {
-    let own = std::env::current_exe().unwrap();
-    let mut host = Command::new("sh");
-    host.args(["-ec", script, "sh"]).arg(own).args(["--exact", "another_host", "--nocapture"]);
-    let output = host.env("CELLBLOCK_TEST_ROLE", role).output().unwrap();
+fn is_mended(role: &str, script: &str) {
+    let output = host(role, script);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("the mended container ran"), "{said}");
 }
 
-/// No test of its own: what [`play`] runs in another process, where a builder of the defaults builds nothing.
-#[tokio::test]
-async fn another_host() {
-    let Ok(role) = std::env::var("CELLBLOCK_TEST_ROLE") else { return };
-    assert!(builder().build().await.is_err());
-    let mended = match role.as_str() {
-        "with a range" => builder().id_range(1..65536),
-        _ => {
-            let mounts = Mount::defaults(Default::default());
-            builder().mounts(mounts.into_iter().filter(|mount| mount.target() != Path::new("/proc")))
+/// The other host's part.
+pub fn play(role: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let code = runtime.block_on(async {
+        match role {
+            "diagnose" => {
+                let diagnosis = cellblock::doctor::diagnose(&builder()).await;
+                println!("{}", serde_json::to_string(&diagnosis).unwrap());
+                i32::from(!diagnosis.can_build())
+            }
+            "run" => {
+                let built = builder().build().await;
+                eprintln!("{}", built.expect_err("the default builder builds nothing here"));
+                125
+            }
+            "with a range" => run_mended(builder().id_range(1..65536)).await,
+            "without a proc" => {
+                let mounts = Mount::defaults(Default::default());
+                let mounts = mounts.into_iter().filter(|mount| mount.target() != Path::new("/proc"));
+                run_mended(builder().mounts(mounts)).await
+            }
+            other => panic!("no such role: {other}"),
         }
-    };
+    });
+    std::process::exit(code);
+}
+
+/// The default builder builds nothing here, and this one does.
+async fn run_mended(mended: ContainerBuilder) -> i32 {
+    assert!(builder().build().await.is_err());
     let container = mended.build().await.unwrap();
     assert!(container.run(&sh(":")).await.unwrap().status.success());
     container.destroy().await;
     // The doctor looks at the builder that it is given.
     assert!(cellblock::doctor::diagnose(&mended).await.can_build());
     println!("the mended container ran");
+    0
 }
 
-#[tokio::test]
-async fn what_is_no_fault_of_the_machine_is_not_blamed_on_it() {
-    let missing = builder().mount(Mount::bind("/no/such/source", "/x"));
-    let error: Error = missing.build().await.unwrap_err();
-    assert_eq!((error.step(), error.hint()), (Some("open_bind_source"), None));
-    let diagnosis = cellblock::doctor::diagnose(&missing).await;
-    assert!(!diagnosis.can_build());
-    let lacks = diagnosis.findings.iter().filter(|it| matches!(it.grant, cellblock::doctor::Grant::Missing(_)));
-    assert_eq!(lacks.map(|it| it.subject).collect::<Vec<_>>(), [Subject::Container], "{diagnosis}");
-    assert!(diagnosis.to_string().contains("open bind source /no/such/source"), "{diagnosis}");
+#[test]
+fn what_is_no_fault_of_the_machine_is_not_blamed_on_it() {
+    alone(async |_| {
+        let missing = builder().mount(Mount::bind("/no/such/source", "/x"));
+        let error: Error = missing.build().await.unwrap_err();
+        assert_eq!((error.step(), error.hint()), (Some("open_bind_source"), None));
+        let diagnosis = cellblock::doctor::diagnose(&missing).await;
+        assert!(!diagnosis.can_build());
+        let lacks = diagnosis.findings.iter().filter(|it| matches!(it.grant, cellblock::doctor::Grant::Missing(_)));
+        assert_eq!(lacks.map(|it| it.subject).collect::<Vec<_>>(), [Subject::Container], "{diagnosis}");
+        assert!(diagnosis.to_string().contains("open bind source /no/such/source"), "{diagnosis}");
+    });
 }

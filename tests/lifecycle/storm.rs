@@ -1,15 +1,13 @@
 //! A storm of hostile runs over eight containers, with kills, drops and resets at random, after which the host is as it was.
 //!
 //! `CELLBLOCK_TEST_SOAK` says how many runs (160); `CELLBLOCK_TEST_SEED` which ones.
-#![allow(missing_docs)]
-
-mod common;
 
 use std::fs::File;
 use std::time::Duration;
 
 use cellblock::{Command, Container, Limits};
-use common::{alone, builder};
+
+use crate::common::{alone, builder};
 
 const PROGRAMS: [&str; 20] = [
     "exit 0",
@@ -104,7 +102,7 @@ fn a_storm_of_hostile_runs_leaves_the_host_as_it_was() {
     alone(async |census| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hog");
-        common::gcc(include_str!("limits/hog.c"), &path, &["-pthread"]);
+        crate::common::gcc(include_str!("../limits/hog.c"), &path, &["-pthread"]);
         {
             let program = File::open(&path).unwrap();
             let (runs, seed) = (number("CELLBLOCK_TEST_SOAK", 160), number("CELLBLOCK_TEST_SEED", 0x5eed));
@@ -114,6 +112,6 @@ fn a_storm_of_hostile_runs_leaves_the_host_as_it_was() {
             futures::future::join_all(storms).await;
         }
         census.is_back().await;
-        assert_eq!(common::processes_with(&mark()), [] as [u32; 0], "no process of a run is left");
+        assert_eq!(crate::common::processes_with(&mark()), [] as [u32; 0], "no process of a run is left");
     });
 }

@@ -1,16 +1,14 @@
 //! The example of a service, as those who call it meet it.
-#![allow(missing_docs)]
-
-mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
-use common::examples::{alive, descendants, example, running, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+
+use crate::common::examples::{alive, descendants, example, running, wait};
 
 struct Service {
     child: Child,

@@ -1,17 +1,10 @@
 //! Every future may be dropped after any number of polls: the container serves on, and nothing is left of it.
 //!
 //! These tests count what the process has, so they run one at a time.
-#![allow(missing_docs)]
 
-mod common;
+use cellblock::{Container, ErrorKind, Stdio, container::OpenFile};
 
-use std::time::Duration;
-
-use cellblock::{Container, ErrorKind, Stdio, container::OpenFile, report::Status};
-use common::{LeakSnapshot, alone, builder, children, container, is_root, polled, says, sh};
-
-const SECOND: Duration = Duration::from_secs(1);
-const KILLED: Status = Status::Signaled { signal: 9, core_dumped: false };
+use crate::common::{KILLED, LeakSnapshot, SECOND, alone, builder, children, container, is_root, polled, says, sh};
 
 /// What a working directory may look like afterwards.
 #[derive(Clone, Copy)]

@@ -1,7 +1,4 @@
 //! The root file system, the namespaces and the ids of a container.
-#![allow(missing_docs)]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 use cellblock::{Error, ErrorKind, Mount, mount::Tmpfs};
-use common::{builder, container, is_root, open_dir, processes_with, python, says, sh};
+
+use crate::common::{builder, container, is_root, open_dir, processes_with, python, says, sh};
 
 async fn refused(builder: cellblock::ContainerBuilder) -> Error {
     builder.build().await.unwrap_err()
@@ -256,7 +254,7 @@ async fn ids_are_the_containers_own_as_root_and_the_users_otherwise() {
     for (number, container) in containers.iter().enumerate() {
         let mark = format!("{mark}-{number}");
         let mut process = container.spawn(&sh(&format!("sleep 60; : {mark}"))).await.unwrap();
-        common::eventually("the program runs", || !processes_with(&mark).is_empty()).await;
+        crate::common::eventually("the program runs", || !processes_with(&mark).is_empty()).await;
         let program = fs::metadata(format!("/proc/{}", processes_with(&mark)[0])).unwrap();
         seen.insert((program.uid(), program.gid()));
         process.kill().await.unwrap();

@@ -1,13 +1,11 @@
 //! Programs on a terminal.
-#![allow(missing_docs)]
-
-mod common;
 
 use std::time::Duration;
 
 use cellblock::{Command, ErrorKind, Mount, Process, Stdio, process::Pty, report::Status};
-use common::{builder, container, sh};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::common::{builder, container, sh};
 
 fn on_a_terminal(mut command: Command) -> Command {
     command.stdin(Stdio::pty()).stdout(Stdio::pty()).stderr(Stdio::pty());
@@ -42,9 +40,9 @@ async fn all_three_streams_are_one_terminal_that_controls_the_session() {
     let container = container().await;
     let script = "import os; print([os.isatty(n) for n in range(3)], len({os.fstat(n).st_rdev for n in range(3)}), \
                   os.tcgetpgrp(0) == os.getpid() == os.getsid(0), tuple(os.get_terminal_size()))";
-    let output = container.output(&on_a_terminal(common::python(script))).await.unwrap();
+    let output = container.output(&on_a_terminal(crate::common::python(script))).await.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "[True, True, True] 1 True (80, 24)\r\n");
-    let without = container.output(&common::python("import os; print(os.isatty(0))")).await.unwrap();
+    let without = container.output(&crate::common::python("import os; print(os.isatty(0))")).await.unwrap();
     assert_eq!(without.stdout, b"False\n", "the control");
 }
 

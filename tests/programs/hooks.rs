@@ -1,7 +1,4 @@
 //! The pid hook: what it is shown, that it comes first, that it can refuse, and that nobody waits for it but its run.
-#![allow(missing_docs)]
-
-mod common;
 
 use std::fs;
 use std::io;
@@ -10,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cellblock::{Command, ErrorKind, report::Status};
-use common::{container, says, sh};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
+
+use crate::common::{container, says, sh};
 
 /// The line of `/proc/PID/status` with this name.
 fn status_line(pid: u32, name: &str) -> String {
@@ -49,7 +47,7 @@ async fn a_hook_sees_the_process_that_becomes_the_program() {
 #[tokio::test]
 async fn what_a_hook_does_to_the_process_holds_for_the_program() {
     if sched_getaffinity(Pid::from_raw(0)).map(count).unwrap() < 2 {
-        common::lacks("a second processor");
+        crate::common::lacks("a second processor");
         return;
     }
     let container = container().await;

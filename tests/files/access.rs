@@ -1,15 +1,10 @@
-//! Ping, and the commands about files: open, write, read, delete, reset.
-#![allow(missing_docs)]
-
-mod common;
+//! Ping, and the commands about files.
 
 use std::io::{Read, Write};
-use std::time::Duration;
 
 use cellblock::{Container, ErrorKind, Mount, Result, container::OpenFile, mount::Tmpfs};
-use common::{builder, container, open_dir, python, says, sh};
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::common::{SECOND, builder, container, python, says, sh};
 
 fn errno<T: std::fmt::Debug>(result: Result<T>) -> i32 {
     let error = result.unwrap_err();
@@ -220,66 +215,4 @@ async fn symlinks_are_made_with_a_result_each() {
     assert_eq!(errno(container.read("dangling", 9).await), libc::ELOOP);
     let many = (0..5000).map(|number| ("x", format!("l{number}")));
     assert_eq!(container.symlink(many).await.unwrap_err().kind(), ErrorKind::InvalidInput);
-}
-
-#[tokio::test]
-async fn a_reset_makes_every_tmpfs_as_good_as_new() {
-    let container = container().await;
-    let look = sh("cd /; stat -c '%n %a %u %g %h' /w /tmp; ls -A /w /tmp; df --output=iused,used /w /tmp; pwd");
-    let fresh = says(&container, &look).await;
-    for mess in [
-        "touch /tmp/f; mkdir -p /w/a/b; echo x > /w/a/b/c; ln -s / /w/l; chmod 700 /tmp; mkfifo /w/p",
-        "chmod 0 /w /tmp",
-        "touch \"$(printf 'new\\nline')\"; touch \"$(printf '\\377')\"; mkdir -m 0 closed",
-        "touch /tmp/f; rm /tmp/f; setfacl -m u:0:rwx /tmp 2>/dev/null; :",
-        ":",
-    ] {
-        says(&container, &sh(mess)).await;
-        container.reset().await.unwrap();
-        assert_eq!(says(&container, &look).await, fresh, "after {mess}");
-    }
-}
-
-#[tokio::test]
-async fn a_reset_keeps_what_is_mounted_within_a_tmpfs() {
-    let host = open_dir();
-    std::fs::write(host.path().join("f"), "the host's").unwrap();
-    let container = builder()
-        .mount(Mount::bind(host.path(), "/w/bound"))
-        .mount(Mount::tmpfs("/w/inner", Tmpfs::new().bytes(4 << 20)))
-        .work_dir("/w/deeper/down")
-        .build()
-        .await
-        .unwrap();
-    let mounts = sh("pwd; cut -d' ' -f5- /proc/self/mountinfo | sed 's/ - .*//' | sort");
-    let before = says(&container, &mounts).await;
-    assert!(before.starts_with("/w/deeper/down\n"));
-    says(&container, &sh("touch here /w/inner/there")).await;
-    container.reset().await.unwrap();
-    assert_eq!(says(&container, &mounts).await, before);
-    assert_eq!(says(&container, &sh("ls -A . /w/inner; cat /w/bound/f")).await, ".:\n\n/w/inner:\nthe host's");
-}
-
-#[tokio::test]
-async fn a_reset_waits_for_the_runs_before_it() {
-    let container = container().await;
-    let slow = sh("sleep 0.2; echo done > /w/f");
-    let (run, reset) = tokio::join!(container.run(&slow), async {
-        tokio::task::yield_now().await;
-        container.reset().await
-    });
-    assert!(run.unwrap().status.success());
-    reset.unwrap();
-    assert_eq!(says(&container, &sh("ls -A")).await, "");
-}
-
-#[tokio::test]
-async fn a_reset_frees_thousands_of_files_and_directories() {
-    let container = container().await;
-    let deep = "import os
-for i in range(4000): open(f'f{i}', 'w').close()
-for i in range(4000): os.mkdir('d'); os.chdir('d')";
-    says(&container, &python(deep)).await;
-    container.reset().await.unwrap();
-    assert_eq!(says(&container, &sh("ls -A; pwd")).await, "/w");
 }

@@ -1,9 +1,6 @@
 //! Hosts that are odd in what they inherited or have done to themselves: containers are served, and get nothing of it.
 //!
 //! These tests count what the process has, so they run one at a time.
-#![allow(missing_docs)]
-
-mod common;
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -12,12 +9,13 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use cellblock::{Command, Container, ErrorKind, container::OpenFile};
-use common::{LeakSnapshot, ROLE, alone, builder, children, container, is_root, says, sh};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use crate::common::{LeakSnapshot, alone, builder, children, container, is_root, says, sh};
 
 /// Runs this executable as another host, through a program that makes it odd, and waits for it.
 fn host(role: &str, through: &[&str]) -> ExitStatus {
-    common::another_host(role, through).stdout(std::process::Stdio::null()).status().unwrap()
+    crate::common::another_host(&format!("hosts/{role}"), through).stdout(std::process::Stdio::null()).status().unwrap()
 }
 
 /// A shell that does this first.
@@ -34,13 +32,11 @@ fn serves(role: &str, through: &[impl AsRef<str>]) {
     });
 }
 
-/// No test of its own: what [`common::another_host`] runs in another process.
-#[test]
-fn another_host() {
-    let Ok(role) = std::env::var(ROLE) else { return };
+/// The other host's part.
+pub fn play(role: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        match role.as_str() {
+        match role {
             "plain" => serve().await,
             "subordinate" => {
                 let container = builder().filter(cellblock::seccomp::Filter::Off).build().await.unwrap();
@@ -50,15 +46,16 @@ fn another_host() {
                 assert!(said.starts_with("1000\n") && said.contains(" 1000 1000 "), "{said}");
                 let mut process = container.spawn(&sh("sleep 4321.5")).await.unwrap();
                 let mut pids = Vec::new();
-                common::eventually("it runs", || {
-                    pids = common::processes_with("sleep 4321.5");
+                crate::common::eventually("it runs", || {
+                    pids = crate::common::processes_with("sleep 4321.5");
                     !pids.is_empty()
                 })
                 .await;
                 let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("/proc/{}", pids[0])).unwrap());
                 assert!((200_000..200_100).contains(&owner), "{owner}");
                 process.kill().await.unwrap();
-                let attack = common::python("import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (100, 200))");
+                let attack =
+                    crate::common::python("import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (100, 200))");
                 assert!(!container.run(&attack).await.unwrap().status.success(), "the init is somebody else");
                 container.reset().await.unwrap();
                 serve().await;
@@ -87,7 +84,7 @@ fn another_host() {
                 let error = builder().build().await.unwrap_err();
                 assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("map_ids")), "{error}");
                 assert!(error.hint().unwrap().contains("ContainerBuilder::id_range"), "{error}");
-                common::eventually("what was begun is reaped", || children().is_empty()).await;
+                crate::common::eventually("what was begun is reaped", || children().is_empty()).await;
             }
             other => panic!("no such role: {other}"),
         }
@@ -213,14 +210,14 @@ fn a_host_in_namespaces_of_its_own_is_served_or_told_what_to_do() {
 #[test]
 fn a_user_with_subordinate_ids_has_programs_of_their_own_id() {
     if !is_root() {
-        common::skip("it takes root to make such a user");
+        crate::common::skip("it takes root to make such a user");
         return;
     }
     if ["newuidmap", "newgidmap"].iter().any(|tool| !PathBuf::from("/usr/bin").join(tool).exists()) {
-        common::lacks("newuidmap and newgidmap");
+        crate::common::lacks("newuidmap and newgidmap");
         return;
     }
-    let granted = common::open_dir();
+    let granted = crate::common::open_dir();
     let file = granted.path().join("granted");
     fs::write(&file, "nobody:200000:100\n").unwrap();
     let ranges = format!("for f in /etc/subuid /etc/subgid; do touch $f; mount --bind {} $f; done", file.display());
@@ -237,7 +234,7 @@ fn a_host_in_a_cgroup_of_its_own_is_served_and_leaves_it_empty() {
         (root.join("cgroup.procs").exists() && fs::create_dir(&group).is_ok()).then_some(group)
     };
     let Some(group) = roots.iter().find_map(make).map(Group) else {
-        common::skip("this user may not make a control group");
+        crate::common::skip("this user may not make a control group");
         return;
     };
     serves("plain", &after(&format!("echo $$ > {}/cgroup.procs", group.0.display())));

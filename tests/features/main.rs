@@ -3,6 +3,7 @@
 //! `cargo test --all-features --test features`
 #![allow(missing_docs)]
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;
@@ -10,10 +11,8 @@ use std::fmt::Debug;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use cellblock::{Command, ErrorKind, Pool};
-use common::{alone, builder, sh};
 use futures::poll;
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
@@ -23,7 +22,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 
-const SECOND: Duration = Duration::from_secs(1);
+use common::{SECOND, alone, builder, sh};
 
 #[test]
 fn figures_are_exported_of_leases_waits_runs_and_replaced_containers() {

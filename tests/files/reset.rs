@@ -1,12 +1,12 @@
-//! What a run leaves without a name in a file system, and containers that are not lent again.
-#![allow(missing_docs)]
-
-mod common;
+//! What a reset takes, and the fingerprint.
 
 use std::time::Duration;
 
 use cellblock::{ErrorKind, container::Fingerprint, seccomp::Filter};
-use common::{builder, container, is_root, python, says, sh};
+use cellblock::{Mount, mount::Tmpfs};
+
+use crate::common::open_dir;
+use crate::common::{builder, container, is_root, python, says, sh};
 
 /// Makes one object of each kind, or tells which are there.
 const OBJECTS: &str = "import ctypes, os, sys
@@ -19,6 +19,68 @@ fn objects(what: &str) -> cellblock::Command {
     let mut command = python(OBJECTS);
     command.arg(what);
     command
+}
+
+#[tokio::test]
+async fn a_reset_makes_every_tmpfs_as_good_as_new() {
+    let container = container().await;
+    let look = sh("cd /; stat -c '%n %a %u %g %h' /w /tmp; ls -A /w /tmp; df --output=iused,used /w /tmp; pwd");
+    let fresh = says(&container, &look).await;
+    for mess in [
+        "touch /tmp/f; mkdir -p /w/a/b; echo x > /w/a/b/c; ln -s / /w/l; chmod 700 /tmp; mkfifo /w/p",
+        "chmod 0 /w /tmp",
+        "touch \"$(printf 'new\\nline')\"; touch \"$(printf '\\377')\"; mkdir -m 0 closed",
+        "touch /tmp/f; rm /tmp/f; setfacl -m u:0:rwx /tmp 2>/dev/null; :",
+        ":",
+    ] {
+        says(&container, &sh(mess)).await;
+        container.reset().await.unwrap();
+        assert_eq!(says(&container, &look).await, fresh, "after {mess}");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_keeps_what_is_mounted_within_a_tmpfs() {
+    let host = open_dir();
+    std::fs::write(host.path().join("f"), "the host's").unwrap();
+    let container = builder()
+        .mount(Mount::bind(host.path(), "/w/bound"))
+        .mount(Mount::tmpfs("/w/inner", Tmpfs::new().bytes(4 << 20)))
+        .work_dir("/w/deeper/down")
+        .build()
+        .await
+        .unwrap();
+    let mounts = sh("pwd; cut -d' ' -f5- /proc/self/mountinfo | sed 's/ - .*//' | sort");
+    let before = says(&container, &mounts).await;
+    assert!(before.starts_with("/w/deeper/down\n"));
+    says(&container, &sh("touch here /w/inner/there")).await;
+    container.reset().await.unwrap();
+    assert_eq!(says(&container, &mounts).await, before);
+    assert_eq!(says(&container, &sh("ls -A . /w/inner; cat /w/bound/f")).await, ".:\n\n/w/inner:\nthe host's");
+}
+
+#[tokio::test]
+async fn a_reset_waits_for_the_runs_before_it() {
+    let container = container().await;
+    let slow = sh("sleep 0.2; echo done > /w/f");
+    let (run, reset) = tokio::join!(container.run(&slow), async {
+        tokio::task::yield_now().await;
+        container.reset().await
+    });
+    assert!(run.unwrap().status.success());
+    reset.unwrap();
+    assert_eq!(says(&container, &sh("ls -A")).await, "");
+}
+
+#[tokio::test]
+async fn a_reset_frees_thousands_of_files_and_directories() {
+    let container = container().await;
+    let deep = "import os
+for i in range(4000): open(f'f{i}', 'w').close()
+for i in range(4000): os.mkdir('d'); os.chdir('d')";
+    says(&container, &python(deep)).await;
+    container.reset().await.unwrap();
+    assert_eq!(says(&container, &sh("ls -A; pwd")).await, "/w");
 }
 
 #[tokio::test]

@@ -1,14 +1,12 @@
 //! Overlay mounts: a prepared tree that a program uses as its own, and that is as it was after a reset.
-#![allow(missing_docs)]
-
-mod common;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use cellblock::{Container, ErrorKind, Mount, container::OpenFile, mount::Tmpfs};
-use common::{builder, is_root, open_dir, says, sh};
+
+use crate::common::{builder, is_root, open_dir, says, sh};
 
 /// A tree as somebody would prepare it.
 fn prepared() -> tempfile::TempDir {
@@ -95,7 +93,7 @@ async fn what_is_mounted_within_an_overlay_stays() {
 #[tokio::test]
 async fn only_the_owner_of_the_directory_becomes_the_program() {
     if !is_root() {
-        common::skip("only root can make files of others");
+        crate::common::skip("only root can make files of others");
         return;
     }
     let tree = prepared();
