@@ -1,4 +1,4 @@
-//! Ping, and the commands about files.
+//! The file commands of a container, and ping: open, read, write, delete, symlink.
 
 use std::io::{Read, Write};
 
@@ -28,7 +28,7 @@ async fn ping_is_answered_while_a_program_runs() {
 }
 
 #[tokio::test]
-async fn open_gives_each_file_a_result_of_its_own() {
+async fn open_returns_a_result_for_each_file() {
     let container = container().await;
     let mut results = container
         .open([
@@ -59,7 +59,7 @@ async fn open_takes_hundreds_of_files_and_refuses_too_many() {
 }
 
 #[tokio::test]
-async fn a_path_that_no_file_can_have_makes_no_directories() {
+async fn an_impossible_path_makes_no_directories() {
     let container = container().await;
     let file = |components| OpenFile::write("x/".repeat(components) + "f", 0o644).create_parents();
     let errnos = async |components| open_one(&container, file(components)).await.err().map(|it| it.raw_os_error());
@@ -69,7 +69,7 @@ async fn a_path_that_no_file_can_have_makes_no_directories() {
 }
 
 #[tokio::test]
-async fn open_knows_its_flags() {
+async fn open_honors_its_flags() {
     let container = container().await;
     container.write("f", "one", 0o644).await.unwrap();
     let exclusive = OpenFile::write("f", 0o644).flags(libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL);
@@ -86,7 +86,7 @@ async fn open_knows_its_flags() {
 }
 
 #[tokio::test]
-async fn what_the_library_makes_belongs_to_the_program() {
+async fn files_of_the_library_belong_to_the_program() {
     let container = container().await;
     container.write("mine/too/file", "x", 0o600).await.unwrap();
     let script = "id -u; stat -c %u /w /tmp mine mine/too mine/too/file; echo more >> mine/too/file; rm -r mine";
@@ -97,7 +97,7 @@ async fn what_the_library_makes_belongs_to_the_program() {
 }
 
 #[tokio::test]
-async fn a_mode_is_kept_whatever_the_umask() {
+async fn a_mode_is_independent_of_the_umask() {
     let container = container().await;
     container.write("open", "x", 0o666).await.unwrap();
     container.write("closed", "x", 0o000).await.unwrap();
@@ -105,7 +105,7 @@ async fn a_mode_is_kept_whatever_the_umask() {
 }
 
 #[tokio::test]
-async fn only_regular_files_come_out() {
+async fn only_regular_files_can_be_opened() {
     let container = container().await;
     let make = "mkdir dir; mkfifo fifo; ln -s /w/file link; ln -s /w dirlink; ln -s /proc/self/fd magic; echo x > file
         ln -s /dev/zero device; ln -s loop loop";
@@ -113,7 +113,7 @@ async fn only_regular_files_come_out() {
     says(&container, &python("import socket; socket.socket(socket.AF_UNIX).bind('socket')")).await;
     for (path, reading, writing) in [
         ("dir", libc::EISDIR, libc::EISDIR),
-        // Never blocks: a FIFO without a writer opens for reading at once, and is then seen to be none that was asked for.
+        // Never blocks: the init opens the FIFO without waiting for a writer, and refuses it then.
         ("fifo", libc::EINVAL, libc::ENXIO),
         ("socket", libc::ENXIO, libc::ENXIO),
         ("link", libc::ELOOP, libc::ELOOP),
@@ -135,7 +135,7 @@ async fn only_regular_files_come_out() {
 }
 
 #[tokio::test]
-async fn a_link_swapped_in_is_never_followed() {
+async fn a_link_swapped_in_during_a_read_is_never_followed() {
     let container = container().await;
     let swap = "while :; do ln -sf /etc/ld.so.cache f; rm f; echo mine > f; rm f; done";
     let mut process = container.spawn(&sh(swap)).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_full_tmpfs_is_an_error() {
 }
 
 #[tokio::test]
-async fn delete_takes_files_links_and_empty_directories() {
+async fn delete_removes_files_links_and_empty_directories() {
     let container = container().await;
     says(&container, &sh("echo x > f; mkdir -p d/e; ln -s f l; ln -s d dl; mkfifo p")).await;
     for path in ["l", "f", "p", "/w/d/e", "d"] {
@@ -201,7 +201,7 @@ async fn delete_takes_files_links_and_empty_directories() {
 }
 
 #[tokio::test]
-async fn symlinks_are_made_with_a_result_each() {
+async fn symlink_returns_a_result_for_each_link() {
     let container = container().await;
     container.write("file", "content", 0o644).await.unwrap();
     let links = [("file", "link"), ("/no/such/thing", "/w/dangling"), ("x", "file"), ("x", "no/dir"), ("x", "/usr/l")];

@@ -1,4 +1,4 @@
-//! The root file system of a container, its files, and what a reset does to them.
+//! The root file system of a container, access to its files, and resets.
 #![allow(missing_docs)]
 
 #[path = "../common/mod.rs"]

@@ -1,4 +1,4 @@
-//! What a reset takes, and the fingerprint.
+//! What a reset removes and keeps, and the fingerprint that verifies it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use cellblock::{Mount, mount::Tmpfs};
 use crate::common::open_dir;
 use crate::common::{builder, container, is_root, python, says, sh};
 
-/// Makes one object of each kind, or tells which are there.
+/// Makes one System V IPC object of each kind, or prints which exist.
 const OBJECTS: &str = "import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 flag = 0o1600 if sys.argv[1] == 'make' else 0
@@ -22,7 +22,7 @@ fn objects(what: &str) -> cellblock::Command {
 }
 
 #[tokio::test]
-async fn a_reset_makes_every_tmpfs_as_good_as_new() {
+async fn a_reset_restores_every_tmpfs() {
     let container = container().await;
     let look = sh("cd /; stat -c '%n %a %u %g %h' /w /tmp; ls -A /w /tmp; df --output=iused,used /w /tmp; pwd");
     let fresh = says(&container, &look).await;
@@ -40,7 +40,7 @@ async fn a_reset_makes_every_tmpfs_as_good_as_new() {
 }
 
 #[tokio::test]
-async fn a_reset_keeps_what_is_mounted_within_a_tmpfs() {
+async fn a_reset_keeps_mounts_within_a_tmpfs() {
     let host = open_dir();
     std::fs::write(host.path().join("f"), "the host's").unwrap();
     let container = builder()
@@ -84,7 +84,7 @@ for i in range(4000): os.mkdir('d'); os.chdir('d')";
 }
 
 #[tokio::test]
-async fn objects_of_one_run_are_not_there_for_the_next() {
+async fn a_reset_removes_ipc_objects() {
     let container = container().await;
     let first = container.fingerprint().await.unwrap();
     let (all, none) = ("[True, True, True]", "[False, False, False]");
@@ -98,7 +98,7 @@ async fn objects_of_one_run_are_not_there_for_the_next() {
 }
 
 #[tokio::test]
-async fn a_reset_container_has_its_first_fingerprint() {
+async fn a_reset_restores_the_first_fingerprint() {
     let container = builder().symlink("/etc/hostname", "/w/a/link").build().await.unwrap();
     let first = container.fingerprint().await.unwrap();
     for left in [
@@ -117,8 +117,9 @@ async fn a_reset_container_has_its_first_fingerprint() {
 }
 
 #[tokio::test]
-async fn a_container_that_differs_is_not_used_again() {
-    // Without the filter a program that shares the init's user can do it; as root only the host can.
+async fn a_container_whose_fingerprint_differs_is_lost() {
+    // Changes the limits of the init. A program without a filter can do that if it has the init's
+    // id; the host does it if programs have their own ids.
     let container = builder().filter(Filter::Off).build().await.unwrap();
     if is_root() {
         let mut command = sh(":");
@@ -146,7 +147,7 @@ async fn a_container_that_differs_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn differences_have_names() {
+async fn fingerprint_differences_have_names() {
     let container = container().await;
     let first = container.fingerprint().await.unwrap();
     container.write("f", *b"x", 0o644).await.unwrap();

@@ -1,4 +1,4 @@
-//! How containers are born.
+//! Builds: many at once, dropped ones, and ones that fail.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,17 +15,17 @@ fn is_lost(error: &Error) -> bool {
 
 #[test]
 fn a_dropped_build_leaves_nothing() {
-    alone(async |census| {
+    alone(async |snapshot| {
         for micros in (0..4000).step_by(100) {
             drop(tokio::time::timeout(Duration::from_micros(micros), builder().build()).await);
         }
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_hundred_containers_at_once() {
-    alone(async |census| {
+fn a_hundred_containers_run_at_once() {
+    alone(async |snapshot| {
         let containers: Vec<_> = join_all((0..100).map(|_| container())).await;
         let uid = sh("cat /proc/self/uid_map | tr -s ' '");
         let mut maps = join_all(containers.iter().map(|container| says(container, &uid))).await;
@@ -38,15 +38,15 @@ fn a_hundred_containers_at_once() {
         assert!(results.iter().all(Result::is_ok));
         join_all(half.iter().map(Container::destroy)).await;
         drop(half);
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn of_a_hundred_builds_half_may_be_dropped_on_the_way() {
-    alone(async |census| {
+fn half_of_a_hundred_builds_may_be_dropped_halfway() {
+    alone(async |snapshot| {
         let build = async |number: u32| {
-            // As long as some of them take, and so at every one of their steps.
+            // The deadlines cover the time that a build takes, so builds are dropped at every step.
             let time = if number.is_multiple_of(2) { 60 * SECOND } else { Duration::from_millis(number.into()) };
             tokio::time::timeout(time, container()).await.ok()
         };
@@ -56,18 +56,18 @@ fn of_a_hundred_builds_half_may_be_dropped_on_the_way() {
         let results = join_all(built.iter().map(|container| container.run(&exit))).await;
         assert!(results.into_iter().all(|report| report.unwrap().status == Status::Exited(3)));
         drop(built);
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
 fn a_container_outlives_the_thread_that_built_it() {
-    alone(async |census| {
+    alone(async |snapshot| {
         let runtime = tokio::runtime::Handle::current();
         let (sender, built) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
             let _entered = runtime.enter();
-            // Polled here first, and so started by this thread.
+            // The first poll is here, so this thread starts the init.
             let mut building = Box::pin(async { container().await });
             let _pending = futures::executor::block_on(async { futures::poll!(building.as_mut()) });
             drop(sender.send(building));
@@ -77,13 +77,13 @@ fn a_container_outlives_the_thread_that_built_it() {
         let container = building.await;
         assert_eq!(says(&container, &sh("echo here")).await, "here");
         container.destroy().await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn errors_of_a_full_descriptor_table_are_the_hosts_and_leak_nothing() {
-    alone(async |census| {
+fn a_full_descriptor_table_is_a_retryable_error_and_leaks_nothing() {
+    alone(async |snapshot| {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         let lowest_free = (0..).find(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).exists()).unwrap();
         let mut refused = 0;
@@ -94,7 +94,7 @@ fn errors_of_a_full_descriptor_table_are_the_hosts_and_leak_nothing() {
                 Ok(container) => container.run(&sh("exit 3")).await.map(|report| report.status),
                 Err(error) => Err(error.clone()),
             };
-            // A container that was built has the limit of its host.
+            // The limit holds for the host's calls on a built container too.
             let pipes = match &built {
                 Ok(container) => container.output(&sh("echo x")).await.map(|_| ()),
                 Err(_) => Ok(()),
@@ -110,15 +110,15 @@ fn errors_of_a_full_descriptor_table_are_the_hosts_and_leak_nothing() {
             if let Ok(container) = built {
                 container.destroy().await;
             }
-            census.is_back().await;
+            snapshot.assert_restored().await;
         }
         assert!(refused > 5, "{refused}");
     });
 }
 
 #[test]
-fn an_answer_whose_descriptors_have_no_room_says_so_and_leaks_nothing() {
-    alone(async |census| {
+fn a_reply_whose_descriptors_do_not_fit_is_an_error_and_leaks_nothing() {
+    alone(async |snapshot| {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         for room in [0, 1, 20] {
             let container = container().await;
@@ -131,14 +131,14 @@ fn an_answer_whose_descriptors_have_no_room_says_so_and_leaks_nothing() {
             assert!(is_lost(&error) && error.to_string().contains("no room for its descriptors"), "{room}: {error}");
             assert_eq!(next.unwrap_err().to_string(), error.to_string());
             drop(container);
-            census.is_back().await;
+            snapshot.assert_restored().await;
         }
     });
 }
 
 #[test]
-fn an_init_that_is_none_is_a_clear_error() {
-    alone(async |census| {
+fn an_executable_that_is_not_an_init_is_a_clear_error() {
+    alone(async |snapshot| {
         let dir = open_dir();
         let refused = async |path: &Path| builder().init_exe(path).start_timeout(SECOND).build().await.unwrap_err();
         for (path, errno) in [("/no/such/init", libc::ENOENT), ("/usr/bin", libc::EACCES)] {
@@ -171,32 +171,33 @@ fn an_init_that_is_none_is_a_clear_error() {
         assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("receive")), "{error}");
 
         let other = dir.path().join("other");
-        // [0, {"Hello": 99}], and then it waits.
+        // Sends [0, {"Hello": 99}] and waits.
         let hello = r#"#include <unistd.h>
         int main(void) { write(0, "\x00\x92\x00\x81\xa5Hello\x63", 11); for (;;) pause(); }"#;
         cc(hello, &other);
         let error = refused(&other).await;
         assert!(error.to_string().contains("version 99"), "{error}");
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_test_harness_is_no_init_and_no_fork_bomb() {
-    alone(async |census| {
+fn a_test_harness_as_init_is_an_error_and_not_a_fork_bomb() {
+    alone(async |snapshot| {
         let start = Instant::now();
-        // By default the init is this executable, whose main belongs to the test harness and never calls init().
+        // The default init is this executable. Its `main` is the test harness's and never calls
+        // `init()`.
         let error = Container::builder().build().await.unwrap_err();
         assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("hello")), "{error}");
         assert!(error.hint().unwrap().contains("cellblock::init()"), "{error}");
         assert!(start.elapsed() < 5 * SECOND);
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn the_inits_executable_may_go_away() {
-    alone(async |census| {
+fn the_inits_executable_may_be_removed() {
+    alone(async |snapshot| {
         let dir = open_dir();
         let copy = dir.path().join("init");
         std::fs::copy(init_exe(), &copy).unwrap();
@@ -204,6 +205,6 @@ fn the_inits_executable_may_go_away() {
         builder.build().await.unwrap().destroy().await;
         std::fs::remove_file(&copy).unwrap();
         builder.build().await.unwrap().destroy().await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }

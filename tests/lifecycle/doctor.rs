@@ -1,5 +1,6 @@
-//! The doctor, and the hints of errors, where something really stands in a container's way. Each obstacle is made in
-//! namespaces of the test's own, or by giving up a right.
+//! The doctor's findings and the hints of errors, on machines where no container can be built.
+//!
+//! Each test makes one obstacle: in namespaces of its own, or by giving up a right.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -12,18 +13,19 @@ use serde_json::Value;
 
 use crate::common::{alone, builder, is_root, open_dir, sh, turn};
 
-/// A user namespace that maps the caller's own id to 0, with mounts and processes of its own.
+/// Enters new user, mount and pid namespaces, where the caller's id is 0.
 const NAMESPACES: &str = "exec unshare --user --map-root-user --mount --pid --fork --mount-proc";
-/// Under the one id that is mapped there, as an ordinary user does.
+/// Gives up the right to map other ids, as an ordinary user lacks it.
 const UNDER_ONE_ID: &str = "setpriv --bounding-set=-setuid,-setgid";
 
-/// Has the other host play a role in a process that a script starts: the script has the command as its arguments.
+/// Plays a role in another process. The script prepares that process and executes its arguments.
 fn host(role: &str, script: &str) -> Output {
     let role = format!("doctor/{role}");
     crate::common::another_host(&role, &["sh", "-ec", script, "sh"]).stdin(Stdio::null()).output().unwrap()
 }
 
-/// What the doctor finds, and its exit status.
+/// The doctor's findings in the script's environment, and the exit status: 0 if a container can be
+/// built.
 fn doctor(script: &str) -> (i32, Vec<Value>) {
     let output = host("diagnose", script);
     let said = String::from_utf8_lossy(&output.stdout);
@@ -33,7 +35,7 @@ fn doctor(script: &str) -> (i32, Vec<Value>) {
     (output.status.code().unwrap(), diagnosis["findings"].as_array().unwrap().clone())
 }
 
-/// Why a program cannot be run.
+/// The error of a build in the script's environment.
 fn refusal(script: &str) -> String {
     let output = host("run", script);
     assert_eq!(output.status.code(), Some(125), "{script}");
@@ -44,10 +46,10 @@ fn lacks(findings: &[Value], grant: &str) -> Vec<String> {
     findings.iter().filter(|it| it["grant"] == grant).map(|it| it["subject"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A script that finds no container possible for the want of `subject`, says so in the error and in the finding, and names
-/// what mends it.
+/// Asserts that no container can be built in the script's environment because `subject` is missing,
+/// and that the error and the finding both say so and say what mends it.
 #[track_caller]
-fn is_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &str) {
+fn assert_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &str) {
     let (code, findings) = doctor(script);
     assert_eq!(code, 1, "{findings:?}");
     assert_eq!(lacks(&findings, "missing"), ["container", subject], "{findings:?}");
@@ -63,7 +65,7 @@ fn is_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &str) {
 }
 
 #[test]
-fn an_open_machine_is_found_to_be_so() {
+fn a_machine_that_grants_everything_has_no_findings_against_it() {
     let _turn = turn();
     let (code, findings) = doctor(r#"exec "$@""#);
     assert_eq!((code, lacks(&findings, "missing").len()), (0, 0), "{findings:?}");
@@ -84,29 +86,29 @@ fn an_open_machine_is_found_to_be_so() {
     }
 }
 
-/// What the doctor finds in this process.
+/// The doctor's findings in this process.
 fn diagnose_here() -> Diagnosis {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(cellblock::doctor::diagnose(&builder()))
 }
 
 #[test]
-fn namespaces_that_a_setting_forbids_are_named_with_the_command() {
+fn a_sysctl_that_forbids_namespaces_is_named_with_its_command() {
     let _turn = turn();
-    // Where a container can be built otherwise: the setting is the user namespace's own.
+    // The setting belongs to the user namespace. Without it a container can be built there.
     let with = |before: &str| format!(r#"{NAMESPACES} sh -ec '{before}; exec {UNDER_ONE_ID} "$@"' sh "$@""#);
     let file = "/proc/sys/user/max_user_namespaces";
     let host = std::fs::read_to_string(file).unwrap();
     assert_eq!(doctor(&with(":")).0, 0, "the control");
     let forbid = format!("echo 0 > {file}");
     let command = "sysctl -w user.max_user_namespaces=15000";
-    is_missing(&with(&forbid), "namespaces", "unshare namespaces", "user.max_user_namespaces is 0", command);
+    assert_missing(&with(&forbid), "namespaces", "unshare namespaces", "user.max_user_namespaces is 0", command);
     assert_eq!(doctor(&with(&format!("{forbid}; echo 15000 > {file}"))).0, 0, "what is said to mend it does");
     assert_eq!(std::fs::read_to_string(file).unwrap(), host, "nothing was changed outside");
 }
 
 #[test]
-fn a_refusal_after_the_hello_is_told_whatever_the_host_was_doing() {
+fn a_refusal_after_the_hello_is_reported_in_every_interleaving() {
     let _turn = turn();
     let forbid = "echo 0 > /proc/sys/user/max_net_namespaces";
     let command = format!(r#"{NAMESPACES} sh -ec '{forbid}; exec {UNDER_ONE_ID} "$@"' sh "$@""#);
@@ -118,7 +120,7 @@ fn a_refusal_after_the_hello_is_told_whatever_the_host_was_doing() {
 }
 
 #[test]
-fn a_covered_proc_is_named_with_what_covers_it() {
+fn a_covered_proc_is_reported_with_the_mount_that_covers_it() {
     let _turn = turn();
     let with = |before: &str| format!(r#"{NAMESPACES} sh -ec '{before}; exec {UNDER_ONE_ID} "$@"' sh "$@""#);
     for (cover, place) in [
@@ -126,13 +128,13 @@ fn a_covered_proc_is_named_with_what_covers_it() {
         ("mount -t tmpfs none /proc/fs", "/proc/fs"),
         ("mount --bind /proc/sys /proc/sys", "/proc/sys"),
     ] {
-        is_missing(&with(cover), "proc", "mount /proc", place, "docker run --security-opt systempaths=unconfined");
+        assert_missing(&with(cover), "proc", "mount /proc", place, "docker run --security-opt systempaths=unconfined");
     }
-    // A directory that the kernel keeps for this hides nothing.
+    // A mount on an empty directory that the kernel keeps for mounts covers nothing.
     if Path::new("/proc/sys/fs/binfmt_misc").exists() {
         assert_eq!(doctor(&with("mount -t tmpfs none /proc/sys/fs/binfmt_misc")).0, 0);
     }
-    is_mended("without a proc", &with("mount --bind /dev/null /proc/version"));
+    assert_mended("without a proc", &with("mount --bind /dev/null /proc/version"));
 }
 
 #[test]
@@ -150,13 +152,13 @@ fn a_chroot_is_refused_with_a_hint() {
     let root = dir.path().display();
     let chroot = format!(r#"mount --rbind / {root}; exec {UNDER_ONE_ID} chroot {root} "$@""#);
     let script = format!(r#"{NAMESPACES} sh -ec '{chroot}' sh "$@""#);
-    is_missing(&script, "namespaces", "unshare namespaces", "in a chroot", "pivot_root");
+    assert_missing(&script, "namespaces", "unshare namespaces", "in a chroot", "pivot_root");
 }
 
 #[test]
-fn a_filter_is_named_whether_it_refuses_or_kills() {
+fn a_seccomp_filter_is_reported_whether_it_refuses_or_kills() {
     let _turn = turn();
-    // From seccomp(2): unshare gets this answer, and everything else is allowed.
+    // A seccomp(2) program: `unshare` gets this answer, and every other call is allowed.
     let filtered = |answer: &str| {
         let source = format!(
             "import ctypes,os,platform,struct,sys
@@ -172,39 +174,45 @@ os.execv(sys.argv[1],sys.argv[1:])"
         format!(r#"exec /usr/bin/python3 -Sc '{source}' "$@""#)
     };
     let mend = "docker run --security-opt seccomp=unconfined";
-    is_missing(&filtered("0x50001"), "seccomp", "unshare namespaces", "a seccomp filter confines", mend);
+    assert_missing(&filtered("0x50001"), "seccomp", "unshare namespaces", "a seccomp filter confines", mend);
 
     let said = refusal(&filtered("0x80000000"));
     assert!(said.contains("the init ended without a word") && said.contains(mend), "{said}");
     let (code, findings) = doctor(&filtered("0x80000000"));
     assert_eq!((code, lacks(&findings, "missing")), (1, vec!["container".into(), "seccomp".into()]), "{findings:?}");
 
-    // One that is not in the way is seen, and is no obstacle.
+    // A filter that allows everything is found, and is no obstacle.
     let (code, findings) = doctor(&filtered("0x7fff0000"));
     assert_eq!((code, lacks(&findings, "missing").len()), (0, 0), "{findings:?}");
     assert!(findings.iter().any(|it| it["seen"] == "this process is under a filter"), "{findings:?}");
 }
 
 #[test]
-fn ids_that_cannot_be_mapped_are_named() {
+fn ids_that_cannot_be_mapped_are_reported() {
     let _turn = turn();
     let one = r#"exec unshare --user --map-root-user "$@""#;
-    is_missing(one, "ids", "map user and group ids", "maps no ids but its own", UNDER_ONE_ID);
+    assert_missing(one, "ids", "map user and group ids", "maps no ids but its own", UNDER_ONE_ID);
     let (code, _) = doctor(&format!(r#"exec unshare --user --map-root-user {UNDER_ONE_ID} "$@""#));
     assert_eq!(code, 0, "what is said to mend it does");
 
     let bare = r#"exec unshare --user --map-root-user setpriv --bounding-set=-all "$@""#;
-    is_missing(bare, "ids", "map user and group ids", "no CAP_SETFCAP", "docker run --cap-add SETFCAP");
+    assert_missing(bare, "ids", "map user and group ids", "no CAP_SETFCAP", "docker run --cap-add SETFCAP");
 
     let unmapped = r#"exec unshare --user "$@""#;
-    is_missing(unmapped, "namespaces", "unshare namespaces", "a user id that its own", "unshare --map-current-user");
+    assert_missing(
+        unmapped,
+        "namespaces",
+        "unshare namespaces",
+        "a user id that its own",
+        "unshare --map-current-user",
+    );
 }
 
 #[test]
-fn a_part_of_the_ids_is_named_as_the_range_to_give() {
+fn a_partial_id_map_is_reported_with_the_range_to_configure() {
     let _turn = turn();
     if !is_root() {
-        // Several ids are only root's to map.
+        // Only root may map several ids.
         return;
     }
     let within = "import ctypes,os,sys
@@ -217,25 +225,25 @@ os.read(ready,1)
 for it in \"uid_map\",\"gid_map\": open(f\"/proc/{child}/{it}\",\"w\").write(\"0 1800000000 65536\")
 os.write(tell,b\"x\");sys.exit(os.waitstatus_to_exitcode(os.waitpid(child,0)[1]))";
     let script = format!(r#"exec /usr/bin/python3 -Sc '{within}' "$@""#);
-    is_missing(
+    assert_missing(
         &script,
         "ids",
         "map user and group ids",
         "maps the ids 0 to 65535",
         "ContainerBuilder::id_range(1..65536)",
     );
-    is_mended("with a range", &script);
+    assert_mended("with a range", &script);
 }
 
-/// Has a mended builder build a container where the default one cannot.
+/// Asserts that a builder with the advice applied builds a container where the default cannot.
 #[track_caller]
-fn is_mended(role: &str, script: &str) {
+fn assert_mended(role: &str, script: &str) {
     let output = host(role, script);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("the mended container ran"), "{said}");
 }
 
-/// The other host's part.
+/// The part of the other process.
 pub fn play(role: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let code = runtime.block_on(async {
@@ -262,20 +270,20 @@ pub fn play(role: &str) {
     std::process::exit(code);
 }
 
-/// The default builder builds nothing here, and this one does.
+/// Asserts that the default builder fails and that this one succeeds.
 async fn run_mended(mended: ContainerBuilder) -> i32 {
     assert!(builder().build().await.is_err());
     let container = mended.build().await.unwrap();
     assert!(container.run(&sh(":")).await.unwrap().status.success());
     container.destroy().await;
-    // The doctor looks at the builder that it is given.
+    // The doctor judges the builder that it gets, not the default.
     assert!(cellblock::doctor::diagnose(&mended).await.can_build());
     println!("the mended container ran");
     0
 }
 
 #[test]
-fn what_is_no_fault_of_the_machine_is_not_blamed_on_it() {
+fn a_mistake_of_the_builder_is_not_blamed_on_the_machine() {
     alone(async |_| {
         let missing = builder().mount(Mount::bind("/no/such/source", "/x"));
         let error: Error = missing.build().await.unwrap_err();

@@ -1,4 +1,4 @@
-//! How containers die.
+//! The end of a container: destroyed, dropped, killed, silent, or without its host.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::common::{SECOND, alone, builder, children, container, eventually, processes_with, read_up_to, sh};
 
-/// A container and its init's pid.
+/// A container and the pid of its init.
 async fn with_init(builder: ContainerBuilder) -> (Container, Pid) {
     let before = children();
     let container = builder.build().await.unwrap();
@@ -24,10 +24,10 @@ fn is_lost(error: &Error) -> bool {
 
 #[test]
 fn destroy_returns_when_the_init_is_reaped() {
-    alone(async |census| {
+    alone(async |snapshot| {
         let (container, _) = with_init(builder()).await;
         container.destroy().await;
-        assert_eq!(crate::common::LeakSnapshot::take(), census, "at once");
+        assert_eq!(crate::common::LeakSnapshot::take(), snapshot, "at once");
         container.destroy().await;
         for error in [
             container.ping(SECOND).await.unwrap_err(),
@@ -45,8 +45,8 @@ fn destroy_returns_when_the_init_is_reaped() {
 }
 
 #[test]
-fn destroy_overtakes_what_runs_and_what_waits() {
-    alone(async |census| {
+fn destroy_overtakes_running_and_queued_runs() {
+    alone(async |snapshot| {
         let container = container().await;
         let mut process = container.spawn(&sh("sleep 60")).await.unwrap();
         let (forever, then) = (sh("sleep 60"), sh(":"));
@@ -58,25 +58,25 @@ fn destroy_overtakes_what_runs_and_what_waits() {
         assert_eq!(reset.unwrap_err().kind(), ErrorKind::Destroyed);
         assert_eq!(process.wait().await.unwrap_err().kind(), ErrorKind::Destroyed);
         drop(process);
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
 fn a_dropped_handle_destroys_its_container() {
-    alone(async |census| {
+    alone(async |snapshot| {
         let container = container().await;
         let process = container.clone().spawn(&sh("sleep 60")).await.unwrap();
         drop(container);
-        assert_ne!(crate::common::LeakSnapshot::take(), census, "a process keeps its container");
+        assert_ne!(crate::common::LeakSnapshot::take(), snapshot, "a process keeps its container");
         drop(process);
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
 fn a_runtime_dropped_at_any_time_leaves_nothing() {
-    alone(async |census| {
+    alone(async |snapshot| {
         for micros in (0..6000).step_by(200) {
             let host = move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -89,13 +89,13 @@ fn a_runtime_dropped_at_any_time_leaves_nothing() {
             };
             std::thread::spawn(host).join().unwrap();
         }
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_handle_outlives_its_runtime_and_says_so() {
-    alone(async |census| {
+fn a_handle_that_outlives_its_runtime_returns_lost() {
+    alone(async |snapshot| {
         let build = || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(container())
@@ -104,13 +104,13 @@ fn a_handle_outlives_its_runtime_and_says_so() {
         let error = container.ping(SECOND).await.unwrap_err();
         assert!(is_lost(&error), "{error}");
         drop(container);
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_killed_init_is_noticed_and_everybody_is_told_the_same() {
-    alone(async |census| {
+fn a_killed_init_fails_every_call_with_the_same_error() {
+    alone(async |snapshot| {
         let (container, init) = with_init(builder()).await;
         let mut process = container.spawn(&sh("sleep 60")).await.unwrap();
         kill(init, Signal::SIGKILL).unwrap();
@@ -121,13 +121,13 @@ fn a_killed_init_is_noticed_and_everybody_is_told_the_same() {
         assert!(told.iter().all(|it| it.to_string() == error.to_string()));
         container.destroy().await;
         drop((container, process));
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_stopped_init_is_given_up_after_its_time() {
-    alone(async |census| {
+fn a_stopped_init_is_lost_after_the_reply_timeout() {
+    alone(async |snapshot| {
         let (container, init) = with_init(builder().reply_timeout(Duration::from_millis(300))).await;
         kill(init, Signal::SIGSTOP).unwrap();
         let start = Instant::now();
@@ -138,12 +138,12 @@ fn a_stopped_init_is_given_up_after_its_time() {
         assert!(is_lost(&error), "{error}");
         assert!((300..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
         drop(container);
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_reply_timeout_may_be_endless() {
+fn a_reply_timeout_may_be_infinite() {
     alone(async |_| {
         let container = builder().reply_timeout(Duration::MAX).build().await.unwrap();
         container.ping(10 * SECOND).await.unwrap();
@@ -152,20 +152,20 @@ fn a_reply_timeout_may_be_endless() {
 }
 
 #[test]
-fn a_run_that_cannot_be_killed_in_time_takes_its_container_along() {
-    alone(async |census| {
+fn a_container_whose_run_cannot_be_killed_in_time_is_lost() {
+    alone(async |snapshot| {
         let (container, init) = with_init(builder().reply_timeout(Duration::from_millis(200))).await;
         let mut process = container.spawn(&sh("sleep 60")).await.unwrap();
         tokio::time::sleep(Duration::from_millis(400)).await;
-        container.ping(SECOND).await.expect("a run owes nothing while it may go on");
+        container.ping(SECOND).await.expect("a running program has no reply timeout");
         kill(init, Signal::SIGSTOP).unwrap();
         assert!(is_lost(&process.kill().await.unwrap_err()));
         drop((container, process));
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
-/// The other host's part.
+/// The part of the other process.
 pub fn play(role: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -187,8 +187,8 @@ pub fn play(role: &str) {
 }
 
 #[test]
-fn a_host_killed_mid_run_leaves_nothing() {
-    alone(async |census| {
+fn a_host_killed_during_a_run_leaves_nothing() {
+    alone(async |snapshot| {
         let mark = format!("orphaned{}", std::process::id());
         let mut host = crate::common::another_host(&format!("ends/{mark}"), &[]).spawn().unwrap();
         read_up_to("ready", &mut host);
@@ -201,25 +201,25 @@ fn a_host_killed_mid_run_leaves_nothing() {
         host.wait().unwrap();
         drop(host);
         let start = Instant::now();
-        // The init is a stranger's child now, who may leave it a zombie.
+        // The init has a new parent, which may not have reaped it yet.
         let is_gone = |pid: &String| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.is_empty() || stat.contains(") Z ")
         };
         eventually("all are dead", || processes_with(&mark).is_empty() && inits.iter().all(is_gone)).await;
         assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
 fn a_host_that_ignores_sigchld_is_served() {
-    alone(async |census| {
+    alone(async |snapshot| {
         let ignoring = ["/bin/sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"];
         let mut host = crate::common::another_host("ends/ignoring SIGCHLD", &ignoring).spawn().unwrap();
         read_up_to("fine", &mut host);
         assert!(host.wait().unwrap().success());
         drop(host);
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }

@@ -1,6 +1,6 @@
-//! Programs that take all the processor time they can get, until they are killed.
+//! Programs that take all the processor time there is until they are killed.
 //!
-//! They are apart from the other tests, which would wait for theirs.
+//! They would slow other tests down, so they are in the suite whose tests run one at a time.
 
 use cellblock::{Stdio, limits::Resource};
 use tokio::io::AsyncReadExt;
@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use crate::common::{KILLED, alone, container, is_root, processes_with, python, says, sh};
 
 #[test]
-fn a_fork_bomb_ends_when_it_is_killed() {
+fn a_killed_fork_bomb_ends_and_its_container_serves() {
     alone(async |_| {
         let container = container().await;
         let mark = format!("bomb{}", std::process::id());
@@ -16,7 +16,7 @@ fn a_fork_bomb_ends_when_it_is_killed() {
             format!("import os # {mark}\nwhile True:\n  try:\n    os.fork(); os.setsid()\n  except OSError: pass");
         let mut command = python(&bomb);
         if is_root() {
-            // The ids are the container's own, so nobody else is counted.
+            // The container has its own ids, so the kernel counts only its processes.
             command.rlimit(Resource::Processes, 100, 100);
         } else {
             let own = processes_with("").len() as u64 + 100;
@@ -33,7 +33,7 @@ fn a_fork_bomb_ends_when_it_is_killed() {
 }
 
 #[test]
-fn stubborn_programs_end_when_they_are_killed() {
+fn programs_that_resist_signals_end_when_killed() {
     alone(async |_| {
         let container = container().await;
         for stubborn in [

@@ -1,7 +1,7 @@
-//! How containers are built, how they end, and what is left of them: nothing.
+//! How containers are built, how they end, and that nothing is left of them.
 //!
-//! A test here compares what its process has before and after. So tests run one at a time: each takes its
-//! [turn](common::turn).
+//! Many tests compare what the process has before and after, so all tests of this suite run one at
+//! a time: each takes a [turn](common::turn).
 #![allow(missing_docs)]
 
 #[path = "../common/mod.rs"]
@@ -17,7 +17,7 @@ mod model;
 mod protocol;
 mod storm;
 
-/// Not a test: the other process of a test that needs one. See [`common::another_host`].
+/// Not a test: the part that [`common::another_host`] runs in another process.
 #[test]
 fn another_host() {
     let Ok(role) = std::env::var(common::ROLE) else { return };

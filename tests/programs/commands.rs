@@ -1,4 +1,4 @@
-//! What a command says, and what its program is.
+//! A command: its arguments, environment, program, working directory and resource limits.
 
 use std::fs::File;
 use std::io::Write;
@@ -21,13 +21,13 @@ async fn arguments_and_environment_arrive_as_given() {
     command.env("A", "1").env("B", "").env("A", "2").env("PYTHONUTF8", "1");
     let expected = r"['', 'a b', '\n', 'é'] [(b'A', b'2'), (b'B', b''), (b'PYTHONUTF8', b'1')]";
     let said = says(&container, &command).await;
-    // Python may add LC_CTYPE of its own.
+    // Python may add LC_CTYPE.
     assert_eq!(said.replace(", (b'LC_CTYPE', b'C.UTF-8')", ""), expected);
     assert_eq!(says(&container, &Command::new("env")).await, "", "the environment is empty unless told otherwise");
 }
 
 #[tokio::test]
-async fn arguments_of_a_megabyte_arrive() {
+async fn a_megabyte_of_arguments_arrives() {
     let container = container().await;
     let mut command = Command::new("/usr/bin/python3");
     command.args(["-Sc", "import sys; print(len(sys.argv), sum(map(len, sys.argv[1:])))"]);
@@ -74,7 +74,7 @@ async fn the_executable_is_looked_up_in_the_runs_path() {
     }
     container.write("text", "no magic", 0o755).await.unwrap();
     let error = run("./text", None).await.unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc::ENOEXEC), "a text is never taken for a script");
+    assert_eq!(error.raw_os_error(), Some(libc::ENOEXEC), "a text file is never run as a script");
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_program_can_be_a_descriptor() {
     nix::fcntl::fcntl(&sealed, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).unwrap();
     for file in [sealed, memfd(&echo, sealable), File::open("/bin/echo").unwrap()] {
         let mut command = Command::from_fd("echo", file);
-        // Numbers that the descriptor itself may have in the init.
+        // Numbers that the program's descriptor may have in the init.
         command.args(["by", "fd"]).fd(5, tempfile::tempfile().unwrap()).fd(6, tempfile::tempfile().unwrap());
         assert_eq!(says(&container, &command).await, "by fd");
         assert_eq!(says(&container, &command).await, "by fd", "and again");
@@ -107,7 +107,7 @@ async fn a_program_can_be_a_descriptor() {
 }
 
 #[tokio::test]
-async fn a_command_that_makes_no_sense_is_refused() {
+async fn an_invalid_command_is_refused() {
     let container = container().await;
     let mut commands = [(); 5].map(|()| Command::new("/bin/true"));
     commands[0].arg("nul\0");
@@ -143,7 +143,7 @@ async fn a_file_in_the_container_gives_default_variables() {
 }
 
 #[tokio::test]
-async fn a_set_up_command_runs_once_or_the_build_fails_with_what_it_said() {
+async fn a_setup_command_runs_once_or_fails_the_build_with_its_output() {
     let container = builder().setup_command(sh("echo once >> /w/f")).build().await.unwrap();
     assert_eq!(says(&container, &sh("cat f")).await, "once");
     let error = builder().setup_command(sh("echo out; echo err >&2; exit 3")).build().await.unwrap_err();
@@ -154,7 +154,7 @@ async fn a_set_up_command_runs_once_or_the_build_fails_with_what_it_said() {
 }
 
 #[tokio::test]
-async fn the_working_directory_is_the_commands() {
+async fn a_command_sets_the_working_directory() {
     let container = container().await;
     container.write("sub/f", "", 0o644).await.unwrap();
     assert_eq!(says(&container, &sh("pwd")).await, "/w");
@@ -168,7 +168,7 @@ async fn the_working_directory_is_the_commands() {
 }
 
 #[tokio::test]
-async fn limits_are_the_commands() {
+async fn a_command_sets_the_resource_limits() {
     let container = container().await;
     let mut command = sh("ulimit -Sn; ulimit -Hn; ulimit -Sf");
     command.rlimit(Resource::OpenFiles, 32, 64).rlimit(Resource::FileSize, 512, 1024);
@@ -180,7 +180,7 @@ async fn limits_are_the_commands() {
 }
 
 #[tokio::test]
-async fn a_program_that_may_neither_be_executed_nor_exit_is_an_error() {
+async fn a_filter_that_allows_neither_exec_nor_exit_is_an_error() {
     let container = container().await;
     for (path, names, errno) in [
         ("/bin/true", &["read"][..], libc::EXFULL),
@@ -196,7 +196,7 @@ async fn a_program_that_may_neither_be_executed_nor_exit_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_copied_in_runs() {
+async fn a_program_copied_into_the_container_runs() {
     let container = container().await;
     let program = std::fs::read("/bin/true").unwrap();
     for round in 0..20 {
@@ -208,7 +208,7 @@ async fn a_program_that_is_copied_in_runs() {
 }
 
 #[tokio::test]
-async fn a_program_copied_in_beside_other_builds_is_not_busy() {
+async fn a_program_copied_in_during_other_builds_is_not_busy() {
     let container = container().await;
     let program = std::fs::read("/bin/true").unwrap();
     let others = async {

@@ -1,4 +1,4 @@
-//! The descriptors that a program gets.
+//! The descriptors that a program gets: its streams and those that the command names.
 
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,8 +9,8 @@ use cellblock::{Command, ErrorKind, Stdio};
 use crate::common::{container, python, says, sh};
 
 #[tokio::test]
-async fn a_program_sees_three_descriptors_and_those_it_is_given() {
-    // A fd of the host's that a careless library left open across exec.
+async fn a_program_has_three_descriptors_and_those_of_its_command() {
+    // A descriptor of the host without `O_CLOEXEC`, as a careless library leaves one.
     let careless = nix::unistd::dup(std::io::stderr().as_fd()).unwrap();
     let container = container().await;
     let list = "import os
@@ -21,14 +21,14 @@ print([fd for fd in range(3000) if target(fd)], target(0), target(2))";
     assert_eq!(says(&container, python(list).stderr(Stdio::null())).await, "[0, 1, 2] /dev/null /dev/null");
     let given = || -> OwnedFd { tempfile::tempfile().unwrap().into() };
     let mut command = python(list);
-    // Numbers that the init's own descriptors have.
+    // Numbers that the init uses for its own descriptors.
     command.stderr(Stdio::null()).fd(3, given()).fd(4, given()).fd(5, given()).fd(9, given()).fd(700, given());
     assert!(says(&container, &command).await.starts_with("[0, 1, 2, 3, 4, 5, 9, 700]"));
     drop(careless);
 }
 
 #[tokio::test]
-async fn descriptors_go_where_they_were_sent() {
+async fn each_descriptor_arrives_at_its_number() {
     let container = container().await;
     let mut command = sh("cat <&7; cat <&3; echo out >&5");
     let file = |content: &str| {
@@ -47,7 +47,7 @@ async fn descriptors_go_where_they_were_sent() {
 }
 
 #[tokio::test]
-async fn a_number_that_no_descriptor_can_have_is_an_error() {
+async fn an_impossible_descriptor_number_is_an_error() {
     let container = container().await;
     for number in [i32::MAX - 1, i32::MAX] {
         let mut command = Command::new("/bin/true");

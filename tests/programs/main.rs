@@ -1,4 +1,4 @@
-//! What a program gets, what it does not get, and how its run ends.
+//! What a program gets from its command and its container, and how its run ends.
 #![allow(missing_docs)]
 
 #[path = "../common/mod.rs"]

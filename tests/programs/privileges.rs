@@ -1,4 +1,4 @@
-//! What a program may not do.
+//! The privileges, signals and session of a program.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn a_program_has_no_privileges() {
 }
 
 #[tokio::test]
-async fn a_program_starts_with_clean_signals_and_a_session_of_its_own() {
+async fn a_program_starts_with_default_signals_in_its_own_session() {
     let container = container().await;
     let status = says(&container, &sh("grep -E '^Sig(Blk|Ign|Cgt|Pnd)' /proc/self/status")).await;
     for set in ["SigBlk", "SigIgn", "SigPnd"] {
@@ -40,7 +40,7 @@ async fn a_program_starts_with_clean_signals_and_a_session_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_init_cannot_be_signalled_or_traced() {
+async fn a_program_cannot_signal_or_trace_the_init() {
     let container: Container = container().await;
     let attack = python(
         "import os, signal, ctypes

@@ -1,4 +1,4 @@
-//! How a run ends.
+//! The life of a run: its place in the queue, its end, its report, and dropped futures.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use cellblock::{Command, limits::Resource, report::Status};
 use crate::common::{KILLED, container, is_root, processes_with, python, says, sh};
 
 #[tokio::test]
-async fn a_report_tells_how_the_program_ended_and_what_it_used() {
+async fn a_report_has_the_status_and_the_usage_of_the_run() {
     let container = container().await;
     let ended = async |script: &str| container.run(&sh(script)).await.unwrap().status;
     assert_eq!(ended("exit 7").await, Status::Exited(7));
@@ -31,9 +31,9 @@ os.wait(); time.sleep(0.1)",
 }
 
 #[tokio::test]
-async fn orphans_count_and_are_reaped_as_they_die() {
+async fn orphans_are_counted_and_reaped_when_they_die() {
     let container = container().await;
-    // Two hundred orphans under a limit of thirty processes: each is reaped before the next few are needed.
+    // Two hundred orphans under a limit of thirty processes: the init must reap each soon.
     let orphans = "import os, time
 for _ in range(200):
     if os.fork() == 0:
@@ -47,7 +47,7 @@ print('done')";
         command.rlimit(Resource::Processes, 30, 30);
     }
     assert_eq!(says(&container, &command).await, "done");
-    // It goes on until its grandchild has closed the pipe by its end.
+    // The program waits until its grandchild exits and so closes the pipe.
     let burn = "import os, time
 reader, writer = os.pipe()
 if os.fork() == 0:
@@ -61,14 +61,14 @@ os.close(writer); os.wait(); os.read(reader, 1)";
 }
 
 #[tokio::test]
-async fn a_run_is_over_when_everything_that_it_started_is_dead() {
+async fn a_run_ends_when_all_its_processes_are_dead() {
     let container = container().await;
     let mark = format!("mark{}", std::process::id());
     let daemons = format!(
         "for i in 1 2 3; do setsid sh -c 'trap \"\" HUP TERM INT; while :; do sleep 1; done # {mark}' & done; echo started"
     );
     let start = Instant::now();
-    // A grandchild holds the output open: its end comes promptly all the same.
+    // A grandchild holds the output open. The output ends at once all the same.
     assert_eq!(says(&container, &sh(&daemons)).await, "started");
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(processes_with(&mark), []);
@@ -96,7 +96,7 @@ async fn a_queued_run_whose_future_is_dropped_never_starts() {
         let command = sh("echo started > f");
         let mut queued = Box::pin(container.run(&command));
         assert!(futures::poll!(queued.as_mut()).is_pending());
-        // It is in the queue now: this comes after it, and is answered.
+        // The ping follows the run in the mailbox, so its answer shows that the run is queued.
         container.ping(Duration::from_secs(1)).await.unwrap();
     }
     first.kill().await.unwrap();
@@ -104,7 +104,7 @@ async fn a_queued_run_whose_future_is_dropped_never_starts() {
 }
 
 #[tokio::test]
-async fn runs_take_their_turns_in_order() {
+async fn queued_runs_start_in_order() {
     let container = container().await;
     let commands: Vec<_> = (0..20).map(|number| sh(&format!("echo {number} >> order"))).collect();
     let reports = futures::future::join_all(commands.iter().map(|command| container.run(command))).await;
@@ -114,7 +114,7 @@ async fn runs_take_their_turns_in_order() {
 }
 
 #[tokio::test]
-async fn a_late_kill_does_not_hit_the_next_run() {
+async fn a_late_kill_does_not_kill_the_next_run() {
     let container = container().await;
     for _ in 0..200 {
         let mut process = container.spawn(&Command::new("/bin/true")).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_late_kill_does_not_hit_the_next_run() {
 }
 
 #[tokio::test]
-async fn dropping_at_any_poll_leaves_a_usable_container() {
+async fn a_run_dropped_at_any_poll_leaves_a_usable_container() {
     let container = container().await;
     let command = sh("echo hi; sleep 0.01");
     let mut completed = false;
@@ -138,7 +138,7 @@ async fn dropping_at_any_poll_leaves_a_usable_container() {
                 completed = true;
                 break;
             }
-            // Lets the actor and the program go on by one wake-up or a little time.
+            // Lets the actor and the program make progress.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         drop(future);

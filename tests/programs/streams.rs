@@ -1,4 +1,4 @@
-//! The standard streams.
+//! The standard streams: piped, captured, merged, opened by name, or files of the host.
 
 use std::fs::File;
 
@@ -29,7 +29,7 @@ async fn streams_are_live() {
 }
 
 #[tokio::test]
-async fn a_command_can_be_run_again_with_its_bytes() {
+async fn a_command_can_run_again_with_the_same_input() {
     let container = container().await;
     let mut command = Command::new("/bin/cat");
     command.stdin(Stdio::bytes("input"));
@@ -39,7 +39,7 @@ async fn a_command_can_be_run_again_with_its_bytes() {
 }
 
 #[tokio::test]
-async fn what_is_captured_has_a_limit_and_the_program_does_not_wait_for_it() {
+async fn captured_output_is_truncated_without_blocking_the_program() {
     let container = container().await;
     let mut command = sh("head -c 3000000 /dev/zero; head -c 10 /dev/zero >&2");
     let output = container.output(command.capture_bytes(10)).await.unwrap();
@@ -51,7 +51,7 @@ async fn what_is_captured_has_a_limit_and_the_program_does_not_wait_for_it() {
 }
 
 #[tokio::test]
-async fn a_run_may_end_when_it_writes_too_much() {
+async fn overflow_may_kill_the_run() {
     let container = container().await;
     let mut command = sh("echo before >&2; yes; echo never");
     command.capture_bytes(1000).overflow(Overflow::Kill);
@@ -60,11 +60,11 @@ async fn a_run_may_end_when_it_writes_too_much() {
     assert_eq!((output.stderr.as_slice(), output.stderr_truncated), (&b"before\n"[..], false));
     let mut command = sh("printf 1234");
     let output = container.output(command.capture_bytes(4).overflow(Overflow::Kill)).await.unwrap();
-    assert!(output.report.status.success() && !output.stdout_truncated, "just enough is not too much");
+    assert!(output.report.status.success() && !output.stdout_truncated, "exactly the limit is allowed");
 }
 
 #[tokio::test]
-async fn streams_can_be_opened_by_their_names() {
+async fn streams_can_be_opened_by_name() {
     let container = container().await;
     let mut command = sh("cat /dev/stdin > /dev/stdout; echo err > /dev/stderr");
     let output = container.output(command.stdin(Stdio::bytes("in"))).await.unwrap();
@@ -79,7 +79,7 @@ async fn streams_can_be_opened_by_their_names() {
 }
 
 #[tokio::test]
-async fn both_outputs_can_go_into_one() {
+async fn stderr_can_go_to_stdout() {
     let container = container().await;
     let mut command = sh("echo 1; echo 2 >&2; echo 3");
     let output = container.output(command.stderr(Stdio::as_stdout())).await.unwrap();
@@ -91,7 +91,7 @@ async fn both_outputs_can_go_into_one() {
 }
 
 #[tokio::test]
-async fn the_hosts_own_files_can_be_streams() {
+async fn files_of_the_host_can_be_streams() {
     let container = container().await;
     let dir = open_dir();
     let path = dir.path().join("out");

@@ -61,7 +61,8 @@ fn it_runs_programs_refuses_what_is_too_much_and_ends_in_good_order() {
     assert_eq!(answer(service.ask(&json!({"args": []}))).0, 400);
     assert_eq!(answer(service.ask(&json!({"args": ["no-such-program"]}))).0, 400);
 
-    // More than can run and wait: whoever comes too late is told so at once, and the others are served.
+    // More than can run and wait: whoever comes too late is told so at once, and the others are
+    // served.
     let size = std::thread::available_parallelism().unwrap().get();
     let sleep = json!({"args": ["sleep", "1"]});
     let asked: Vec<_> = (0..5 * size).map(|_| service.ask(&sleep)).collect();
