@@ -1,11 +1,11 @@
-//! The model: the files that there may be, and what a command makes of them.
+//! The model: the files that may exist, and what each command does to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use cellblock::report::Status;
 
-/// The names that a sequence is about. Only the directory can be one.
+/// The only name that can be a directory.
 const DIR: &str = "d";
 pub(crate) const NAMES: [&str; 4] = ["a", "b", DIR, "d/e"];
 
@@ -30,16 +30,16 @@ pub(crate) enum Op {
     Ping,
     Write(Name, Content),
     Read(Name),
-    /// A link of this name that says where another one is.
+    /// Makes a link to the first name, at the second.
     Symlink(Name, Name),
     Delete(Name),
     Reset,
     Run(Program),
-    /// A program that would never end, killed.
+    /// Starts a program that never ends, and kills it.
     Kill,
-    /// The same, dropped.
+    /// Starts a program that never ends, and drops it.
     Forget,
-    /// Polled so many times and then dropped, unless it has ended.
+    /// Polls the command this often and then drops it, unless it has completed.
     Dropped(u8, Box<Op>),
 }
 
@@ -52,7 +52,7 @@ pub(crate) enum Program {
 }
 
 impl Op {
-    /// Whether it is carried out bit by bit, by somebody who does not stop when it is dropped.
+    /// Whether the command has intermediate states, and may go on after its future is dropped.
     pub(crate) fn is_gradual(&self) -> bool {
         match self {
             Self::Run(Program::Append(..)) => true,
@@ -62,7 +62,7 @@ impl Op {
     }
 }
 
-/// What a command comes to.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
@@ -82,21 +82,22 @@ enum Entry {
     Dir,
 }
 
-/// What there may be.
+/// One possible state of the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct World {
     entries: BTreeMap<Name, Entry>,
-    /// What a dropped program may still remove, for as long as no other one has run.
+    /// A name that a dropped program may still remove, until another program has run.
     removing: Option<Name>,
 }
 
 impl World {
-    /// What is at a name whose directory is opened by itself, which a link is none of.
+    /// The entry at a name, for an operation that opens the parent directory. A link is not a
+    /// directory.
     fn look_in_dir(&self, name: Name) -> Result<Option<&Entry>, i32> {
         self.look(name).map_err(|errno| if errno == libc::ELOOP { libc::ENOTDIR } else { errno })
     }
 
-    /// What is at a name, for the library, which follows no link.
+    /// The entry at a name, for the library, which follows no links.
     fn look(&self, name: Name) -> Result<Option<&Entry>, i32> {
         if name.starts_with("d/") {
             match self.entries.get(DIR) {
@@ -109,7 +110,7 @@ impl World {
         Ok(self.entries.get(name))
     }
 
-    /// The name that a program gets to, through links. What is in a link's directory is not there.
+    /// The name that a program reaches through links, or `None` if the path does not resolve.
     fn follow(&self, mut name: Name) -> Option<Name> {
         for _ in 0..NAMES.len() {
             match self.look(name) {
@@ -157,12 +158,12 @@ impl World {
         exited(9)
     }
 
-    /// Makes what a write needs and leaves the file empty. What else it may come to is an errno.
+    /// Makes the parent directory and an empty file, as a write does first. Fails with an errno.
     fn open_to_write(&mut self, name: Name) -> Result<(), i32> {
         if name.starts_with("d/") {
             self.entries.entry(DIR).or_insert(Entry::Dir);
         }
-        // The directory is made, or found, first.
+        // The library makes the directory before it looks at the file.
         match self.look_in_dir(name) {
             Err(errno) => Err(errno),
             Ok(Some(Entry::Dir)) => Err(libc::EISDIR),
@@ -174,7 +175,7 @@ impl World {
         }
     }
 
-    /// Carries a command out, whole.
+    /// Runs a command to its end.
     fn step(mut self, op: &Op) -> (Outcome, Self) {
         let outcome = match op {
             Op::Ping | Op::Forget => Outcome::Done,
@@ -212,7 +213,7 @@ impl World {
         (outcome, self)
     }
 
-    /// What a command may have done until it was dropped.
+    /// The worlds that are possible after a command was dropped.
     fn dropped(self, op: &Op) -> Vec<Self> {
         let mut emptied = self.clone();
         match op {
@@ -224,7 +225,7 @@ impl World {
         vec![self, emptied]
     }
 
-    /// What a dropped program may have done by now.
+    /// The worlds that are possible after some time, in which a dropped program may go on.
     fn and_later(self) -> Vec<Self> {
         let mut removed = self.clone();
         match removed.removing.take() {
@@ -235,7 +236,7 @@ impl World {
     }
 }
 
-/// Everything that may be the case, as far as one task knows.
+/// All worlds that agree with what one task has seen.
 #[derive(Debug)]
 pub(crate) struct Worlds(BTreeSet<World>);
 
@@ -254,7 +255,7 @@ impl Worlds {
         let after: BTreeSet<World> = match (outcome, op) {
             (Some(outcome), op) => {
                 let op = if let Op::Dropped(_, op) = op { op } else { op };
-                // A program or reset that has come to its end has waited for those before it.
+                // A program or a reset starts only after every earlier program has ended.
                 let over = |world: World| if is_turn(op) { World { removing: None, ..world } } else { world };
                 let stepped = before.map(|world| over(world).step(op));
                 stepped.filter(|(expected, _)| expected == outcome).map(|(_, world)| world).collect()

@@ -1,16 +1,16 @@
-//! The example of a service, as those who call it meet it.
-#![allow(missing_docs)]
-
-mod common;
+//! The example `service`, as its clients see it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
-use common::examples::{alive, descendants, example, running, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+
+use crate::common::turn;
+use crate::example;
+use crate::processes::{alive, descendants, wait, wait_for_programs};
 
 struct Service {
     child: Child,
@@ -26,7 +26,7 @@ impl Service {
         Self { child, address }
     }
 
-    /// Asks for a run; the answer can be read once it is over.
+    /// Requests a run. The answer can be read from the stream once the run is over.
     fn ask(&self, request: &Value) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let body = request.to_string();
@@ -36,7 +36,7 @@ impl Service {
     }
 }
 
-/// A test that fails leaves none behind.
+/// A failed test leaves no service behind.
 impl Drop for Service {
     fn drop(&mut self) {
         drop(self.child.kill());
@@ -44,7 +44,7 @@ impl Drop for Service {
     }
 }
 
-/// The status and the body of an answer.
+/// Reads an answer: its status and its body.
 fn answer(mut stream: TcpStream) -> (u16, String) {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -53,7 +53,8 @@ fn answer(mut stream: TcpStream) -> (u16, String) {
 }
 
 #[test]
-fn it_runs_programs_refuses_what_is_too_much_and_ends_in_good_order() {
+fn the_service_runs_programs_refuses_excess_and_shuts_down_gracefully() {
+    let _turn = turn();
     let mut service = Service::start();
     let (status, body) = answer(service.ask(&json!({"args": ["tr", "a-z", "A-Z"], "stdin": "hello"})));
     let body: Value = serde_json::from_str(&body).unwrap();
@@ -63,7 +64,7 @@ fn it_runs_programs_refuses_what_is_too_much_and_ends_in_good_order() {
     assert_eq!(answer(service.ask(&json!({"args": []}))).0, 400);
     assert_eq!(answer(service.ask(&json!({"args": ["no-such-program"]}))).0, 400);
 
-    // More than can run and wait: whoever comes too late is told so at once, and the others are served.
+    // More requests than can run and wait: the excess is refused at once, and the others are served.
     let size = std::thread::available_parallelism().unwrap().get();
     let sleep = json!({"args": ["sleep", "1"]});
     let asked: Vec<_> = (0..5 * size).map(|_| service.ask(&sleep)).collect();
@@ -72,10 +73,10 @@ fn it_runs_programs_refuses_what_is_too_much_and_ends_in_good_order() {
     assert!(refused.iter().all(|(status, body)| *status == 503 && body.contains("try again")), "{refused:?}");
 
     let taken: Vec<_> = (0..size).map(|_| service.ask(&sleep)).collect();
-    running(service.child.id(), size, "sleep");
+    wait_for_programs(service.child.id(), size, "sleep");
     let processes = descendants(service.child.id());
     kill(Pid::from_raw(service.child.id() as i32), Signal::SIGTERM).unwrap();
-    assert!(taken.into_iter().all(|stream| answer(stream).0 == 200), "what was taken is answered");
+    assert!(taken.into_iter().all(|stream| answer(stream).0 == 200), "accepted requests are answered");
     assert_eq!(wait(&mut service.child).code(), Some(0));
     assert_eq!(alive(&processes), []);
 }

@@ -1,15 +1,14 @@
-//! A storm of hostile runs over eight containers, with kills, drops and resets at random, after which the host is as it was.
+//! Hostile runs in eight containers at once, with kills, drops and resets at random.
 //!
-//! `CELLBLOCK_TEST_SOAK` says how many runs (160); `CELLBLOCK_TEST_SEED` which ones.
-#![allow(missing_docs)]
-
-mod common;
+//! `CELLBLOCK_TEST_SOAK` sets the number of runs (160) and `CELLBLOCK_TEST_SEED` the random
+//! choices.
 
 use std::fs::File;
 use std::time::Duration;
 
 use cellblock::{Command, Container, Limits};
-use common::{alone, builder};
+
+use crate::common::{Random, alone, builder};
 
 const PROGRAMS: [&str; 20] = [
     "exit 0",
@@ -36,18 +35,6 @@ const PROGRAMS: [&str; 20] = [
 
 const CONTAINERS: u32 = 8;
 
-/// Numbers that look random, and are the same for the same seed (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |number| number.parse().unwrap())
 }
@@ -60,17 +47,17 @@ fn hog(program: &File, what: &str) -> Command {
     command
 }
 
-/// Tells these programs from those of other tests.
+/// An argument that distinguishes these programs from those of other tests.
 fn mark() -> String {
     format!("soak{}", std::process::id())
 }
 
-async fn storm(program: &File, runs: u64, mut dice: Dice) {
+async fn storm(program: &File, runs: u64, mut random: Random) {
     let mut container = builder().build().await.unwrap();
     for _ in 0..runs {
-        let what = PROGRAMS[dice.roll(PROGRAMS.len() as u64) as usize];
-        let (command, moment) = (hog(program, what), Duration::from_millis(dice.roll(40)));
-        match dice.roll(6) {
+        let what = PROGRAMS[random.below(PROGRAMS.len() as u64) as usize];
+        let (command, moment) = (hog(program, what), Duration::from_millis(random.below(40)));
+        match random.below(6) {
             0 | 1 => drop(container.run(&command).await),
             2 => drop(container.output(&command).await),
             3 => {
@@ -84,8 +71,8 @@ async fn storm(program: &File, runs: u64, mut dice: Dice) {
                 drop(tokio::time::timeout(moment, process.wait()).await);
             }
         }
-        match dice.roll(20) {
-            // A container is given up for another one, whatever it is doing.
+        match random.below(20) {
+            // Replaces the container, whatever it is doing.
             0 => container = replaced(container).await,
             1..8 => container.reset().await.unwrap_or_else(|error| panic!("{what}: {error}")),
             _ => container.ping(Duration::from_secs(10)).await.unwrap_or_else(|error| panic!("{what}: {error}")),
@@ -101,19 +88,20 @@ async fn replaced(container: Container) -> Container {
 
 #[test]
 fn a_storm_of_hostile_runs_leaves_the_host_as_it_was() {
-    alone(async |census| {
+    alone(async |snapshot| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hog");
-        common::gcc(include_str!("limits/hog.c"), &path, &["-pthread"]);
+        crate::common::gcc(include_str!("../limits/hog.c"), &path, &["-pthread"]);
         {
             let program = File::open(&path).unwrap();
             let (runs, seed) = (number("CELLBLOCK_TEST_SOAK", 160), number("CELLBLOCK_TEST_SEED", 0x5eed));
             println!("{runs} runs, seed {seed}");
-            let storms = (0..CONTAINERS)
-                .map(|place| storm(&program, runs / u64::from(CONTAINERS), Dice(seed + 1 + u64::from(place) * 7919)));
+            let storms = (0..CONTAINERS).map(|place| {
+                storm(&program, runs / u64::from(CONTAINERS), Random::new(seed + 1 + u64::from(place) * 7919))
+            });
             futures::future::join_all(storms).await;
         }
-        census.is_back().await;
-        assert_eq!(common::processes_with(&mark()), [] as [u32; 0], "no process of a run is left");
+        snapshot.assert_restored().await;
+        assert_eq!(crate::common::processes_with(&mark()), [] as [u32; 0], "no process of a run is left");
     });
 }

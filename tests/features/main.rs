@@ -1,8 +1,10 @@
-//! What the optional features add: figures, spans, and a pool as a service.
+//! The optional features: metrics, tracing spans, and a pool as a tower service.
 //!
-//! `cargo test --all-features --test features`
+//! A suite by itself, because it is built only with all features:
+//! `cargo test --all-features --test features`.
 #![allow(missing_docs)]
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;
@@ -10,10 +12,8 @@ use std::fmt::Debug;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use cellblock::{Command, ErrorKind, Pool};
-use common::{alone, builder, sh};
 use futures::poll;
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
@@ -23,10 +23,10 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 
-const SECOND: Duration = Duration::from_secs(1);
+use common::{SECOND, alone, builder, sh};
 
 #[test]
-fn figures_are_exported_of_leases_waits_runs_and_replaced_containers() {
+fn metrics_count_leases_waits_runs_and_replaced_containers() {
     static FIGURES: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
     metrics::set_global_recorder(Figures(&FIGURES)).unwrap();
     alone(async |_| {
@@ -65,7 +65,7 @@ fn figures_are_exported_of_leases_waits_runs_and_replaced_containers() {
 }
 
 #[test]
-fn a_containers_life_and_a_runs_life_are_spans() {
+fn containers_and_runs_have_spans() {
     let spans = Spans::default();
     let seen = Arc::clone(&spans.seen);
     tracing::subscriber::set_global_default(spans).unwrap();
@@ -84,8 +84,8 @@ fn a_containers_life_and_a_runs_life_are_spans() {
 }
 
 #[test]
-fn a_service_is_ready_when_it_has_a_container() {
-    alone(async |census| {
+fn a_service_is_ready_once_it_holds_a_lease() {
+    alone(async |snapshot| {
         let pool = Pool::builder(builder()).size(1).build().await.unwrap();
         let mut service = pool.service();
         poll_fn(|context| service.poll_ready(context)).await.unwrap();
@@ -104,11 +104,11 @@ fn a_service_is_ready_when_it_has_a_container() {
         let error = poll_fn(|context| service.poll_ready(context)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
         drop((service, pool));
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
-/// Counts by name and label.
+/// A recorder that counts by name and labels.
 struct Figures(&'static Mutex<BTreeMap<String, u64>>);
 
 struct Figure(&'static Mutex<BTreeMap<String, u64>>, String);
@@ -161,7 +161,7 @@ impl Recorder for Figures {
     }
 }
 
-/// Writes down what becomes of each span.
+/// A subscriber that records what happens to each span.
 #[derive(Default)]
 struct Spans {
     seen: Arc<Mutex<Vec<String>>>,

@@ -1,28 +1,23 @@
-//! Every future may be dropped after any number of polls: the container serves on, and nothing is left of it.
-//!
-//! These tests count what the process has, so they run one at a time.
-#![allow(missing_docs)]
+//! Every future may be dropped after any number of polls. The container still serves, and nothing
+//! leaks.
 
-mod common;
+use cellblock::{Container, ErrorKind, Stdio, container::OpenFile};
 
-use std::time::Duration;
+use crate::common::{KILLED, LeakSnapshot, SECOND, alone, builder, children, container, is_root, polled, says, sh};
 
-use cellblock::{Container, ErrorKind, Stdio, container::OpenFile, report::Status};
-use common::{LeakSnapshot, alone, builder, children, container, is_root, polled, says, sh};
-
-const SECOND: Duration = Duration::from_secs(1);
-const KILLED: Status = Status::Signaled { signal: 9, core_dumped: false };
-
-/// What a working directory may look like afterwards.
+/// The states that a working directory may have after an attempt.
 #[derive(Clone, Copy)]
 enum Left<'a> {
     UpTo(&'a [&'a str]),
     Any(&'a [&'a str]),
 }
 
-/// Makes a future and drops it after no poll, after one, after two, up to the number that completes it: `attempt` says
-/// whether it did. Each time the container must serve on, and its working directory, in which there is a file `old` at
-/// first, look like one of `allowed`: like the last of them once it is complete, unless they are [`Any`](Left::Any).
+/// Drops a future after no poll, after one, after two, until it completes. `attempt` makes and
+/// polls the future and returns whether it completed.
+///
+/// After each attempt the container must answer. Its working directory holds a file `old` at first,
+/// and afterwards must look like one of `allowed`. Once the future completes, the directory must
+/// look like the last of them, unless they are [`Any`](Left::Any).
 async fn at_every_poll(
     container: &Container,
     what: &str,
@@ -34,7 +29,7 @@ async fn at_every_poll(
         Left::Any(states) => (states, true),
     };
     let list = sh("for name in *; do [ -e $name ] && echo $name=$(head -c 9 $name | tr '\\0' 0); done; true");
-    let census = LeakSnapshot::beside_a_container();
+    let snapshot = LeakSnapshot::beside_a_container();
     for polls in 0..10_000 {
         container.reset().await.unwrap();
         container.write("old", *b"old", 0o644).await.unwrap();
@@ -45,7 +40,7 @@ async fn at_every_poll(
         if is_complete {
             assert!(polls > 0, "{what} is complete before it is polled");
             assert!(is_any || Some(&left.as_str()) == allowed.last(), "{what}, complete, leaves: {left}");
-            census.is_back().await;
+            snapshot.assert_restored().await;
             return;
         }
     }
@@ -53,14 +48,14 @@ async fn at_every_poll(
 }
 
 #[test]
-fn a_container_serves_on_whatever_is_dropped() {
-    alone(async |census| {
+fn a_container_still_serves_after_any_future_is_dropped() {
+    alone(async |snapshot| {
         let container = container().await;
         let init = *children().first().unwrap();
-        // From its first run on it has the files of its group.
+        // The first run opens the files of the control group.
         says(&container, &sh(":")).await;
         let fds_of_init = || std::fs::read_dir(format!("/proc/{init}/fd")).unwrap().count();
-        // Only root may look at an init.
+        // Only root may list the descriptors of an init.
         let before = is_root().then(fds_of_init);
         use Left::{Any, UpTo};
         let it = &container;
@@ -92,7 +87,7 @@ fn a_container_serves_on_whatever_is_dropped() {
         at_every_poll(it, "read", unchanged, async |it, polls| polled(polls, it.read("old", 9)).await.is_some()).await;
         let all = 2 << 20;
         at_every_poll(it, "read much", UpTo(&["new=000000000 old=old"]), async |it, polls| {
-            // Made by the host's own hand, so that it is there every time.
+            // The host sets the size itself, so that the file is there in every attempt.
             let [file] = <[_; 1]>::try_from(it.open([OpenFile::write("new", 0o644)]).await.unwrap()).unwrap();
             file.unwrap().set_len(all).unwrap();
             polled(polls, it.read("new", all)).await.is_some()
@@ -130,7 +125,7 @@ fn a_container_serves_on_whatever_is_dropped() {
         })
         .await;
         at_every_poll(it, "spawn", killed, async |it, polls| {
-            // The program dies with what this gives, as it does with the future.
+            // Dropping the `Process` kills the program, and so does dropping the future.
             match polled(polls, it.spawn(&endless)).await {
                 Some(process) => process.unwrap().kill().await.unwrap().status == KILLED,
                 None => false,
@@ -160,13 +155,13 @@ fn a_container_serves_on_whatever_is_dropped() {
         assert_eq!(is_root().then(fds_of_init), before, "the init has kept nothing");
         container.destroy().await;
         assert_eq!(polled(1, it.death()).await.unwrap().kind(), ErrorKind::Destroyed);
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_destruction_that_was_begun_is_carried_out() {
-    alone(async |census| {
+fn a_destroy_that_has_begun_completes_without_its_future() {
+    alone(async |snapshot| {
         for polls in 0..10_000 {
             let container = container().await;
             let is_complete = polled(polls, container.destroy()).await.is_some();
@@ -174,10 +169,10 @@ fn a_destruction_that_was_begun_is_carried_out() {
                 container.ping(SECOND).await.expect("nothing has begun");
             } else {
                 assert_eq!(container.death().await.kind(), ErrorKind::Destroyed, "after {polls} polls");
-                assert_eq!(LeakSnapshot::take(), census, "after {polls} polls");
+                assert_eq!(LeakSnapshot::take(), snapshot, "after {polls} polls");
             }
             drop(container);
-            census.is_back().await;
+            snapshot.assert_restored().await;
             if is_complete {
                 return assert!(polls > 1);
             }
@@ -186,8 +181,8 @@ fn a_destruction_that_was_begun_is_carried_out() {
 }
 
 #[test]
-fn a_build_that_is_dropped_leaves_nothing() {
-    alone(async |census| {
+fn a_build_dropped_at_any_poll_leaves_nothing() {
+    alone(async |snapshot| {
         let mut set_up = sh("sleep 0.005; echo done");
         set_up.stdout(Stdio::null());
         for polls in 0..10_000 {
@@ -197,16 +192,16 @@ fn a_build_that_is_dropped_leaves_nothing() {
                 container.ping(SECOND).await.unwrap();
                 container.destroy().await;
                 assert!(polls > 5);
-                return census.is_back().await;
+                return snapshot.assert_restored().await;
             }
-            census.is_back().await;
+            snapshot.assert_restored().await;
         }
     });
 }
 
 #[test]
-fn everybody_who_waits_for_a_dropped_runtime_is_told() {
-    alone(async |census| {
+fn a_dropped_runtime_fails_every_pending_call() {
+    alone(async |snapshot| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (container, mut process) = runtime
             .spawn(async {
@@ -239,6 +234,6 @@ fn everybody_who_waits_for_a_dropped_runtime_is_told() {
         }
         assert_eq!(death.kind(), ErrorKind::Lost);
         drop((container, process));
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }

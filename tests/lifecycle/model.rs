@@ -1,28 +1,22 @@
-//! Random sequences of commands against a real container, beside a simple model of the files that it should have.
+//! Random sequences of commands, run against a real container and against a model of its files.
 //!
-//! Where a future is dropped, or a program is killed, several things may have happened: then the model is a set of worlds,
-//! and whatever is seen later must be so in one of them. `PROPTEST_CASES` asks for more cases than the few of every day.
-#![allow(missing_docs)]
-
-#[path = "../common/mod.rs"]
-mod common;
+//! After a dropped future or a killed program the model cannot know how far the command got. So the
+//! model is a set of possible worlds, and each later result must agree with at least one of them.
+//! `PROPTEST_CASES` sets the number of cases (40).
 
 mod world;
 
 use std::cell::RefCell;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use cellblock::{Container, Output, Result};
-use common::{LeakSnapshot, container, sh};
 use futures::future::{LocalBoxFuture, join_all};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+
+use crate::common::{LeakSnapshot, SECOND, container, sh};
 use world::{Content, NAMES, Name, Op, Outcome, Program, Worlds};
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Carries a command out in a container. A task has files of its own: their names begin with the same letters.
+/// Runs a command in a container. `own` is the prefix of the file names that belong to the task.
 fn carry_out<'a>(container: &'a Container, own: &'a str, op: &'a Op) -> LocalBoxFuture<'a, Option<Outcome>> {
     let path = move |name: &Name| format!("{own}{name}");
     let file = |result: Result<()>| match result {
@@ -77,7 +71,7 @@ fn carry_out<'a>(container: &'a Container, own: &'a str, op: &'a Op) -> LocalBox
 
 async fn task(container: &Container, own: &str, ops: &[Op]) {
     let mut worlds = Worlds::new();
-    // At the end everything is looked at.
+    // At the end, read every file.
     let reads: Vec<_> = std::iter::once(Op::Run(Program::Exit(0))).chain(NAMES.map(Op::Read)).collect();
     for op in ops.iter().chain(&reads) {
         let possible = format!("{worlds:#?}");
@@ -115,20 +109,19 @@ fn op() -> impl Strategy<Value = Op> {
     })
 }
 
-/// Checks a property of cases that share a container, when no other test runs, and that nothing is left.
+/// Checks a property of many cases in shared containers, and that nothing leaks.
 fn check<T: std::fmt::Debug>(cases: impl Strategy<Value = T>, property: impl AsyncFn(&Container, T)) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::common::turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // What the library keeps for ever is there from the first container on.
+    // The library keeps some things after the first container; make them exist before the snapshot.
     runtime.block_on(async { container().await.destroy().await });
-    let census = LeakSnapshot::take();
+    let snapshot = LeakSnapshot::take();
     let count = if std::env::var_os("PROPTEST_CASES").is_some() { Config::default().cases } else { 40 };
     let config = Config { cases: count, failure_persistence: None, ..Config::default() };
     let shared = RefCell::new(None);
     let result = TestRunner::new(config).run(&cases, |case| {
         runtime.block_on(async {
-            // One that has seen a failure is not used again.
+            // A case that panics drops its container.
             let (container, used) = match shared.take() {
                 Some(shared) => shared,
                 None => (container().await, 0),
@@ -145,17 +138,17 @@ fn check<T: std::fmt::Debug>(cases: impl Strategy<Value = T>, property: impl Asy
     if let Err(failure) = result {
         panic!("{failure}");
     }
-    runtime.block_on(census.is_back());
+    runtime.block_on(snapshot.assert_restored());
 }
 
 #[test]
-fn a_container_does_what_a_model_of_it_does() {
+fn a_container_behaves_as_its_model_does() {
     check(prop::collection::vec(op(), 1..25), async |container, ops| task(container, "", &ops).await);
 }
 
 #[test]
-fn tasks_side_by_side_do_not_disturb_each_other() {
-    // A reset would be everybody's.
+fn concurrent_tasks_do_not_disturb_each_other() {
+    // A reset would remove the files of all tasks.
     let op = op().prop_filter("a reset", |op| match op {
         Op::Dropped(_, op) => !matches!(**op, Op::Reset),
         op => !matches!(op, Op::Reset),

@@ -1,15 +1,10 @@
-//! Ping, and the commands about files: open, write, read, delete, reset.
-#![allow(missing_docs)]
-
-mod common;
+//! The file commands of a container, and ping: open, read, write, delete, symlink.
 
 use std::io::{Read, Write};
-use std::time::Duration;
 
 use cellblock::{Container, ErrorKind, Mount, Result, container::OpenFile, mount::Tmpfs};
-use common::{builder, container, open_dir, python, says, sh};
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::common::{SECOND, builder, container, python, says, sh};
 
 fn errno<T: std::fmt::Debug>(result: Result<T>) -> i32 {
     let error = result.unwrap_err();
@@ -33,7 +28,7 @@ async fn ping_is_answered_while_a_program_runs() {
 }
 
 #[tokio::test]
-async fn open_gives_each_file_a_result_of_its_own() {
+async fn open_returns_a_result_for_each_file() {
     let container = container().await;
     let mut results = container
         .open([
@@ -64,7 +59,7 @@ async fn open_takes_hundreds_of_files_and_refuses_too_many() {
 }
 
 #[tokio::test]
-async fn a_path_that_no_file_can_have_makes_no_directories() {
+async fn an_impossible_path_makes_no_directories() {
     let container = container().await;
     let file = |components| OpenFile::write("x/".repeat(components) + "f", 0o644).create_parents();
     let errnos = async |components| open_one(&container, file(components)).await.err().map(|it| it.raw_os_error());
@@ -74,7 +69,7 @@ async fn a_path_that_no_file_can_have_makes_no_directories() {
 }
 
 #[tokio::test]
-async fn open_knows_its_flags() {
+async fn open_honors_its_flags() {
     let container = container().await;
     container.write("f", "one", 0o644).await.unwrap();
     let exclusive = OpenFile::write("f", 0o644).flags(libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL);
@@ -91,7 +86,7 @@ async fn open_knows_its_flags() {
 }
 
 #[tokio::test]
-async fn what_the_library_makes_belongs_to_the_program() {
+async fn files_of_the_library_belong_to_the_program() {
     let container = container().await;
     container.write("mine/too/file", "x", 0o600).await.unwrap();
     let script = "id -u; stat -c %u /w /tmp mine mine/too mine/too/file; echo more >> mine/too/file; rm -r mine";
@@ -102,7 +97,7 @@ async fn what_the_library_makes_belongs_to_the_program() {
 }
 
 #[tokio::test]
-async fn a_mode_is_kept_whatever_the_umask() {
+async fn a_mode_is_independent_of_the_umask() {
     let container = container().await;
     container.write("open", "x", 0o666).await.unwrap();
     container.write("closed", "x", 0o000).await.unwrap();
@@ -110,7 +105,7 @@ async fn a_mode_is_kept_whatever_the_umask() {
 }
 
 #[tokio::test]
-async fn only_regular_files_come_out() {
+async fn only_regular_files_can_be_opened() {
     let container = container().await;
     let make = "mkdir dir; mkfifo fifo; ln -s /w/file link; ln -s /w dirlink; ln -s /proc/self/fd magic; echo x > file
         ln -s /dev/zero device; ln -s loop loop";
@@ -118,7 +113,7 @@ async fn only_regular_files_come_out() {
     says(&container, &python("import socket; socket.socket(socket.AF_UNIX).bind('socket')")).await;
     for (path, reading, writing) in [
         ("dir", libc::EISDIR, libc::EISDIR),
-        // Never blocks: a FIFO without a writer opens for reading at once, and is then seen to be none that was asked for.
+        // Never blocks: the init opens the FIFO without waiting for a writer, and refuses it then.
         ("fifo", libc::EINVAL, libc::ENXIO),
         ("socket", libc::ENXIO, libc::ENXIO),
         ("link", libc::ELOOP, libc::ELOOP),
@@ -140,7 +135,7 @@ async fn only_regular_files_come_out() {
 }
 
 #[tokio::test]
-async fn a_link_swapped_in_is_never_followed() {
+async fn a_link_swapped_in_during_a_read_is_never_followed() {
     let container = container().await;
     let swap = "while :; do ln -sf /etc/ld.so.cache f; rm f; echo mine > f; rm f; done";
     let mut process = container.spawn(&sh(swap)).await.unwrap();
@@ -181,7 +176,7 @@ async fn a_full_tmpfs_is_an_error() {
 }
 
 #[tokio::test]
-async fn delete_takes_files_links_and_empty_directories() {
+async fn delete_removes_files_links_and_empty_directories() {
     let container = container().await;
     says(&container, &sh("echo x > f; mkdir -p d/e; ln -s f l; ln -s d dl; mkfifo p")).await;
     for path in ["l", "f", "p", "/w/d/e", "d"] {
@@ -206,7 +201,7 @@ async fn delete_takes_files_links_and_empty_directories() {
 }
 
 #[tokio::test]
-async fn symlinks_are_made_with_a_result_each() {
+async fn symlink_returns_a_result_for_each_link() {
     let container = container().await;
     container.write("file", "content", 0o644).await.unwrap();
     let links = [("file", "link"), ("/no/such/thing", "/w/dangling"), ("x", "file"), ("x", "no/dir"), ("x", "/usr/l")];
@@ -220,66 +215,4 @@ async fn symlinks_are_made_with_a_result_each() {
     assert_eq!(errno(container.read("dangling", 9).await), libc::ELOOP);
     let many = (0..5000).map(|number| ("x", format!("l{number}")));
     assert_eq!(container.symlink(many).await.unwrap_err().kind(), ErrorKind::InvalidInput);
-}
-
-#[tokio::test]
-async fn a_reset_makes_every_tmpfs_as_good_as_new() {
-    let container = container().await;
-    let look = sh("cd /; stat -c '%n %a %u %g %h' /w /tmp; ls -A /w /tmp; df --output=iused,used /w /tmp; pwd");
-    let fresh = says(&container, &look).await;
-    for mess in [
-        "touch /tmp/f; mkdir -p /w/a/b; echo x > /w/a/b/c; ln -s / /w/l; chmod 700 /tmp; mkfifo /w/p",
-        "chmod 0 /w /tmp",
-        "touch \"$(printf 'new\\nline')\"; touch \"$(printf '\\377')\"; mkdir -m 0 closed",
-        "touch /tmp/f; rm /tmp/f; setfacl -m u:0:rwx /tmp 2>/dev/null; :",
-        ":",
-    ] {
-        says(&container, &sh(mess)).await;
-        container.reset().await.unwrap();
-        assert_eq!(says(&container, &look).await, fresh, "after {mess}");
-    }
-}
-
-#[tokio::test]
-async fn a_reset_keeps_what_is_mounted_within_a_tmpfs() {
-    let host = open_dir();
-    std::fs::write(host.path().join("f"), "the host's").unwrap();
-    let container = builder()
-        .mount(Mount::bind(host.path(), "/w/bound"))
-        .mount(Mount::tmpfs("/w/inner", Tmpfs::new().bytes(4 << 20)))
-        .work_dir("/w/deeper/down")
-        .build()
-        .await
-        .unwrap();
-    let mounts = sh("pwd; cut -d' ' -f5- /proc/self/mountinfo | sed 's/ - .*//' | sort");
-    let before = says(&container, &mounts).await;
-    assert!(before.starts_with("/w/deeper/down\n"));
-    says(&container, &sh("touch here /w/inner/there")).await;
-    container.reset().await.unwrap();
-    assert_eq!(says(&container, &mounts).await, before);
-    assert_eq!(says(&container, &sh("ls -A . /w/inner; cat /w/bound/f")).await, ".:\n\n/w/inner:\nthe host's");
-}
-
-#[tokio::test]
-async fn a_reset_waits_for_the_runs_before_it() {
-    let container = container().await;
-    let slow = sh("sleep 0.2; echo done > /w/f");
-    let (run, reset) = tokio::join!(container.run(&slow), async {
-        tokio::task::yield_now().await;
-        container.reset().await
-    });
-    assert!(run.unwrap().status.success());
-    reset.unwrap();
-    assert_eq!(says(&container, &sh("ls -A")).await, "");
-}
-
-#[tokio::test]
-async fn a_reset_frees_thousands_of_files_and_directories() {
-    let container = container().await;
-    let deep = "import os
-for i in range(4000): open(f'f{i}', 'w').close()
-for i in range(4000): os.mkdir('d'); os.chdir('d')";
-    says(&container, &python(deep)).await;
-    container.reset().await.unwrap();
-    assert_eq!(says(&container, &sh("ls -A; pwd")).await, "/w");
 }

@@ -1,9 +1,6 @@
-//! Hosts that are odd in what they inherited or have done to themselves: containers are served, and get nothing of it.
+//! Hosts with unusual state: umask, descriptors, signals, namespaces, memory, a control group.
 //!
-//! These tests count what the process has, so they run one at a time.
-#![allow(missing_docs)]
-
-mod common;
+//! Containers work there, and inherit none of that state.
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -12,35 +9,34 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use cellblock::{Command, Container, ErrorKind, container::OpenFile};
-use common::{LeakSnapshot, ROLE, alone, builder, children, container, is_root, says, sh};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-/// Runs this executable as another host, through a program that makes it odd, and waits for it.
+use crate::common::{LeakSnapshot, alone, builder, children, container, is_root, says, sh};
+
+/// Runs this executable as another host, started by a program that changes its state.
 fn host(role: &str, through: &[&str]) -> ExitStatus {
-    common::another_host(role, through).stdout(std::process::Stdio::null()).status().unwrap()
+    crate::common::another_host(&format!("hosts/{role}"), through).stdout(std::process::Stdio::null()).status().unwrap()
 }
 
-/// A shell that does this first.
+/// A shell that runs this script and then executes its arguments.
 fn after(script: &str) -> [String; 4] {
     ["/bin/sh".into(), "-c".into(), format!("{script}; exec \"$@\""), "sh".into()]
 }
 
 fn serves(role: &str, through: &[impl AsRef<str>]) {
-    alone(async |census| {
+    alone(async |snapshot| {
         let through: Vec<_> = through.iter().map(AsRef::as_ref).collect();
         let status = host(role, &through);
         assert!(status.success(), "{role} {through:?}: {status}");
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
-/// No test of its own: what [`common::another_host`] runs in another process.
-#[test]
-fn another_host() {
-    let Ok(role) = std::env::var(ROLE) else { return };
+/// The part of the other process.
+pub fn play(role: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        match role.as_str() {
+        match role {
             "plain" => serve().await,
             "subordinate" => {
                 let container = builder().filter(cellblock::seccomp::Filter::Off).build().await.unwrap();
@@ -50,16 +46,17 @@ fn another_host() {
                 assert!(said.starts_with("1000\n") && said.contains(" 1000 1000 "), "{said}");
                 let mut process = container.spawn(&sh("sleep 4321.5")).await.unwrap();
                 let mut pids = Vec::new();
-                common::eventually("it runs", || {
-                    pids = common::processes_with("sleep 4321.5");
+                crate::common::eventually("it runs", || {
+                    pids = crate::common::processes_with("sleep 4321.5");
                     !pids.is_empty()
                 })
                 .await;
                 let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("/proc/{}", pids[0])).unwrap());
                 assert!((200_000..200_100).contains(&owner), "{owner}");
                 process.kill().await.unwrap();
-                let attack = common::python("import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (100, 200))");
-                assert!(!container.run(&attack).await.unwrap().status.success(), "the init is somebody else");
+                let attack =
+                    crate::common::python("import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (100, 200))");
+                assert!(!container.run(&attack).await.unwrap().status.success(), "the init has another id");
                 container.reset().await.unwrap();
                 serve().await;
             }
@@ -73,7 +70,7 @@ fn another_host() {
                 for _ in 0..300 {
                     let file = File::open("/etc/passwd").unwrap();
                     fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
-                    // Open until the end.
+                    // Stays open until the process ends.
                     assert!(file.into_raw_fd() > 2);
                 }
                 serve().await;
@@ -87,19 +84,19 @@ fn another_host() {
                 let error = builder().build().await.unwrap_err();
                 assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("map_ids")), "{error}");
                 assert!(error.hint().unwrap().contains("ContainerBuilder::id_range"), "{error}");
-                common::eventually("what was begun is reaped", || children().is_empty()).await;
+                crate::common::eventually("what was begun is reaped", || children().is_empty()).await;
             }
             other => panic!("no such role: {other}"),
         }
     });
-    // The harness would want its streams.
+    // The test harness would write to its closed streams.
     std::process::exit(0);
 }
 
-/// A container's life, with a look at what the host may have left in it.
+/// Builds and uses a container, and checks that it inherits nothing from the host.
 async fn serve() {
     container().await.destroy().await;
-    let census = LeakSnapshot::take();
+    let snapshot = LeakSnapshot::take();
     let container = container().await;
     let init = *children().first().unwrap();
     if is_root() {
@@ -118,7 +115,7 @@ async fn serve() {
         says(&container, &sh(modes)).await.split_whitespace().collect::<Vec<_>>(),
         ["642", "755", "755", "604", "755", "1777", "755", "644"]
     );
-    // The listing's own is the fourth.
+    // Three streams, and the descriptor of the listing.
     assert_eq!(says(&container, &sh("ls /proc/self/fd")).await.split_whitespace().count(), 4);
     let signals = says(&container, &sh("grep -E 'Sig(Blk|Ign)' /proc/self/status")).await;
     for line in signals.lines() {
@@ -128,12 +125,12 @@ async fn serve() {
     container.reset().await.unwrap();
     assert!(container.run(&Command::new("/bin/true")).await.unwrap().status.success());
     container.destroy().await;
-    assert_eq!(LeakSnapshot::take(), census);
+    assert_eq!(LeakSnapshot::take(), snapshot);
 }
 
-/// A build takes no longer where the host has much memory: nothing copies its page tables.
+/// A build takes no longer when the host has much memory, because nothing copies page tables.
 async fn be_large() {
-    // Or the tables would be small.
+    // Huge pages would keep the page tables small.
     nix::sys::prctl::set_thp_disable(true).unwrap();
     let build = async || {
         let mut times = Vec::new();
@@ -161,7 +158,7 @@ fn a_host_with_an_odd_umask_is_served() {
 }
 
 #[test]
-fn a_host_with_many_descriptors_left_open_gives_none_away() {
+fn a_host_with_many_open_descriptors_leaks_none_into_containers() {
     serves("plain", &after("exec 3</etc/passwd 7</etc/passwd 9>/dev/full"));
     serves("with many descriptors", &[""; 0]);
 }
@@ -182,12 +179,12 @@ os.execv(sys.argv[1], sys.argv[1:])";
 }
 
 #[test]
-fn a_host_whose_directory_is_gone_is_served() {
+fn a_host_whose_working_directory_is_gone_is_served() {
     serves("plain", &after("dir=$(mktemp -d) && cd $dir && rmdir $dir"));
 }
 
 #[test]
-fn a_nice_host_with_little_stack_is_served() {
+fn a_host_with_low_priority_and_little_stack_is_served() {
     serves("plain", &["nice", "-n", "10", "prlimit", "--stack=262144"]);
 }
 
@@ -197,30 +194,30 @@ fn a_host_that_adopts_orphans_is_served() {
 }
 
 #[test]
-fn a_host_of_gigabytes_builds_as_fast() {
+fn a_host_with_gigabytes_of_memory_builds_as_fast() {
     serves("of gigabytes", &[""; 0]);
 }
 
 #[test]
-fn a_host_in_namespaces_of_its_own_is_served_or_told_what_to_do() {
+fn a_host_in_its_own_namespaces_is_served_or_gets_a_hint() {
     if is_root() {
         serves("plain", &["unshare", "--pid", "--fork", "--mount-proc"]);
     }
-    // There it has all capabilities, and one id.
+    // The host has all capabilities and one id there.
     serves("in a user namespace", &["unshare", "-Urpf", "--mount-proc"]);
 }
 
 #[test]
 fn a_user_with_subordinate_ids_has_programs_of_their_own_id() {
     if !is_root() {
-        common::skip("it takes root to make such a user");
+        crate::common::skip("it takes root to make such a user");
         return;
     }
     if ["newuidmap", "newgidmap"].iter().any(|tool| !PathBuf::from("/usr/bin").join(tool).exists()) {
-        common::lacks("newuidmap and newgidmap");
+        crate::common::lacks("newuidmap and newgidmap");
         return;
     }
-    let granted = common::open_dir();
+    let granted = crate::common::open_dir();
     let file = granted.path().join("granted");
     fs::write(&file, "nobody:200000:100\n").unwrap();
     let ranges = format!("for f in /etc/subuid /etc/subgid; do touch $f; mount --bind {} $f; done", file.display());
@@ -230,22 +227,22 @@ fn a_user_with_subordinate_ids_has_programs_of_their_own_id() {
 }
 
 #[test]
-fn a_host_in_a_cgroup_of_its_own_is_served_and_leaves_it_empty() {
+fn a_host_in_its_own_cgroup_is_served_and_leaves_it_empty() {
     let roots = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(PathBuf::from);
     let make = |root: &PathBuf| {
         let group = root.join(format!("cellblock-test-{}", std::process::id()));
         (root.join("cgroup.procs").exists() && fs::create_dir(&group).is_ok()).then_some(group)
     };
     let Some(group) = roots.iter().find_map(make).map(Group) else {
-        common::skip("this user may not make a control group");
+        crate::common::skip("this user may not make a control group");
         return;
     };
     serves("plain", &after(&format!("echo $$ > {}/cgroup.procs", group.0.display())));
-    // The kernel removes it only where no process is in it.
+    // The kernel removes a group only when it has no processes.
     fs::remove_dir(&group.0).unwrap();
 }
 
-/// Removed in any case.
+/// A control group that is removed on drop.
 struct Group(PathBuf);
 
 impl Drop for Group {

@@ -1,14 +1,14 @@
-//! What a run leaves without a name in a file system, and containers that are not lent again.
-#![allow(missing_docs)]
-
-mod common;
+//! What a reset removes and keeps, and the fingerprint that verifies it.
 
 use std::time::Duration;
 
 use cellblock::{ErrorKind, container::Fingerprint, seccomp::Filter};
-use common::{builder, container, is_root, python, says, sh};
+use cellblock::{Mount, mount::Tmpfs};
 
-/// Makes one object of each kind, or tells which are there.
+use crate::common::open_dir;
+use crate::common::{builder, container, is_root, python, says, sh};
+
+/// Makes one System V IPC object of each kind, or prints which exist.
 const OBJECTS: &str = "import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 flag = 0o1600 if sys.argv[1] == 'make' else 0
@@ -22,7 +22,69 @@ fn objects(what: &str) -> cellblock::Command {
 }
 
 #[tokio::test]
-async fn objects_of_one_run_are_not_there_for_the_next() {
+async fn a_reset_restores_every_tmpfs() {
+    let container = container().await;
+    let look = sh("cd /; stat -c '%n %a %u %g %h' /w /tmp; ls -A /w /tmp; df --output=iused,used /w /tmp; pwd");
+    let fresh = says(&container, &look).await;
+    for mess in [
+        "touch /tmp/f; mkdir -p /w/a/b; echo x > /w/a/b/c; ln -s / /w/l; chmod 700 /tmp; mkfifo /w/p",
+        "chmod 0 /w /tmp",
+        "touch \"$(printf 'new\\nline')\"; touch \"$(printf '\\377')\"; mkdir -m 0 closed",
+        "touch /tmp/f; rm /tmp/f; setfacl -m u:0:rwx /tmp 2>/dev/null; :",
+        ":",
+    ] {
+        says(&container, &sh(mess)).await;
+        container.reset().await.unwrap();
+        assert_eq!(says(&container, &look).await, fresh, "after {mess}");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_keeps_mounts_within_a_tmpfs() {
+    let host = open_dir();
+    std::fs::write(host.path().join("f"), "the host's").unwrap();
+    let container = builder()
+        .mount(Mount::bind(host.path(), "/w/bound"))
+        .mount(Mount::tmpfs("/w/inner", Tmpfs::new().bytes(4 << 20)))
+        .work_dir("/w/deeper/down")
+        .build()
+        .await
+        .unwrap();
+    let mounts = sh("pwd; cut -d' ' -f5- /proc/self/mountinfo | sed 's/ - .*//' | sort");
+    let before = says(&container, &mounts).await;
+    assert!(before.starts_with("/w/deeper/down\n"));
+    says(&container, &sh("touch here /w/inner/there")).await;
+    container.reset().await.unwrap();
+    assert_eq!(says(&container, &mounts).await, before);
+    assert_eq!(says(&container, &sh("ls -A . /w/inner; cat /w/bound/f")).await, ".:\n\n/w/inner:\nthe host's");
+}
+
+#[tokio::test]
+async fn a_reset_waits_for_the_runs_before_it() {
+    let container = container().await;
+    let slow = sh("sleep 0.2; echo done > /w/f");
+    let (run, reset) = tokio::join!(container.run(&slow), async {
+        tokio::task::yield_now().await;
+        container.reset().await
+    });
+    assert!(run.unwrap().status.success());
+    reset.unwrap();
+    assert_eq!(says(&container, &sh("ls -A")).await, "");
+}
+
+#[tokio::test]
+async fn a_reset_frees_thousands_of_files_and_directories() {
+    let container = container().await;
+    let deep = "import os
+for i in range(4000): open(f'f{i}', 'w').close()
+for i in range(4000): os.mkdir('d'); os.chdir('d')";
+    says(&container, &python(deep)).await;
+    container.reset().await.unwrap();
+    assert_eq!(says(&container, &sh("ls -A; pwd")).await, "/w");
+}
+
+#[tokio::test]
+async fn a_reset_removes_ipc_objects() {
     let container = container().await;
     let first = container.fingerprint().await.unwrap();
     let (all, none) = ("[True, True, True]", "[False, False, False]");
@@ -36,7 +98,7 @@ async fn objects_of_one_run_are_not_there_for_the_next() {
 }
 
 #[tokio::test]
-async fn a_reset_container_has_its_first_fingerprint() {
+async fn a_reset_restores_the_first_fingerprint() {
     let container = builder().symlink("/etc/hostname", "/w/a/link").build().await.unwrap();
     let first = container.fingerprint().await.unwrap();
     for left in [
@@ -55,8 +117,9 @@ async fn a_reset_container_has_its_first_fingerprint() {
 }
 
 #[tokio::test]
-async fn a_container_that_differs_is_not_used_again() {
-    // Without the filter a program that shares the init's user can do it; as root only the host can.
+async fn a_container_whose_fingerprint_differs_is_lost() {
+    // Changes the limits of the init. A program without a filter can do that if it has the init's
+    // id; the host does it if programs have their own ids.
     let container = builder().filter(Filter::Off).build().await.unwrap();
     if is_root() {
         let mut command = sh(":");
@@ -84,7 +147,7 @@ async fn a_container_that_differs_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn differences_have_names() {
+async fn fingerprint_differences_have_names() {
     let container = container().await;
     let first = container.fingerprint().await.unwrap();
     container.write("f", *b"x", 0o644).await.unwrap();

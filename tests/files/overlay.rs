@@ -1,16 +1,14 @@
-//! Overlay mounts: a prepared tree that a program uses as its own, and that is as it was after a reset.
-#![allow(missing_docs)]
-
-mod common;
+//! Overlay mounts: a program changes a prepared tree, and a reset restores it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use cellblock::{Container, ErrorKind, Mount, container::OpenFile, mount::Tmpfs};
-use common::{builder, is_root, open_dir, says, sh};
 
-/// A tree as somebody would prepare it.
+use crate::common::{builder, is_root, open_dir, says, sh};
+
+/// A prepared tree with a directory, files and a link.
 fn prepared() -> tempfile::TempDir {
     let dir = open_dir();
     fs::create_dir_all(dir.path().join("src/deep")).unwrap();
@@ -27,7 +25,7 @@ async fn over(lowers: &[&Path], target: &str) -> Container {
 }
 
 #[tokio::test]
-async fn a_prepared_tree_is_the_programs_own_and_comes_back() {
+async fn a_program_may_change_a_prepared_tree_and_a_reset_restores_it() {
     let tree = prepared();
     let container = over(&[tree.path()], "/w").await;
     let look = "cat src/main.c src/deep/file private link; ls";
@@ -41,12 +39,12 @@ async fn a_prepared_tree_is_the_programs_own_and_comes_back() {
         container.reset().await.unwrap();
         assert_eq!(says(&container, &sh(look)).await, before);
     }
-    assert_eq!(fs::read(tree.path().join("src/main.c")).unwrap(), b"int main;", "the host's is what it was");
+    assert_eq!(fs::read(tree.path().join("src/main.c")).unwrap(), b"int main;", "the host's tree is unchanged");
     assert_eq!(fs::read_dir(tree.path()).unwrap().count(), 3);
 }
 
 #[tokio::test]
-async fn the_first_directory_lies_on_top() {
+async fn the_first_directory_of_an_overlay_is_the_topmost() {
     let (top, bottom) = (open_dir(), open_dir());
     fs::write(top.path().join("both"), "top").unwrap();
     fs::write(bottom.path().join("both"), "bottom").unwrap();
@@ -56,7 +54,7 @@ async fn the_first_directory_lies_on_top() {
 }
 
 #[tokio::test]
-async fn what_is_written_is_bounded() {
+async fn writes_to_an_overlay_are_limited() {
     let tree = prepared();
     let upper = Tmpfs::new().bytes(1 << 20).inodes(40);
     let container = builder().mount(Mount::overlay([tree.path()], "/w", upper)).build().await.unwrap();
@@ -74,7 +72,7 @@ async fn what_is_written_is_bounded() {
 }
 
 #[tokio::test]
-async fn what_is_mounted_within_an_overlay_stays() {
+async fn mounts_within_an_overlay_survive_a_reset() {
     let (tree, data) = (prepared(), open_dir());
     fs::write(data.path().join("file"), "data").unwrap();
     let builder = builder()
@@ -93,9 +91,9 @@ async fn what_is_mounted_within_an_overlay_stays() {
 }
 
 #[tokio::test]
-async fn only_the_owner_of_the_directory_becomes_the_program() {
+async fn only_the_owner_of_the_tree_is_mapped_to_the_program() {
     if !is_root() {
-        common::skip("only root can make files of others");
+        crate::common::skip("only root can make files of others");
         return;
     }
     let tree = prepared();
@@ -109,7 +107,7 @@ async fn only_the_owner_of_the_directory_becomes_the_program() {
 }
 
 #[tokio::test]
-async fn files_of_an_overlay_are_opened_for_the_host() {
+async fn the_host_can_open_files_of_an_overlay() {
     let tree = prepared();
     let container = over(&[tree.path()], "/w").await;
     assert_eq!(container.read("src/main.c", 100).await.unwrap(), b"int main;");
@@ -120,7 +118,7 @@ async fn files_of_an_overlay_are_opened_for_the_host() {
 }
 
 #[tokio::test]
-async fn an_overlay_that_cannot_be_is_an_error() {
+async fn an_invalid_overlay_is_an_error() {
     let tree = prepared();
     let build = async |mount| builder().mount(mount).build().await.unwrap_err();
     let error = build(Mount::overlay(["/not/there"], "/w", Tmpfs::new())).await;
@@ -138,7 +136,7 @@ async fn an_overlay_that_cannot_be_is_an_error() {
 }
 
 #[tokio::test]
-async fn sixty_four_directories_are_not_too_many() {
+async fn an_overlay_takes_sixty_four_directories() {
     let trees: Vec<_> = (0..64).map(|_| open_dir()).collect();
     for (number, tree) in trees.iter().enumerate() {
         fs::write(tree.path().join(number.to_string()), "").unwrap();

@@ -1,7 +1,5 @@
-//! The pid hook: what it is shown, that it comes first, that it can refuse, and that nobody waits for it but its run.
-#![allow(missing_docs)]
-
-mod common;
+//! The pid hook: it sees the process before the program starts, can refuse it, and delays only its
+//! own run.
 
 use std::fs;
 use std::io;
@@ -10,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cellblock::{Command, ErrorKind, report::Status};
-use common::{container, says, sh};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
-/// The line of `/proc/PID/status` with this name.
+use crate::common::{container, says, sh};
+
+/// The value of a line of `/proc/PID/status`.
 fn status_line(pid: u32, name: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim_start_matches(':').trim().to_owned()
@@ -47,9 +46,9 @@ async fn a_hook_sees_the_process_that_becomes_the_program() {
 }
 
 #[tokio::test]
-async fn what_a_hook_does_to_the_process_holds_for_the_program() {
+async fn a_hooks_change_to_the_process_applies_to_the_program() {
     if sched_getaffinity(Pid::from_raw(0)).map(count).unwrap() < 2 {
-        common::lacks("a second processor");
+        crate::common::lacks("a second processor");
         return;
     }
     let container = container().await;
@@ -121,7 +120,7 @@ async fn a_future_dropped_while_its_hook_decides_ends_its_run() {
 }
 
 #[tokio::test]
-async fn a_hook_that_panics_takes_its_caller_along_and_nobody_else() {
+async fn a_hook_that_panics_fails_only_its_own_caller() {
     let container = container().await;
     let mut command = sh("touch ran");
     command.pid_hook(|_, _| async { panic!("on purpose") });
@@ -131,7 +130,7 @@ async fn a_hook_that_panics_takes_its_caller_along_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_container_destroyed_while_a_hook_decides_tells_the_caller() {
+async fn a_container_destroyed_while_a_hook_decides_fails_the_call() {
     let container = container().await;
     let mut command = Command::new("/bin/true");
     let ends = container.clone();
@@ -146,7 +145,7 @@ async fn a_container_destroyed_while_a_hook_decides_tells_the_caller() {
 }
 
 #[tokio::test]
-async fn a_hook_may_kill_the_process_it_is_shown() {
+async fn a_hook_may_kill_its_process() {
     let container = container().await;
     let mut command = sh("touch ran");
     command.pid_hook(|pid, _| async move {

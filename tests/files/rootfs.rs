@@ -1,7 +1,4 @@
 //! The root file system, the namespaces and the ids of a container.
-#![allow(missing_docs)]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,14 +6,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 use cellblock::{Error, ErrorKind, Mount, mount::Tmpfs};
-use common::{builder, container, is_root, open_dir, processes_with, python, says, sh};
+
+use crate::common::{builder, container, is_root, open_dir, processes_with, python, says, sh};
 
 async fn refused(builder: cellblock::ContainerBuilder) -> Error {
     builder.build().await.unwrap_err()
 }
 
 #[tokio::test]
-async fn the_root_is_a_small_world_and_read_only() {
+async fn the_root_is_minimal_and_read_only() {
     let container = container().await;
     let entries = says(&container, &sh("ls -A /")).await;
     let entries: BTreeSet<_> = entries.lines().collect();
@@ -40,7 +38,7 @@ async fn the_root_is_a_small_world_and_read_only() {
 }
 
 #[tokio::test]
-async fn every_mount_is_as_strict_as_it_can_be() {
+async fn every_mount_has_the_strictest_flags() {
     let container = container().await;
     let mounts = says(&container, &sh("cat /proc/self/mountinfo")).await;
     for line in mounts.lines() {
@@ -58,7 +56,7 @@ async fn every_mount_is_as_strict_as_it_can_be() {
 }
 
 #[tokio::test]
-async fn proc_shows_little() {
+async fn proc_shows_only_the_programs_own_process() {
     let container = container().await;
     let seen = says(&container, &python("import os; print(sorted(os.listdir('/proc')), os.getpid())")).await;
     let (entries, own) = seen.rsplit_once(' ').unwrap();
@@ -66,7 +64,7 @@ async fn proc_shows_little() {
 }
 
 #[tokio::test]
-async fn names_are_the_builders() {
+async fn the_builder_sets_host_and_domain_name() {
     let container = builder().hostname("judge").domainname("cells").build().await.unwrap();
     assert_eq!(says(&container, &python("import os; u = os.uname(); print(u.nodename)")).await, "judge");
     let domain =
@@ -92,7 +90,7 @@ for address in ['127.0.0.1', '169.254.169.254', '8.8.8.8']:
 }
 
 #[tokio::test]
-async fn namespaces_are_the_containers_own() {
+async fn a_container_has_its_own_namespaces() {
     let container = container().await;
     for namespace in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
         let inside = says(&container, &sh(&format!("readlink /proc/self/ns/{namespace}"))).await;
@@ -127,8 +125,8 @@ async fn binds_are_read_only_or_writable_as_asked() {
 }
 
 #[tokio::test]
-async fn read_only_is_read_only_all_the_way_down() {
-    // /dev/shm is a mount of its own below /dev, which everybody may write to.
+async fn a_read_only_bind_covers_its_submounts() {
+    // /dev/shm is a separate mount below /dev, writable for every user.
     let container = builder()
         .mount(Mount::bind("/dev", "/hostdev"))
         .mount(Mount::bind_writable("/dev", "/control"))
@@ -167,7 +165,7 @@ async fn a_mount_that_cannot_be_made_names_step_path_and_errno() {
 }
 
 #[tokio::test]
-async fn a_link_of_the_hosts_leads_no_mount_out_of_the_root() {
+async fn a_link_in_a_bound_directory_leads_no_mount_out_of_the_root() {
     let host = open_dir();
     std::os::unix::fs::symlink("/", host.path().join("link")).unwrap();
     let outside = format!("/tmp/cellblock-test-{}", std::process::id());
@@ -191,7 +189,7 @@ async fn any_file_system_can_be_mounted_by_name() {
 }
 
 #[tokio::test]
-async fn symlinks_are_there_from_the_start() {
+async fn a_new_container_has_the_builders_symlinks() {
     let container = builder().symlink("/usr/bin", "/opt/tools").symlink("/w", "/also").build().await.unwrap();
     let script = "readlink /dev/stdout /dev/stderr; cat /dev/fd/0 /dev/stdin; readlink /opt/tools; cd /also && pwd -P";
     assert_eq!(
@@ -230,14 +228,14 @@ async fn tmpfs_limits_hold() {
 }
 
 #[tokio::test]
-async fn a_container_without_proc_and_a_work_dir_elsewhere() {
+async fn a_container_may_have_no_proc_and_another_work_dir() {
     let mounts = Mount::defaults(Tmpfs::new()).into_iter().filter(|mount| mount.target() != "/proc");
     let container = builder().mounts(mounts).work_dir("/home/program").build().await.unwrap();
     assert_eq!(says(&container, &sh("pwd; ls /proc 2>/dev/null || echo none")).await, "/home/program\nnone");
 }
 
 #[tokio::test]
-async fn bind_sources_are_found_with_the_hosts_rights() {
+async fn bind_sources_are_opened_with_the_hosts_rights() {
     let private = tempfile::tempdir().unwrap();
     fs::set_permissions(private.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let inside = private.path().join("inside");
@@ -249,14 +247,14 @@ async fn bind_sources_are_found_with_the_hosts_rights() {
 }
 
 #[tokio::test]
-async fn ids_are_the_containers_own_as_root_and_the_users_otherwise() {
+async fn containers_of_root_have_their_own_ids_and_others_the_users() {
     let mark = format!("ids{}", std::process::id());
     let containers = [container().await, container().await];
     let mut seen = BTreeSet::new();
     for (number, container) in containers.iter().enumerate() {
         let mark = format!("{mark}-{number}");
         let mut process = container.spawn(&sh(&format!("sleep 60; : {mark}"))).await.unwrap();
-        common::eventually("the program runs", || !processes_with(&mark).is_empty()).await;
+        crate::common::eventually("the program runs", || !processes_with(&mark).is_empty()).await;
         let program = fs::metadata(format!("/proc/{}", processes_with(&mark)[0])).unwrap();
         seen.insert((program.uid(), program.gid()));
         process.kill().await.unwrap();
@@ -270,7 +268,7 @@ async fn ids_are_the_containers_own_as_root_and_the_users_otherwise() {
 }
 
 #[tokio::test]
-async fn a_range_of_ids_is_used_and_can_run_out() {
+async fn containers_take_ids_from_the_range_until_it_is_exhausted() {
     let start = 1_700_000_000;
     let within = |count| builder().id_range(start..start + count);
     if !is_root() {
@@ -289,8 +287,8 @@ async fn a_range_of_ids_is_used_and_can_run_out() {
 }
 
 #[tokio::test]
-async fn two_mounts_of_the_same_kind_do_not_meet() {
-    // What is mounted in the container's copy of a tree never shows on the host.
+async fn a_mount_inside_a_bind_does_not_appear_on_the_host() {
+    // A mount in the container's copy of a tree must not appear on the host.
     let host = open_dir();
     fs::create_dir(host.path().join("place")).unwrap();
     let container = builder()

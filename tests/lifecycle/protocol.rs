@@ -1,7 +1,6 @@
-//! The init's side of the socket, spoken to by hand: when it ends, with what status, and what it says then.
-#![allow(missing_docs)]
-
-mod common;
+//! The init's side of the protocol. The test plays the host and sends frames that no host sends.
+//!
+//! The init exits on each of them, with a status and a message, and keeps no descriptor.
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
@@ -9,7 +8,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{cc_static, init_exe, open_dir};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -17,7 +15,9 @@ use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockTy
 use nix::unistd::pipe2;
 use serde::Serialize;
 
-/// Stage one of an init, after its hello: it has unshared, and waits to be told that its ids are mapped.
+use crate::common::{cc_static, init_exe, open_dir, turn};
+
+/// Stage one of an init, after its hello. It has unshared and waits for its ids to be mapped.
 struct Init {
     process: Child,
     socket: OwnedFd,
@@ -28,7 +28,7 @@ impl Init {
         Self::start_through(Command::new(init_exe()))
     }
 
-    /// One that can have so many descriptors.
+    /// An init whose limit of open files is `count`.
     fn start_with_few_descriptors(count: u32) -> Self {
         let mut shell = Command::new("/bin/sh");
         shell.arg("-c").arg(format!("ulimit -n {count}; exec \"$0\" \"$@\"")).arg(init_exe());
@@ -44,7 +44,8 @@ impl Init {
         init
     }
 
-    /// The same after its ids are mapped: pid 1 is there, and waits for its configuration. Its pidfd is not received.
+    /// An init whose ids are mapped: pid 1 exists and waits for its configuration. This side does
+    /// not receive the pidfd.
     fn with_pid_1() -> Self {
         let init = Self::start();
         let pid = init.process.id();
@@ -57,7 +58,7 @@ impl Init {
         init
     }
 
-    /// The same with a root file system that is empty but for its working directory.
+    /// An init with a root file system that holds only the working directory.
     fn configured() -> Self {
         let init = Self::with_pid_1();
         init.send(&configure());
@@ -83,7 +84,7 @@ impl Init {
         buffer
     }
 
-    /// The exit status of stage one, and what the init said on stderr. Both are there only when every process is gone.
+    /// The exit status of stage one and the stderr of the init, once every process has ended.
     fn end(mut self) -> (Option<i32>, String) {
         let start = Instant::now();
         let mut said = String::new();
@@ -101,7 +102,8 @@ enum Hello {
 #[derive(Serialize)]
 #[expect(clippy::type_complexity, reason = "it is what the request is made of")]
 enum Configure {
-    /// Mounts, links, masks, the program's ids, host name, domain name, working directory, filter, kind of group, loopback.
+    /// Mounts, links, masks, program ids, host name, domain name, working directory, filter, cgroup
+    /// kind, loopback.
     Configure(
         ((), (), (), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes, &'static str, bool, bool),
     ),
@@ -115,7 +117,7 @@ fn configure() -> Vec<u8> {
     let work_dir = serde_bytes::Bytes::new(b"/w");
     let parts = ((), (), (), (0, 0), "h", "d", work_dir, "off", false, false);
     let mut bytes = frame(&(1, Configure::Configure(parts)));
-    // Empty arrays, where serde has empty values.
+    // Replaces the nils that serde writes for `()` with empty arrays.
     bytes.iter_mut().filter(|byte| **byte == 0xc0).for_each(|byte| *byte = 0x90);
     bytes
 }
@@ -126,12 +128,12 @@ fn frame(message: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// Frames that no init may accept, and a word of what it must say to each.
+/// Frames that an init must refuse, each with a part of its message.
 fn broken_frames() -> Vec<(Vec<u8>, &'static str)> {
     let mut trailing = start();
     trailing.push(0);
-    // In a field that is not known and must be skipped: nowhere else does nesting have no end.
-    let nested = [b"\0\x92\0\x81\xa6Execve\x81\xa1x", &[0x91; 100_000][..]].concat();
+    // An unknown field is skipped, so its nesting has no limit of its own.
+    let nested = [b"\0\x92\0\x81\xa8StartRun\x81\xa1x", &[0x91; 100_000][..]].concat();
     vec![
         (b"\x00garbage".to_vec(), "does not decode"),
         (vec![0], "does not decode"),
@@ -147,7 +149,8 @@ fn broken_frames() -> Vec<(Vec<u8>, &'static str)> {
 }
 
 #[test]
-fn it_exits_0_when_its_socket_closes() {
+fn the_init_exits_with_0_when_its_socket_closes() {
+    let _turn = turn();
     let Init { process, socket } = Init::start();
     drop(socket);
     let output = process.wait_with_output().unwrap();
@@ -155,7 +158,8 @@ fn it_exits_0_when_its_socket_closes() {
 }
 
 #[test]
-fn it_exits_1_on_a_broken_frame_and_says_why() {
+fn the_init_exits_with_1_on_a_broken_frame_and_says_why() {
+    let _turn = turn();
     for (bytes, word) in broken_frames() {
         let init = Init::start();
         init.send(&bytes);
@@ -166,7 +170,8 @@ fn it_exits_1_on_a_broken_frame_and_says_why() {
 }
 
 #[test]
-fn a_request_out_of_place_is_its_end() {
+fn the_init_exits_on_a_request_out_of_order() {
+    let _turn = turn();
     for request in ["Ping", "Reset"] {
         let init = Init::start();
         init.send(&frame(&(0, request)));
@@ -184,7 +189,8 @@ fn a_request_out_of_place_is_its_end() {
 }
 
 #[test]
-fn a_serving_init_has_no_second_start() {
+fn the_init_exits_on_a_second_start() {
+    let _turn = turn();
     for request in [start(), configure()] {
         let init = Init::configured();
         init.send(&frame(&(7, "Ping")));
@@ -196,7 +202,8 @@ fn a_serving_init_has_no_second_start() {
 }
 
 #[test]
-fn pid_1_dies_of_broken_frames_too() {
+fn pid_1_exits_on_a_broken_frame() {
+    let _turn = turn();
     for (bytes, word) in broken_frames() {
         let init = Init::with_pid_1();
         init.send(&bytes);
@@ -205,7 +212,7 @@ fn pid_1_dies_of_broken_frames_too() {
     }
 }
 
-/// A pipe. Once its writing end is closed everywhere, reading comes to the end.
+/// A pipe. A read returns 0 once every copy of the writing end is closed.
 fn pipe() -> (File, OwnedFd) {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
     (reader.into(), writer)
@@ -220,7 +227,8 @@ fn memfd(size: usize, seals: SealFlag) -> File {
 }
 
 #[test]
-fn a_payload_in_a_file_must_be_sealed_and_not_too_large() {
+fn the_init_accepts_only_sealed_payload_files_below_the_size_limit() {
+    let _turn = turn();
     let sealed = SealFlag::all() - SealFlag::F_SEAL_FUTURE_WRITE;
     for (file, word) in [
         (File::open("/dev/zero").unwrap(), "not a sealed memfd"),
@@ -236,11 +244,12 @@ fn a_payload_in_a_file_must_be_sealed_and_not_too_large() {
 }
 
 #[test]
-fn more_descriptors_than_a_message_may_carry_are_its_end() {
+fn the_init_exits_on_more_descriptors_than_a_message_may_carry() {
+    let _turn = turn();
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     if hard < 8192 {
-        // The machine's own limit comes first, as in the next test.
+        // The limit of open files is lower than the protocol's. The next test covers that.
         return;
     }
     let (mut reader, writer) = pipe();
@@ -256,7 +265,8 @@ fn more_descriptors_than_a_message_may_carry_are_its_end() {
 }
 
 #[test]
-fn descriptors_that_it_has_no_room_for_are_its_end() {
+fn the_init_exits_on_descriptors_that_do_not_fit_in_its_table() {
+    let _turn = turn();
     let init = Init::start_with_few_descriptors(30);
     let (mut reader, writer) = pipe();
     init.send_with(&start(), &[writer.as_raw_fd(); 100]);
@@ -267,15 +277,16 @@ fn descriptors_that_it_has_no_room_for_are_its_end() {
 }
 
 #[test]
-fn descriptors_that_a_request_does_not_need_are_closed() {
+fn the_init_closes_descriptors_that_a_request_does_not_need() {
+    let _turn = turn();
     let init = Init::configured();
     let (mut reader, writer) = pipe();
     for request in ["Ping", "Reset"] {
         init.send_with(&frame(&(7, request)), &[writer.as_raw_fd(); 3]);
         assert_eq!(init.receive(), frame(&(7, "Done")));
     }
-    init.send_with(&execve(8), &[writer.as_raw_fd(); 3]);
-    assert!(init.receive().windows(8).any(|it| it == b"place_fd"), "more than it names");
+    init.send_with(&start_run(8), &[writer.as_raw_fd(); 3]);
+    assert!(init.receive().windows(7).any(|it| it == b"PlaceFd"), "more than it names");
     drop(writer);
     assert_eq!(reader.read(&mut [0]).unwrap(), 0, "all are closed");
     init.send(&frame(&(9, "Ping")));
@@ -283,13 +294,14 @@ fn descriptors_that_a_request_does_not_need_are_closed() {
 }
 
 #[test]
-fn a_request_twice_is_two_requests() {
+fn the_init_answers_a_repeated_request_id_twice() {
+    let _turn = turn();
     let init = Init::configured();
     for _ in 0..2 {
         init.send(&frame(&(7, "Ping")));
     }
     assert_eq!([init.receive(), init.receive()], [frame(&(7, "Done")), frame(&(7, "Done"))]);
-    // A run that is none, or is over: there is nothing to do and nothing to say.
+    // Killing a run that does not exist does nothing and sends nothing.
     for _ in 0..2 {
         init.send(&frame(&(0, serde_json::json!({"Kill": [5, "Request"]}))));
     }
@@ -297,25 +309,26 @@ fn a_request_twice_is_two_requests() {
     assert_eq!(init.receive(), frame(&(8, "Done")));
 }
 
-/// A run of the attached program, whose standard output is attached before it.
-fn execve(id: u64) -> Vec<u8> {
-    let execve = serde_json::json!({
+/// A run of an attached program. The first descriptor is its stdout, the second the program.
+fn start_run(id: u64) -> Vec<u8> {
+    let run = serde_json::json!({
         "program": {"Attached": "p"}, "args": "p\0", "env": "", "work_dir": null, "fds": [1], "gate": false, "rlimits": [],
         "affinity": [], "times": {"wall": null, "cpu": null, "cpus": 1}, "throttled": false, "filter": [],
     });
-    frame(&(id, serde_json::json!({ "StartRun": execve })))
+    frame(&(id, serde_json::json!({ "StartRun": run })))
 }
 
 #[test]
-fn a_run_or_a_reset_while_a_program_runs_is_its_end() {
+fn the_init_exits_on_a_run_or_a_reset_while_a_program_runs() {
+    let _turn = turn();
     let dir = open_dir();
     let program = dir.path().join("p");
-    // Static: the root file system is empty.
+    // Static, because the root file system has no libraries.
     cc_static("#include <unistd.h>\nint main(void) { write(1, \"ready\\n\", 6); pause(); }", &program);
-    for request in [execve(6), frame(&(6, "Reset")), start(), configure()] {
+    for request in [start_run(6), frame(&(6, "Reset")), start(), configure()] {
         let init = Init::configured();
         let (mut reader, writer) = pipe();
-        init.send_with(&execve(5), &[writer.as_raw_fd(), File::open(&program).unwrap().as_raw_fd()]);
+        init.send_with(&start_run(5), &[writer.as_raw_fd(), File::open(&program).unwrap().as_raw_fd()]);
         drop(writer);
         reader.read_exact(&mut [0; 6]).unwrap();
         init.send(&frame(&(7, "Ping")));
@@ -328,7 +341,8 @@ fn a_run_or_a_reset_while_a_program_runs_is_its_end() {
 }
 
 #[test]
-fn it_does_nothing_unless_it_was_started_to_be_an_init() {
+fn the_init_does_nothing_when_it_is_not_started_as_an_init() {
+    let _turn = turn();
     let (_socket, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let (_stream, stream) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let start = |argument: &[&str], stdin| {

@@ -1,20 +1,18 @@
-//! Programs on a terminal.
-#![allow(missing_docs)]
-
-mod common;
+//! Programs on a pseudo-terminal.
 
 use std::time::Duration;
 
 use cellblock::{Command, ErrorKind, Mount, Process, Stdio, process::Pty, report::Status};
-use common::{builder, container, sh};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::common::{builder, container, sh};
 
 fn on_a_terminal(mut command: Command) -> Command {
     command.stdin(Stdio::pty()).stdout(Stdio::pty()).stderr(Stdio::pty());
     command
 }
 
-/// Reads until this has been shown, and gives all up to there.
+/// Reads until the terminal shows `wanted`, and returns everything read.
 async fn shows(pty: &mut Pty, wanted: &str) -> String {
     let mut shown = Vec::new();
     let read = async {
@@ -23,7 +21,7 @@ async fn shows(pty: &mut Pty, wanted: &str) -> String {
         }
     };
     if tokio::time::timeout(Duration::from_secs(10), read).await.is_err() {
-        panic!("it never shows {wanted:?}: {:?}", String::from_utf8_lossy(&shown));
+        panic!("the terminal never shows {wanted:?}: {:?}", String::from_utf8_lossy(&shown));
     }
     String::from_utf8(shown).unwrap()
 }
@@ -32,24 +30,24 @@ async fn rest(mut process: Process) -> (String, Status) {
     let mut shown = String::new();
     let pty = process.pty.as_mut().unwrap();
     if tokio::time::timeout(Duration::from_secs(10), pty.read_to_string(&mut shown)).await.is_err() {
-        panic!("its terminal is never closed: {shown:?}");
+        panic!("the terminal is never closed: {shown:?}");
     }
     (shown, process.wait().await.unwrap().status)
 }
 
 #[tokio::test]
-async fn all_three_streams_are_one_terminal_that_controls_the_session() {
+async fn all_three_streams_are_the_controlling_terminal_of_the_session() {
     let container = container().await;
     let script = "import os; print([os.isatty(n) for n in range(3)], len({os.fstat(n).st_rdev for n in range(3)}), \
                   os.tcgetpgrp(0) == os.getpid() == os.getsid(0), tuple(os.get_terminal_size()))";
-    let output = container.output(&on_a_terminal(common::python(script))).await.unwrap();
+    let output = container.output(&on_a_terminal(crate::common::python(script))).await.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "[True, True, True] 1 True (80, 24)\r\n");
-    let without = container.output(&common::python("import os; print(os.isatty(0))")).await.unwrap();
+    let without = container.output(&crate::common::python("import os; print(os.isatty(0))")).await.unwrap();
     assert_eq!(without.stdout, b"False\n", "the control");
 }
 
 #[tokio::test]
-async fn a_terminal_has_the_size_that_it_is_given() {
+async fn a_terminal_has_the_requested_size() {
     let container = container().await;
     let mut command = on_a_terminal(sh("trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.01; done"));
     command.window_size(50, 132);
@@ -61,7 +59,7 @@ async fn a_terminal_has_the_size_that_it_is_given() {
 }
 
 #[tokio::test]
-async fn what_is_typed_is_echoed_and_read_by_lines() {
+async fn input_is_echoed_and_read_by_lines() {
     let container = container().await;
     let mut process = container.spawn(&on_a_terminal(sh("read line; echo \"<$line>\"; cat"))).await.unwrap();
     let pty = process.pty.as_mut().unwrap();
@@ -72,7 +70,7 @@ async fn what_is_typed_is_echoed_and_read_by_lines() {
 }
 
 #[tokio::test]
-async fn ctrl_c_interrupts_what_is_in_the_foreground() {
+async fn ctrl_c_interrupts_the_foreground_program() {
     let container = container().await;
     let mut process = container.spawn(&on_a_terminal(Command::new("/bin/cat"))).await.unwrap();
     let pty = process.pty.as_mut().unwrap();
@@ -101,7 +99,8 @@ async fn a_shell_has_job_control() {
     assert!(jobs.contains("cat") && jobs.contains("Stopped"), "{jobs}");
     pty.write_all(b"fg\n").await.unwrap();
     shows(pty, "cat\r\n").await;
-    // The shell names the job before it hands the terminal over: only what the job does shows that it has it.
+    // The shell prints the job before it hands the terminal over. Only output of the job itself
+    // shows that the job has the terminal.
     pty.write_all(b"again\n").await.unwrap();
     shows(pty, "again\r\nagain\r\n").await;
     pty.write_all(b"\x03").await.unwrap();
@@ -111,7 +110,7 @@ async fn a_shell_has_job_control() {
 }
 
 #[tokio::test]
-async fn a_terminal_that_is_dropped_hangs_up() {
+async fn a_dropped_terminal_hangs_up() {
     let container = container().await;
     let mut process = container.spawn(&on_a_terminal(Command::new("/bin/cat"))).await.unwrap();
     let pty = process.pty.as_mut().unwrap();
@@ -120,11 +119,11 @@ async fn a_terminal_that_is_dropped_hangs_up() {
     drop(process.pty.take());
     assert!(matches!(process.wait().await.unwrap().status, Status::Signaled { signal: libc::SIGHUP, .. }));
     let error = container.run(&on_a_terminal(sh("sleep 60"))).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput, "nobody is at the terminal of a mere run");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "`run` has no caller at the terminal");
 }
 
 #[tokio::test]
-async fn the_terminal_can_be_opened_by_name_where_there_is_one() {
+async fn a_terminal_can_be_opened_as_dev_tty() {
     let container = builder().mount(Mount::device("/dev/tty")).build().await.unwrap();
     let output = container.output(&on_a_terminal(sh("echo a >/dev/tty; echo b >/dev/stdout"))).await.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "a\r\nb\r\n");
@@ -133,7 +132,7 @@ async fn the_terminal_can_be_opened_by_name_where_there_is_one() {
 }
 
 #[tokio::test]
-async fn a_terminal_for_some_streams_leaves_the_others_as_they_are() {
+async fn a_terminal_for_some_streams_leaves_the_others_alone() {
     let container = container().await;
     let mut command = sh("echo out; echo err >&2");
     command.stderr(Stdio::pty());
