@@ -21,7 +21,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Failure, Step};
-use crate::limits::{GroupLimits, Groups};
+use crate::limits::{CgroupSupport, GroupLimits};
 use crate::report::Usage;
 use crate::sys::in_background;
 use crate::wire::{self, Counter, Figure, GroupFile, Ids};
@@ -56,7 +56,7 @@ impl Hierarchy {
         Ok(found.clone())
     }
 
-    pub(crate) fn grants(&self) -> Groups {
+    pub(crate) fn grants(&self) -> CgroupSupport {
         match self {
             Self::V1(hierarchies) => hierarchies.grants(),
             Self::V2(tree) => tree.grants(),

@@ -1,4 +1,4 @@
-//! Groups in the hierarchies of cgroup v1: a directory for each hierarchy, made for the first run and kept.
+//! CgroupSupport in the hierarchies of cgroup v1: a directory for each hierarchy, made for the first run and kept.
 //!
 //! A run enters by writing to `tasks`, not to `cgroup.procs`: a thread that moves itself takes no lock that waits for an RCU
 //! grace period, which after 50 ms without one takes milliseconds for each file.
@@ -10,7 +10,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 
 use crate::error::{Failure, Step};
-use crate::limits::{Form, GroupLimits, Groups};
+use crate::limits::{CgroupSupport, Form, GroupLimits};
 use crate::wire::{self, Figure, GroupFile};
 
 use super::{Directory, Files, Hierarchy, Joined, ProcCgroup, may_write, remove_left_behind};
@@ -49,9 +49,9 @@ impl Hierarchies {
         (!found.is_empty()).then_some(Self(found))
     }
 
-    pub(super) fn grants(&self) -> Groups {
+    pub(super) fn grants(&self) -> CgroupSupport {
         let has = |controller| self.0.iter().any(|(_, controllers)| controllers.contains(&controller));
-        Groups {
+        CgroupSupport {
             form: Form::CgroupV1,
             memory: has(Memory),
             processes: has(Pids),

@@ -1,4 +1,4 @@
-//! Groups of cgroup v2.
+//! CgroupSupport of cgroup v2.
 //!
 //! A container has a directory with two below: `init`, in which its init is started, and `box`, which has the limits of the
 //! runs. In that is `run`, into which each run is cloned, and which is made anew where it has counted a peak that it cannot
@@ -11,7 +11,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Failure, Step};
-use crate::limits::{Form, GroupLimits, Groups};
+use crate::limits::{CgroupSupport, Form, GroupLimits};
 use crate::wire::{self, Figure, GroupFile, Ids};
 
 use super::{Directory, Files, Joined, ProcCgroup, directory, may_write, remove, remove_left_behind, set};
@@ -65,9 +65,9 @@ impl Tree {
         Some(Self { base: base.to_owned(), controllers })
     }
 
-    pub(super) fn grants(&self) -> Groups {
+    pub(super) fn grants(&self) -> CgroupSupport {
         let has = |controller| self.controllers.iter().any(|it| it == controller);
-        Groups {
+        CgroupSupport {
             form: Form::CgroupV2,
             memory: has("memory"),
             processes: has("pids"),

@@ -21,7 +21,7 @@ use tokio::io::Interest;
 use crate::cgroup::{Group, Hierarchy};
 use crate::doctor;
 use crate::error::{Error, ErrorKind, Failure, Result, Step, printable};
-use crate::limits::{Groups, HostSupport, NprocScope};
+use crate::limits::{CgroupSupport, HostSupport, NprocScope};
 use crate::report::Protections;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
@@ -98,7 +98,7 @@ struct Starting {
     socket: Async,
     decoder: Decoder,
     stderr: File,
-    group: Option<(Group, Groups)>,
+    group: Option<(Group, CgroupSupport)>,
     /// What is waited for, for the message where nothing comes.
     awaited: Step,
 }
@@ -282,11 +282,11 @@ fn init_image(path: &Path) -> io::Result<Arc<OwnedFd>> {
 }
 
 /// What this machine can hold for a container's runs.
-fn grants(groups: Option<Groups>, own_ids: bool) -> HostSupport {
+fn grants(groups: Option<CgroupSupport>, own_ids: bool) -> HostSupport {
     let hard = |resource| nix::sys::resource::getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard);
     HostSupport {
         groups,
-        counted: counted(own_ids),
+        nproc_scope: nproc_scope(own_ids),
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
         hard_stack: hard(nix::sys::resource::Resource::RLIMIT_STACK),
         hard_open_files: hard(nix::sys::resource::Resource::RLIMIT_NOFILE),
@@ -294,11 +294,11 @@ fn grants(groups: Option<Groups>, own_ids: bool) -> HostSupport {
 }
 
 /// Since Linux 5.14 the kernel counts the processes of a user in each user namespace.
-fn counted(own_ids: bool) -> NprocScope {
+fn nproc_scope(own_ids: bool) -> NprocScope {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     match doctor::version(&release) {
         _ if own_ids => NprocScope::Run,
-        _ if nix::unistd::geteuid().is_root() => NprocScope::Nobody,
+        _ if nix::unistd::geteuid().is_root() => NprocScope::Unlimited,
         Some(version) if version >= (5, 14) => NprocScope::WithInit,
         _ => NprocScope::User,
     }

@@ -87,7 +87,7 @@ impl Pool {
     /// # Cancel safety
     /// As [`Lease::converse`]; the containers are returned.
     pub async fn converse(&self, first: &Command, second: &Command) -> Result<Conversation> {
-        let memory = first.limits.memory_at_most().max(second.limits.memory_at_most());
+        let memory = first.limits.memory_or_default().max(second.limits.memory_or_default());
         let (one, other) = self.pair(LeaseRequest::one(memory).times(2)).await?;
         let result = one.converse(first, &other, second).await;
         if result.as_ref().is_err_and(Error::is_retryable) {

@@ -271,7 +271,7 @@ impl Pool {
     }
 
     fn want_of(&self, command: &Command) -> LeaseRequest {
-        LeaseRequest::one(command.limits.memory_at_most())
+        LeaseRequest::one(command.limits.memory_or_default())
     }
 
     async fn one(&self, want: LeaseRequest) -> Result<Lease> {

@@ -154,7 +154,7 @@ impl State {
 
     /// What somebody wants who does not say: the default of a run, if there can be that much.
     pub(super) fn default_want(&self) -> LeaseRequest {
-        let usual = Limits::new().memory_at_most();
+        let usual = Limits::new().memory_or_default();
         LeaseRequest::one(self.memory.as_ref().map_or(usual, |memory| usual.min(memory.total)))
     }
 

@@ -49,7 +49,7 @@ impl<K, F> Job<K, F> {
 
     /// Sets [`memory`](Self::memory) to that of these limits.
     pub fn limits(self, limits: &Limits) -> Self {
-        self.memory(limits.memory_at_most())
+        self.memory(limits.memory_or_default())
     }
 }
 
