@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cellblock::{Command, ErrorKind, Pool};
+use cellblock::{Command, ErrorKind, Lease, Pool};
 use common::{alone, builder, sh};
 use futures::poll;
 use metrics::{
@@ -43,7 +43,7 @@ fn figures_are_exported_of_leases_waits_runs_and_replaced_containers() {
         ready().await;
         let lease = pool.lease().await.unwrap();
         assert_eq!(pool.lease().await.unwrap_err().kind(), ErrorKind::Busy);
-        lease.discard();
+        Lease::discard(lease);
         ready().await;
         pool.shutdown(SECOND).await;
         let figures = FIGURES.lock().unwrap();

@@ -95,7 +95,7 @@ fn a_pool_that_is_built_or_shut_down_and_dropped_leaves_nothing() {
             let lease = pool.lease().await.unwrap();
             let is_down = polled(polls, pool.shutdown(SECOND / 200)).await.is_some();
             if polls == 0 {
-                pool.lease().await.expect("nothing has begun");
+                drop(pool.lease().await.expect("nothing has begun"));
             } else if !is_down {
                 pool.shutdown(60 * SECOND).await;
             }

@@ -145,6 +145,17 @@ fn shutting_down_waits_for_what_is_lent_and_leaves_nothing() {
 }
 
 #[test]
+fn shutting_down_at_once_destroys_the_container_that_was_built_first() {
+    alone(async |census| {
+        let pool = Pool::builder(builder()).size(1).build().await.unwrap();
+        pool.shutdown(SECOND).await;
+        assert_eq!(LeakSnapshot::take(), census, "at once");
+        drop(pool);
+        census.is_back().await;
+    });
+}
+
+#[test]
 fn shutting_down_ends_what_is_lent_after_its_deadline() {
     alone(async |census| {
         let pool = pool(2).await;
