@@ -18,7 +18,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tokio::io::Interest;
 
-use crate::cgroup::{Group, Hierarchy};
+use crate::cgroup::{Hierarchy, RunGroup};
 use crate::doctor;
 use crate::error::{Error, ErrorKind, Failure, Result, Step, printable};
 use crate::limits::{CgroupSupport, HostSupport, NprocScope};
@@ -44,7 +44,7 @@ pub(super) struct Launched {
     /// What the init says on standard error.
     pub(super) stderr: File,
     /// Where its runs are to be, if this process may make groups.
-    pub(super) group: Option<Group>,
+    pub(super) group: Option<RunGroup>,
     pub(super) made: ContainerInfo,
 }
 
@@ -98,7 +98,7 @@ struct Starting {
     socket: Async,
     decoder: Decoder,
     stderr: File,
-    group: Option<(Group, CgroupSupport)>,
+    group: Option<(RunGroup, CgroupSupport)>,
     /// What is waited for, for the message where nothing comes.
     awaited: Step,
 }
@@ -108,8 +108,8 @@ impl Starting {
         let image = init_image(&builder.init_exe)
             .map_err(|error| Error::io(ErrorKind::Build, Step::ReadInitExecutable, error).at(&builder.init_exe))?;
         let hierarchy = Hierarchy::find().map_err(|error| Error::io(kind(&error), Step::MakeGroup, error))?;
-        let grants = hierarchy.as_ref().map(|hierarchy| hierarchy.grants());
-        let group = hierarchy.map(Group::new).transpose();
+        let grants = hierarchy.as_ref().map(|hierarchy| hierarchy.support());
+        let group = hierarchy.map(RunGroup::new).transpose();
         let group = group.map_err(|failure| Error::failure(ErrorKind::Host, failure))?.zip(grants);
         let start = || -> io::Result<_> {
             let (host, init) = socket::pair()?;
@@ -122,7 +122,7 @@ impl Starting {
                 image.as_fd(),
                 &[c"cellblock-init", &name],
                 [init.as_fd(), null.as_fd(), init_stderr.as_fd()],
-                group.as_ref().and_then(|(group, _)| group.of_init()),
+                group.as_ref().and_then(|(group, _)| group.init_directory()),
             )?;
             Ok((StageOne::new(pid, pidfd, for_stage_one), socket, File::from(stderr)))
         };
@@ -143,9 +143,9 @@ impl Starting {
         // While stage one is busy with its namespaces.
         let mapping = Mapping::choose(builder.id_range.as_ref())
             .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
-        let clones_into_group = self.group.as_ref().is_some_and(|(group, _)| group.of_init().is_some());
+        let clones_into_group = self.group.as_ref().is_some_and(|(group, _)| group.init_directory().is_some());
         if let (Some((group, _)), Some(init)) = (&mut self.group, mapping.init_on_host()) {
-            group.give(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
+            group.delegate_to(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
         }
         let (configure, mut fds) = configuration(builder, &mapping, clones_into_group)?;
         match self.expect(Step::Hello).await?.body {
