@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::cgroup::Group;
+use crate::cgroup::RunGroup;
 use crate::error::{Error, Result};
 use crate::report::{Protections, Reason};
 use crate::sys::reactor::Async;
@@ -60,7 +60,7 @@ pub(super) struct Actor {
     socket: Async,
     decoder: Decoder,
     init: Init,
-    group: Option<Group>,
+    group: Option<RunGroup>,
     protections: Protections,
     requests: Requests,
     queue: VecDeque<Turn>,
@@ -177,9 +177,9 @@ impl Actor {
         };
         if let (Some(group), PendingReply::Run { .. }) = (&mut self.group, &promise) {
             match &body {
-                Reply::Ended(measured) => group.ran(&measured.usage),
+                Reply::Ended(measured) => group.finish_run(&measured.usage),
                 // Somebody has removed it.
-                Reply::Failed(failure) if is_of_group(failure) => group.forget(),
+                Reply::Failed(failure) if is_of_group(failure) => group.invalidate(),
                 _ => {}
             }
         }

@@ -226,7 +226,12 @@ impl ContainerBuilder {
         // Room for a burst; beyond it callers wait.
         let (mailbox, messages) = mpsc::channel(64);
         let (ready, built) = oneshot::channel();
-        tokio::spawn(observe::container(Actor::build_and_serve(self.clone(), messages, Arc::clone(&shared), ready)));
+        tokio::spawn(observe::in_container_span(Actor::build_and_serve(
+            self.clone(),
+            messages,
+            Arc::clone(&shared),
+            ready,
+        )));
         let made = match built.await {
             Ok(result) => result?,
             Err(_) => return Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")),

@@ -18,10 +18,10 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tokio::io::Interest;
 
-use crate::cgroup::{Group, Hierarchy};
+use crate::cgroup::{Hierarchy, RunGroup};
 use crate::doctor;
 use crate::error::{Error, ErrorKind, Failure, Result, Step, printable};
-use crate::limits::{Groups, HostSupport, NprocScope};
+use crate::limits::{CgroupSupport, HostSupport, NprocScope};
 use crate::report::Protections;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
@@ -44,7 +44,7 @@ pub(super) struct Launched {
     /// What the init says on standard error.
     pub(super) stderr: File,
     /// Where its runs are to be, if this process may make groups.
-    pub(super) group: Option<Group>,
+    pub(super) group: Option<RunGroup>,
     pub(super) made: ContainerInfo,
 }
 
@@ -98,7 +98,7 @@ struct Starting {
     socket: Async,
     decoder: Decoder,
     stderr: File,
-    group: Option<(Group, Groups)>,
+    group: Option<(RunGroup, CgroupSupport)>,
     /// What is waited for, for the message where nothing comes.
     awaited: Step,
 }
@@ -108,8 +108,8 @@ impl Starting {
         let image = init_image(&builder.init_exe)
             .map_err(|error| Error::io(ErrorKind::Build, Step::ReadInitExecutable, error).at(&builder.init_exe))?;
         let hierarchy = Hierarchy::find().map_err(|error| Error::io(kind(&error), Step::MakeGroup, error))?;
-        let grants = hierarchy.as_ref().map(|hierarchy| hierarchy.grants());
-        let group = hierarchy.map(Group::new).transpose();
+        let grants = hierarchy.as_ref().map(|hierarchy| hierarchy.support());
+        let group = hierarchy.map(RunGroup::new).transpose();
         let group = group.map_err(|failure| Error::failure(ErrorKind::Host, failure))?.zip(grants);
         let start = || -> io::Result<_> {
             let (host, init) = socket::pair()?;
@@ -122,7 +122,7 @@ impl Starting {
                 image.as_fd(),
                 &[c"cellblock-init", &name],
                 [init.as_fd(), null.as_fd(), init_stderr.as_fd()],
-                group.as_ref().and_then(|(group, _)| group.of_init()),
+                group.as_ref().and_then(|(group, _)| group.init_directory()),
             )?;
             Ok((StageOne::new(pid, pidfd, for_stage_one), socket, File::from(stderr)))
         };
@@ -143,9 +143,9 @@ impl Starting {
         // While stage one is busy with its namespaces.
         let mapping = Mapping::choose(builder.id_range.as_ref())
             .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
-        let clones_into_group = self.group.as_ref().is_some_and(|(group, _)| group.of_init().is_some());
+        let clones_into_group = self.group.as_ref().is_some_and(|(group, _)| group.init_directory().is_some());
         if let (Some((group, _)), Some(init)) = (&mut self.group, mapping.init_on_host()) {
-            group.give(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
+            group.delegate_to(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
         }
         let (configure, mut fds) = configuration(builder, &mapping, clones_into_group)?;
         match self.expect(Step::Hello).await?.body {
@@ -282,11 +282,11 @@ fn init_image(path: &Path) -> io::Result<Arc<OwnedFd>> {
 }
 
 /// What this machine can hold for a container's runs.
-fn grants(groups: Option<Groups>, own_ids: bool) -> HostSupport {
+fn grants(groups: Option<CgroupSupport>, own_ids: bool) -> HostSupport {
     let hard = |resource| nix::sys::resource::getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard);
     HostSupport {
         groups,
-        counted: counted(own_ids),
+        nproc_scope: nproc_scope(own_ids),
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
         hard_stack: hard(nix::sys::resource::Resource::RLIMIT_STACK),
         hard_open_files: hard(nix::sys::resource::Resource::RLIMIT_NOFILE),
@@ -294,11 +294,11 @@ fn grants(groups: Option<Groups>, own_ids: bool) -> HostSupport {
 }
 
 /// Since Linux 5.14 the kernel counts the processes of a user in each user namespace.
-fn counted(own_ids: bool) -> NprocScope {
+fn nproc_scope(own_ids: bool) -> NprocScope {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     match doctor::version(&release) {
         _ if own_ids => NprocScope::Run,
-        _ if nix::unistd::geteuid().is_root() => NprocScope::Nobody,
+        _ if nix::unistd::geteuid().is_root() => NprocScope::Unlimited,
         Some(version) if version >= (5, 14) => NprocScope::WithInit,
         _ => NprocScope::User,
     }

@@ -273,7 +273,7 @@ impl ContainerInfo {
     fn for_tests() -> Self {
         let grants = HostSupport {
             groups: None,
-            counted: crate::limits::NprocScope::User,
+            nproc_scope: crate::limits::NprocScope::User,
             cpus: 1,
             hard_stack: u64::MAX,
             hard_open_files: u64::MAX,

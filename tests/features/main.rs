@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cellblock::{Command, ErrorKind, Pool};
+use cellblock::{Command, ErrorKind, Lease, Pool};
 use futures::poll;
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
@@ -43,7 +43,7 @@ fn metrics_count_leases_waits_runs_and_replaced_containers() {
         ready().await;
         let lease = pool.lease().await.unwrap();
         assert_eq!(pool.lease().await.unwrap_err().kind(), ErrorKind::Busy);
-        lease.discard();
+        Lease::discard(lease);
         ready().await;
         pool.shutdown(SECOND).await;
         let figures = FIGURES.lock().unwrap();

@@ -97,7 +97,7 @@ fn a_build_or_shutdown_dropped_at_any_poll_leaves_nothing() {
             let lease = pool.lease().await.unwrap();
             let is_down = polled(polls, pool.shutdown(SECOND / 200)).await.is_some();
             if polls == 0 {
-                pool.lease().await.expect("nothing has begun");
+                drop(pool.lease().await.expect("nothing has begun"));
             } else if !is_down {
                 pool.shutdown(60 * SECOND).await;
             }

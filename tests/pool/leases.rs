@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use cellblock::{Command, ErrorKind, Limits, Pool, container::OpenFile, limits::Limit, seccomp::Filter};
+use cellblock::{Command, ErrorKind, Lease, Limits, Pool, container::OpenFile, limits::Limit, seccomp::Filter};
 use futures::future::{join, join_all};
 use futures::{FutureExt, poll};
 
@@ -52,7 +52,7 @@ fn a_full_queue_returns_busy_at_once_with_its_length() {
         assert_eq!(pool.status().waiting, 1, "a dropped future gives its place up");
         assert!(pool.lease().now_or_never().is_none(), "there is room again");
         drop(lease);
-        one.await.unwrap();
+        drop(one.await.unwrap());
         pool.shutdown(SECOND).await;
         snapshot.assert_restored().await;
     });
@@ -66,7 +66,7 @@ fn a_lease_may_have_a_deadline() {
         let error = pool.lease_within(SECOND / 50).await.unwrap_err();
         assert_eq!((error.kind(), pool.status().waiting), (ErrorKind::Timeout, 0), "{error}");
         drop(lease);
-        pool.lease_within(5 * SECOND).await.unwrap();
+        drop(pool.lease_within(5 * SECOND).await.unwrap());
         pool.shutdown(SECOND).await;
         snapshot.assert_restored().await;
     });
@@ -184,7 +184,7 @@ fn a_destroyed_or_discarded_container_is_replaced() {
         drop(lease);
         let lease = pool.lease_within(5 * SECOND).await.unwrap();
         let second = inits(1);
-        lease.discard();
+        Lease::discard(lease);
         pool.lease_within(5 * SECOND).await.unwrap().ping(SECOND).await.unwrap();
         let third = inits(1);
         assert!(first != second && second != third);

@@ -145,6 +145,17 @@ fn a_shutdown_waits_for_leases_and_leaves_nothing() {
 }
 
 #[test]
+fn a_shutdown_at_once_destroys_the_container_that_was_built_first() {
+    alone(async |snapshot| {
+        let pool = Pool::builder(builder()).size(1).build().await.unwrap();
+        pool.shutdown(SECOND).await;
+        assert_eq!(LeakSnapshot::take(), snapshot, "at once");
+        drop(pool);
+        snapshot.is_back().await;
+    });
+}
+
+#[test]
 fn a_shutdown_destroys_leased_containers_after_its_deadline() {
     alone(async |snapshot| {
         let pool = pool(2).await;

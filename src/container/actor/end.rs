@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cgroup::Group;
+use crate::cgroup::RunGroup;
 use crate::container::Shared;
 use crate::container::launch::stderr_tail;
 use crate::container::lease::returned;
@@ -16,7 +16,7 @@ pub(super) fn destroyed() -> Error {
 }
 
 /// Sees the init to its end and removes the group, and adds what the init had said to a reason that is not the caller's own.
-pub(super) async fn teardown(init: Init, group: Option<Group>, mut stderr: File, reason: Error) -> Error {
+pub(super) async fn teardown(init: Init, group: Option<RunGroup>, mut stderr: File, reason: Error) -> Error {
     if let Some(group) = &group {
         group.lift_rate();
     }

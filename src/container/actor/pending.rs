@@ -63,7 +63,7 @@ impl PendingReply {
                 if measured.status.is_possible() =>
             {
                 let report = Report::new(measured, held, protections);
-                watched.ended(&report);
+                watched.finish(&report);
                 drop(answer.send(Ok(report)));
             }
             (Self::Reset(answer), Reply::Failed(failure)) => {
