@@ -19,13 +19,13 @@ use nix::unistd::pipe2;
 use tokio::io::Interest;
 
 use crate::cgroup::{Hierarchy, RunGroup};
-use crate::doctor;
+use crate::doctor::hints;
 use crate::error::{Error, ErrorKind, Failure, Result, Step, printable};
 use crate::limits::{CgroupSupport, HostSupport, NprocScope};
 use crate::report::Protections;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
-use crate::sys::{clone, landlock, memory, socket};
+use crate::sys::{clone, kernel, landlock, memory, socket};
 use crate::wire::{self, Broken, Decoder, Frame, INIT_ARGUMENT, Ids, Peer, Reply, Request};
 
 use super::ContainerInfo;
@@ -157,7 +157,7 @@ impl Starting {
             other => return Err(unexpected(&other)),
         }
         if let Err(error) = mapping.write(self.stage_one.pid()) {
-            let hint = doctor::hint(Step::MapIds, error.raw_os_error());
+            let hint = hints::hint(Step::MapIds, error.raw_os_error());
             return Err(self.explained(Error::io(kind(&error), Step::MapIds, error).hinted(hint)).await);
         }
         let identity = Identity { program: mapping.program_on_host(), is_own: mapping.is_own() };
@@ -238,7 +238,7 @@ impl Starting {
     }
 
     fn hint(&self) -> Option<String> {
-        doctor::hint_of_silence(self.awaited != Step::Hello)
+        hints::hint_of_silence(self.awaited != Step::Hello)
     }
 }
 
@@ -296,7 +296,7 @@ fn grants(groups: Option<CgroupSupport>, own_ids: bool) -> HostSupport {
 /// Since Linux 5.14 the kernel counts the processes of a user in each user namespace.
 fn nproc_scope(own_ids: bool) -> NprocScope {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    match doctor::version(&release) {
+    match kernel::version(&release) {
         _ if own_ids => NprocScope::Run,
         _ if nix::unistd::geteuid().is_root() => NprocScope::Unlimited,
         Some(version) if version >= (5, 14) => NprocScope::WithInit,
@@ -312,7 +312,7 @@ fn kind(error: &io::Error) -> ErrorKind {
 }
 
 fn refused(failure: Failure) -> Error {
-    let hint = doctor::hint(failure.step, Some(failure.errno));
+    let hint = hints::hint(failure.step, Some(failure.errno));
     Error::failure(ErrorKind::Build, failure).hinted(hint)
 }
 

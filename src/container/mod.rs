@@ -6,7 +6,7 @@
 pub(crate) mod actor;
 mod builder;
 mod files;
-mod ids;
+pub(crate) mod ids;
 pub(crate) mod launch;
 mod lease;
 mod processes;
@@ -19,7 +19,7 @@ use tokio::sync::{SetOnce, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{Command, Stream};
-use crate::doctor;
+use crate::doctor::hints;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::{HostSupport, LeaseLimits};
 use crate::process::{KillSwitch, Opened, Output, Process, Run, open_streams};
@@ -31,7 +31,6 @@ pub use crate::fingerprint::{FileSystem, Fingerprint};
 pub use crate::wire::OpenFile;
 use actor::{Answer, Envelope, Message, PendingReply, Progress, QueuedRun, Turn};
 pub use builder::ContainerBuilder;
-pub(crate) use ids::DEFAULT_RANGE as DEFAULT_IDS;
 
 /// A pre-forked container: namespaces, a root file system and their init, which lives through many runs.
 ///
@@ -225,7 +224,7 @@ impl Container {
         let plan = self.terms.plan(&command.limits, &self.made.grants, opened.outputs_elsewhere);
         let plan = plan.map_err(|error| {
             let is_lack = error.kind() == ErrorKind::Unsupported && self.made.grants.groups.is_none();
-            if is_lack { error.hinted(doctor::hint(Step::HoldLimit, None)) } else { error }
+            if is_lack { error.hinted(hints::hint(Step::HoldLimit, None)) } else { error }
         })?;
         let (numbers, mut fds): (_, Vec<_>) = std::mem::take(&mut opened.fds).into_iter().unzip();
         fds.extend(command.executable().map(Arc::clone));

@@ -156,7 +156,7 @@ async fn an_output_limit_holds_for_every_kind_of_stdout() {
 
 #[tokio::test]
 async fn a_command_may_restrict_its_system_calls() {
-    use cellblock::seccomp::{Otherwise, Syscalls};
+    use cellblock::seccomp::{DefaultAction, Syscalls};
     let container = container().await;
     let with = |mut command: Command, syscalls: Syscalls| {
         command.syscalls(syscalls).limits(limits());
@@ -197,11 +197,11 @@ async fn a_command_may_restrict_its_system_calls() {
         ["fstat", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "getrandom", "access"];
     let own = all.into_iter().chain(more);
     let own = own.filter(|name| cfg!(target_arch = "x86_64") || !["arch_prctl", "access"].contains(name));
-    let only = Syscalls::only(own, Otherwise::Errno(77)).unwrap();
+    let only = Syscalls::only(own, DefaultAction::Errno(77)).unwrap();
     let report = run(&container, &with(hog(&getppid, limits()), only)).await;
     assert_eq!(report.status, cellblock::report::Status::Exited(77), "{report}");
     assert_eq!(run(&container, &hog(&getppid, limits())).await.verdict(), Ok, "the control");
-    let error = Syscalls::only(["no_such_call"], Otherwise::Kill).unwrap_err();
+    let error = Syscalls::only(["no_such_call"], DefaultAction::Kill).unwrap_err();
     assert_eq!(error.kind(), cellblock::ErrorKind::InvalidInput);
     // A BPF program that allows everything. An invalid one is an error: the run does not start
     // unfiltered.

@@ -8,7 +8,7 @@ use cellblock::{
     Command, ErrorKind, Mount, Stdio,
     limits::Resource,
     report::Status,
-    seccomp::{Otherwise, Syscalls},
+    seccomp::{DefaultAction, Syscalls},
 };
 
 use crate::common::{builder, container, open_dir, says, sh};
@@ -188,7 +188,7 @@ async fn a_filter_that_allows_neither_exec_nor_exit_is_an_error() {
         ("/bin/true", &[], libc::EXFULL),
     ] {
         let mut command = Command::new(path);
-        command.syscalls(Syscalls::only(names.iter().copied(), Otherwise::Errno(libc::EXFULL)).unwrap());
+        command.syscalls(Syscalls::only(names.iter().copied(), DefaultAction::Errno(libc::EXFULL)).unwrap());
         let error = tokio::time::timeout(Duration::from_secs(10), container.run(&command)).await.unwrap().unwrap_err();
         assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Exec, Some(errno)), "{path}: {error}");
     }

@@ -1,10 +1,16 @@
 use std::collections::HashMap;
+use std::path::Path;
 
-use crate::error::{ErrorKind, Failure};
+use crate::error::{Error, ErrorKind, Failure, Step};
 
-use super::*;
+use super::causes::cause;
+use super::diagnose::{Built, examine};
+use super::findings::{Diagnosis, Grant, Subject};
+use super::machine::{Cgroups, Machine};
+use super::obstacles::Obstacle;
+use super::survey::obstacles;
 
-/// What files say on a machine where an ordinary user may do everything; each test changes some.
+/// The files of a machine that lets an ordinary user do everything. Each test changes some of them.
 const OPEN: &[(&str, &str)] = &[
     ("/proc/thread-self/status", "Name:\tx\nUid:\t1000\t1000\t1000\t1000\nCapEff:\t0000000000000000\nSeccomp:\t0\n"),
     ("/proc/sys/kernel/osrelease", "6.8.0-31-generic\n"),
@@ -26,7 +32,8 @@ const OPEN: &[(&str, &str)] = &[
 
 const ROOT: &str = "Uid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff\nSeccomp:\t0\n";
 
-/// Root in a container of Docker's, by default: 14 capabilities, a filter, a profile, parts of /proc hidden.
+/// Root in a Docker container with default options: 14 capabilities, a seccomp filter, an AppArmor
+/// profile, and a partly hidden /proc.
 const DOCKER: &[(&str, &str)] = &[
     ("/proc/thread-self/status", "Uid:\t0\t0\t0\t0\nCapEff:\t00000000a80425fb\nSeccomp:\t2\n"),
     ("/proc/self/attr/apparmor/current", "docker-default (enforce)\n"),
@@ -45,7 +52,8 @@ const DOCKER: &[(&str, &str)] = &[
     ("/sys/fs/cgroup/cgroup.controllers", "cpu memory pids\n"),
 ];
 
-/// Asks of a machine whose files are these, the later ones before the earlier. What is at `writable` can be written.
+/// Calls `ask` with a machine that has these files; later lists override earlier ones. Paths at or
+/// below `writable` can be written.
 fn on<T>(files: &[&[(&str, &str)]], writable: &str, ask: impl FnOnce(&Machine<'_>) -> T) -> T {
     let files: HashMap<_, _> = files.concat().into_iter().map(|(path, text)| (Path::new(path), text)).collect();
     let is_writable = |path: &Path| !writable.is_empty() && path.starts_with(writable);
@@ -56,18 +64,20 @@ fn on<T>(files: &[&[(&str, &str)]], writable: &str, ask: impl FnOnce(&Machine<'_
     })
 }
 
-fn refused(step: Step, errno: nix::Error) -> Result<bool, Error> {
+const BUILT: Result<Built, Error> = Ok(Built { has_own_ids: false });
+
+fn refused(step: Step, errno: nix::Error) -> Result<Built, Error> {
     Err(Error::failure(ErrorKind::Build, Failure::new(step, errno)))
 }
 
-/// Each lack, and what mends it.
+/// Each subject that is not granted, with its fix.
 fn lacks(diagnosis: &Diagnosis) -> Vec<(Subject, &str)> {
     diagnosis
         .findings
         .iter()
         .filter_map(|finding| match &finding.grant {
             Grant::Granted => None,
-            Grant::Weaker(lack) | Grant::Missing(lack) => Some((finding.subject, lack.mend.as_deref().unwrap_or(""))),
+            Grant::Weaker(lack) | Grant::Missing(lack) => Some((finding.subject, lack.fix.as_deref().unwrap_or(""))),
         })
         .collect()
 }
@@ -77,23 +87,23 @@ fn subjects(diagnosis: &Diagnosis) -> Vec<Subject> {
 }
 
 #[test]
-fn an_ordinary_user_lacks_ids_and_a_cgroup_only() {
-    let diagnosis = on(&[OPEN], "", |it| it.diagnose(&Ok(false)));
+fn an_ordinary_user_lacks_only_ids_and_a_cgroup() {
+    let diagnosis = on(&[OPEN], "", |it| examine(it, &BUILT));
     assert!(diagnosis.can_build());
     assert_eq!(subjects(&diagnosis), [Subject::Ids, Subject::Cgroup]);
     let [(_, ids), (_, cgroup)] = lacks(&diagnosis)[..] else { unreachable!() };
     assert!(ids.contains("usermod --add-subuids") && cgroup.contains("systemd-run --user --scope -p Delegate=yes"));
 
-    // A group of its own, and root's rights.
+    // With a control group, and then with root's capabilities too.
     let own = "/sys/fs/cgroup/user.slice/user-1000.slice/x.scope";
-    assert_eq!(subjects(&on(&[OPEN], own, |it| it.diagnose(&Ok(false)))), [Subject::Ids]);
+    assert_eq!(subjects(&on(&[OPEN], own, |it| examine(it, &BUILT))), [Subject::Ids]);
     let root: &[_] = &[("/proc/thread-self/status", ROOT)];
-    assert_eq!(subjects(&on(&[OPEN, root], own, |it| it.diagnose(&Ok(false)))), []);
+    assert_eq!(subjects(&on(&[OPEN, root], own, |it| examine(it, &BUILT))), []);
 }
 
 #[test]
-fn all_that_docker_withholds_is_told_at_once() {
-    let diagnosis = on(&[OPEN, DOCKER], "", |it| it.diagnose(&refused(Step::Unshare, nix::Error::EPERM)));
+fn everything_that_docker_withholds_is_reported_at_once() {
+    let diagnosis = on(&[OPEN, DOCKER], "", |it| examine(it, &refused(Step::Unshare, nix::Error::EPERM)));
     assert!(!diagnosis.can_build());
     let lacks = lacks(&diagnosis);
     for (subject, option) in [
@@ -102,17 +112,17 @@ fn all_that_docker_withholds_is_told_at_once() {
         (Subject::Proc, "docker run --security-opt systempaths=unconfined"),
         (Subject::Cgroup, "docker run --security-opt writable-cgroups=true"),
     ] {
-        assert!(lacks.iter().any(|(of, mend)| *of == subject && mend.contains(option)), "{option}: {diagnosis}");
+        assert!(lacks.iter().any(|(of, fix)| *of == subject && fix.contains(option)), "{option}: {diagnosis}");
     }
     let seen = diagnosis.to_string();
     assert!(seen.contains("covered: /proc/bus /proc/acpi /proc/kcore\n"), "{seen}");
     assert!(
         !seen.contains("apparmor_restrict_unprivileged_userns"),
-        "that is for those whom no profile confines: {seen}"
+        "a profile confines this process, so the restriction does not apply: {seen}"
     );
 
-    // What is in nobody's way is not called missing.
-    let diagnosis = on(&[OPEN, DOCKER], "", |it| it.diagnose(&Ok(false)));
+    // A setting that hinders no container is not reported as missing.
+    let diagnosis = on(&[OPEN, DOCKER], "", |it| examine(it, &BUILT));
     assert_eq!(subjects(&diagnosis), [Subject::Cgroup], "{diagnosis}");
 }
 
@@ -144,26 +154,27 @@ fn settings_are_named_with_the_command_that_changes_them() {
         let changed: &[_] = &[(file, value)];
         let error = built.clone().unwrap_err();
         on(&[OPEN, changed], "", |it| {
-            let diagnosis = it.diagnose(&built);
+            let diagnosis = examine(it, &built);
             let expected = format!("sysctl -w {command}");
             let is_named =
-                |(subject, mend): &(Subject, &str)| *subject == Subject::Namespaces && mend.starts_with(&expected);
+                |(subject, fix): &(Subject, &str)| *subject == Subject::Namespaces && fix.starts_with(&expected);
             assert!(lacks(&diagnosis).iter().any(is_named), "{diagnosis}");
-            let (_, _, _, mend) = it.cause(error.failed_step().unwrap(), error.raw_os_error()).unwrap().row();
-            assert!(mend.starts_with(&expected), "the error's hint is the same: {mend}");
+            let fix = cause(it, error.failed_step().unwrap(), error.raw_os_error()).unwrap().describe().fix;
+            assert!(fix.starts_with(&expected), "the error's hint is the same: {fix}");
         });
     }
-    // Who has CAP_SYS_ADMIN is not asked.
+    // The restriction does not apply to a process with CAP_SYS_ADMIN.
     let root: &[_] = &[(APPARMOR, "1\n"), ("/proc/thread-self/status", ROOT)];
-    let diagnosis = on(&[OPEN, root], "/", |it| it.diagnose(&refused(Step::StartInit, nix::Error::EMFILE)));
+    let diagnosis = on(&[OPEN, root], "/", |it| examine(it, &refused(Step::StartInit, nix::Error::EMFILE)));
     assert_eq!(subjects(&diagnosis), [Subject::Container]);
 }
 
 const APPARMOR: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
 
 #[test]
-fn a_refusal_has_the_cause_that_is_left() {
-    let cause = |files: &[&[(&str, &str)]], step, errno| on(files, "", |it| it.cause(step, Some(errno)));
+fn a_refusal_without_a_visible_obstacle_has_the_remaining_cause() {
+    let cause =
+        |files: &[&[(&str, &str)]], step, errno| on(files, "", |it| super::causes::cause(it, step, Some(errno)));
     assert_eq!(cause(&[OPEN], Step::Unshare, libc::EPERM), Some(Obstacle::Refused));
     assert_eq!(cause(&[OPEN], Step::Unshare, libc::ENOSPC), Some(Obstacle::TooManyNamespaces));
     assert_eq!(cause(&[OPEN], Step::Mount, libc::EPERM), None, "proc is whole");
@@ -172,21 +183,28 @@ fn a_refusal_has_the_cause_that_is_left() {
     let profile = Some(Obstacle::AppArmorProfile { label: "docker-default (enforce)".into() });
     assert_eq!(cause(&[OPEN, DOCKER], Step::MakeMountsPrivate, libc::EACCES), profile);
     assert!(matches!(cause(&[OPEN, DOCKER], Step::Mount, libc::EPERM), Some(Obstacle::CoveredProc { .. })));
-    assert_eq!(cause(&[OPEN, DOCKER], Step::OpenBindSource, libc::EACCES), None, "a file's mode is no setting");
+    assert_eq!(
+        cause(&[OPEN, DOCKER], Step::OpenBindSource, libc::EACCES),
+        None,
+        "a file's mode is not a setting of the machine"
+    );
     let old: &[_] = &[("/proc/sys/kernel/osrelease", "5.10.0-28-amd64")];
     assert!(matches!(cause(&[OPEN, old], Step::Mount, libc::ENOSYS), Some(Obstacle::OldKernel { .. })));
     assert_eq!(cause(&[OPEN], Step::Mount, libc::ENOSYS), None);
     assert_eq!(cause(&[&[]], Step::MapIds, libc::ENOENT), Some(Obstacle::NoProc), "nothing can be read");
-    assert_eq!(on(&[OPEN], "", |it| it.cause(Step::Hello, None)), None);
-    assert_eq!(on(&[OPEN, DOCKER], "", |it| it.cause(Step::Hello, None)), Some(Obstacle::SeccompFilter));
+    assert_eq!(on(&[OPEN], "", |it| super::causes::cause(it, Step::Hello, None)), None);
+    assert_eq!(
+        on(&[OPEN, DOCKER], "", |it| super::causes::cause(it, Step::Hello, None)),
+        Some(Obstacle::SeccompFilter)
+    );
 }
 
 #[test]
-fn ids_are_looked_for_where_both_maps_have_them() {
+fn an_id_counts_only_if_both_maps_have_it() {
     let mapped = |users, groups| {
         let maps: &[_] =
             &[("/proc/self/uid_map", users), ("/proc/self/gid_map", groups), ("/proc/thread-self/status", ROOT)];
-        let obstacles = on(&[OPEN, maps], "/", |it| it.obstacles());
+        let obstacles = on(&[OPEN, maps], "/", obstacles);
         obstacles.into_iter().find_map(|it| match it {
             Obstacle::UnmappedIds { mapped } => Some(mapped),
             _ => None,
@@ -200,7 +218,7 @@ fn ids_are_looked_for_where_both_maps_have_them() {
 }
 
 #[test]
-fn the_older_cgroups_count_each_by_itself() {
+fn each_v1_controller_is_examined_separately() {
     let v1: &[_] = &[
         (
             "/proc/self/mountinfo",
@@ -210,13 +228,13 @@ fn the_older_cgroups_count_each_by_itself() {
         ),
         ("/proc/self/cgroup", "8:pids:/\n4:memory:/docker/abc/x\n1:name=systemd:/\n"),
     ];
-    let (seen, can_limit) = on(&[v1], "/sys/fs/cgroup", |it| it.cgroups());
+    let Cgroups { seen, can_limit } = on(&[v1], "/sys/fs/cgroup", |it| it.cgroups());
     assert_eq!(
         (seen.as_str(), can_limit),
         ("memory: /sys/fs/cgroup/memory/x (v1); pids: /sys/fs/cgroup/pids (v1)", true)
     );
-    let (seen, can_limit) = on(&[v1], "/sys/fs/cgroup/memory", |it| it.cgroups());
+    let Cgroups { seen, can_limit } = on(&[v1], "/sys/fs/cgroup/memory", |it| it.cgroups());
     assert!(seen.ends_with("pids: /sys/fs/cgroup/pids (v1), not writable") && !can_limit, "{seen}");
-    let (seen, can_limit) = on(&[&[]], "", |it| it.cgroups());
+    let Cgroups { seen, can_limit } = on(&[&[]], "", |it| it.cgroups());
     assert_eq!((seen.as_str(), can_limit), ("memory: no such controller; pids: no such controller", false));
 }
