@@ -17,7 +17,7 @@ use crate::limits::{LeaseLimits, Plan};
 use crate::process::{KillSwitch, Output, Process, ProgramFds, RunHandle, open_streams};
 use crate::report::Report;
 use crate::sys::socket;
-use crate::wire::Request;
+use crate::wire::{FdRole, Request};
 
 use super::actor;
 use super::connection::{Connection, ContainerInfo};
@@ -218,10 +218,12 @@ impl Container {
         notice: StartNotice,
     ) -> Result<RunHandle> {
         let plan = self.plan(command, program.writes_elsewhere)?;
-        let (numbers, mut fds): (_, Vec<_>) = program.fds.into_iter().unzip();
-        fds.extend(command.executable().map(Arc::clone));
-        fds.extend(gate.map(Arc::new));
-        let request = command.to_start_run(numbers, &plan)?;
+        let program_fds = program.fds.into_iter().map(|(number, fd)| (FdRole::Program(number), fd));
+        let executable = command.executable().map(|fd| (FdRole::Executable, Arc::clone(fd)));
+        let gate = gate.map(|fd| (FdRole::Gate, Arc::new(fd)));
+        let (roles, fds) = program_fds.chain(executable).chain(gate).unzip();
+        let announce = matches!(notice, StartNotice::Forked(_));
+        let request = command.to_start_run(roles, announce, &plan)?;
         let (outcome, report) = oneshot::channel();
         let (kill, killed) = KillSwitch::new();
         let run = RunHandle::new(self.mailbox.clone(), report, kill, plan.output);

@@ -71,6 +71,6 @@ pub(super) enum StartNotice {
     None,
     /// The run's turn has come.
     Begun(oneshot::Sender<()>),
-    /// The pid and a pidfd of the run's process.
+    /// The pid and a pidfd of the run's process, which the init announces. A run with a gate waits there meanwhile.
     Forked(ReplySender<(u32, OwnedFd)>),
 }

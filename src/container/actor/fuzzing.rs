@@ -491,7 +491,7 @@ impl Init {
         let fits = match (request, reply) {
             // Nobody may be waiting for it any more.
             (Request::StartRun(execve), Reply::Forked) if things.len() == 1 => {
-                let is_known = execve.gate && !self.may_be_killing;
+                let is_known = execve.announce && !self.may_be_killing;
                 return if is_known { Standing::Misfit } else { Standing::Unknown };
             }
             (Request::Open(files), Reply::Opened(results)) => {
