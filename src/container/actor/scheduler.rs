@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::cgroup::Group;
-use crate::container::message::{Operation, QueuedRun, StartNotice};
+use crate::container::message::{Operation, QueuedRun};
 use crate::container::processes::Pid1;
 use crate::container::reply::{PendingReply, PendingRun, ReplySender, is_group_failure};
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -277,22 +277,13 @@ impl Scheduler {
 
     /// Sends the request of a run whose group is ready.
     fn send_run(&mut self, run: QueuedRun, link: &mut Link) -> Result<Current> {
-        let QueuedRun { request, fds, held, notice, outcome, killed, .. } = run;
+        let QueuedRun { request, fds, held, forked, outcome, killed, .. } = run;
         let dying_time = self.reply_timeout.saturating_add(time_to_free(&held));
         let overdue_after = request.times.wall.and_then(|wall| wall.checked_add(self.reply_timeout));
         let protections = Protections { syscalls: !request.filter.is_empty(), ..self.protections };
         let pending = PendingRun { outcome, held, protections, watched: WatchedRun::start() };
         let Some(id) = link.request(&Request::StartRun(request), fds, PendingReply::Run(pending))? else {
             return Ok(Current::Idle);
-        };
-        let forked = match notice {
-            StartNotice::None => None,
-            StartNotice::Begun(begun) => {
-                // If the caller has gone, `killed` resolves.
-                begun.send(()).ok();
-                None
-            }
-            StartNotice::Forked(sender) => Some(sender),
         };
         let overdue_at = overdue_after.and_then(|time| Instant::now().checked_add(time));
         let overdue = overdue_at.map(|at| Box::pin(sleep_until(at)));
