@@ -40,7 +40,7 @@ impl Init {
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
         let process = command.arg("cellblock:init").stdin(Stdio::from(theirs)).stderr(Stdio::piped()).spawn().unwrap();
         let init = Self { process, socket };
-        assert_eq!(init.receive(), frame(&(0, Hello::Hello(4))));
+        assert_eq!(init.receive(), frame(&(0, Hello::Hello(5))));
         init
     }
 
@@ -309,18 +309,49 @@ fn the_init_answers_a_repeated_request_id_twice() {
     assert_eq!(init.receive(), frame(&(8, "Done")));
 }
 
-/// A run of an attached program. The first descriptor is its stdout, the second the program.
+/// A run of the attached program, whose standard output is attached before it.
 fn start_run(id: u64) -> Vec<u8> {
+    run_with(id, serde_json::json!([{"Program": 1}, "Executable"]), false)
+}
+
+fn run_with(id: u64, roles: serde_json::Value, announce: bool) -> Vec<u8> {
     let run = serde_json::json!({
-        "program": {"Attached": "p"}, "args": "p\0", "env": "", "work_dir": null, "fds": [1], "gate": false, "rlimits": [],
+        "program": "p", "args": "p\0", "env": "", "work_dir": null, "fds": roles, "announce": announce, "rlimits": [],
         "affinity": [], "times": {"wall": null, "cpu": null, "cpus": 1}, "throttled": false, "filter": [],
     });
     frame(&(id, serde_json::json!({ "StartRun": run })))
 }
 
 #[test]
-fn the_init_exits_on_a_run_or_a_reset_while_a_program_runs() {
-    let _turn = turn();
+fn a_run_has_one_executable_and_one_gate() {
+    let init = Init::configured();
+    let (_reader, writer) = pipe();
+    for role in ["Executable", "Gate"] {
+        init.send_with(&run_with(8, serde_json::json!([role, role]), false), &[writer.as_raw_fd(); 2]);
+        assert!(init.receive().windows(7).any(|it| it == b"PlaceFd"), "two of {role}");
+    }
+    init.send(&frame(&(9, "Ping")));
+    assert_eq!(init.receive(), frame(&(9, "Done")));
+}
+
+#[test]
+fn a_run_is_announced_where_the_host_asks_for_it() {
+    let dir = open_dir();
+    let program = dir.path().join("p");
+    cc_static("int main(void) { return 0; }", &program);
+    let program = File::open(&program).unwrap();
+    for announce in [false, true] {
+        let init = Init::configured();
+        init.send_with(&run_with(5, serde_json::json!(["Executable"]), announce), &[program.as_raw_fd()]);
+        if announce {
+            assert_eq!(init.receive(), frame(&(5, "Forked")));
+        }
+        assert!(init.receive().windows(5).any(|it| it == b"Ended"));
+    }
+}
+
+#[test]
+fn a_run_or_a_reset_while_a_program_runs_is_its_end() {
     let dir = open_dir();
     let program = dir.path().join("p");
     // Static, because the root file system has no libraries.

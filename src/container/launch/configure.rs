@@ -8,24 +8,25 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::container::builder::ContainerBuilder;
 use crate::container::ids::Mapping;
+use crate::container::spec::ContainerSpec;
 use crate::error::{Error, ErrorKind, Result, Step};
+
 use crate::mount::{Kind, Mount};
 use crate::sys::{clone, mount};
 use crate::wire::{Attach, Configure, Ids};
 
-use super::kind;
+use super::error::kind;
 
 /// The configuration, with the mount trees that the host has to make itself.
 pub(super) fn configuration(
-    builder: &ContainerBuilder,
+    spec: &ContainerSpec,
     mapping: &Mapping,
     clones_into_group: bool,
 ) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
     let mut fds = Vec::new();
     let mut mounts = Vec::new();
-    for mount in &builder.mounts {
+    for mount in &spec.mounts {
         if let Some((mount, trees)) = resolve(mount, mapping.program_on_host())? {
             mounts.push(Attach { mount, trees: trees.len() });
             fds.extend(trees.into_iter().map(Arc::new));
@@ -33,15 +34,15 @@ pub(super) fn configuration(
     }
     let configure = Configure {
         mounts,
-        symlinks: builder.symlinks.clone(),
-        masked: builder.masked.clone(),
+        symlinks: spec.symlinks.clone(),
+        masked: spec.masked.clone(),
         program: mapping.program(),
-        hostname: builder.hostname.clone(),
-        domainname: builder.domainname.clone(),
-        work_dir: builder.work_dir.clone(),
-        filter: builder.filter,
+        hostname: spec.hostname.clone(),
+        domainname: spec.domainname.clone(),
+        work_dir: spec.work_dir.clone(),
+        filter: spec.filter,
         clones_into_group,
-        loopback: builder.loopback,
+        loopback: spec.loopback,
     };
     Ok((configure, fds))
 }
