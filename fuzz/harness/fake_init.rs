@@ -85,7 +85,7 @@ pub(in crate::container) fn connection(socket: OwnedFd) -> io::Result<Connection
     let clone::Spawned { pidfd, .. } = clone::spawn(sleep.as_fd(), &[c"sleep", c"600"], stdio, None)?;
     let support = HostSupport {
         groups: None,
-        counted: NprocScope::User,
+        nproc_scope: NprocScope::User,
         cpus: 1,
         hard_stack: u64::MAX,
         hard_open_files: u64::MAX,

@@ -23,8 +23,8 @@ use super::actor;
 use super::connection::{Connection, ContainerInfo};
 use super::death::DeathGuard;
 use super::mailbox::Mailbox;
-use super::message::{Message, Operation, QueuedRun, StartNotice};
-use super::reply::PendingReply;
+use super::message::{Message, Operation, QueuedRun};
+use super::reply::{PendingReply, ReplySender};
 
 /// A pre-forked container: namespaces, a root file system and their init, which lives through many
 /// runs.
@@ -118,16 +118,10 @@ impl Container {
     /// program is killed.
     pub async fn spawn(&self, command: &Command) -> Result<Process> {
         let streams = open_streams(command, &Stream::Null, self.info.program)?;
-        if command.hook.is_some() {
-            let run = self.start(command, streams.program).await?;
-            return Ok(Process::new(streams.host, run));
-        }
-        let (begun, turn) = oneshot::channel();
-        let mut run = self.enqueue(command, streams.program, None, StartNotice::Begun(begun)).await?;
-        if turn.await.is_err() {
-            // The run was refused, or the container ended: the outcome has the reason.
-            run.wait().await?;
-        }
+        let run = match &command.hook {
+            Some(_) => self.start(command, streams.program).await?,
+            None => self.start_announced(command, streams.program).await?,
+        };
         Ok(Process::new(streams.host, run))
     }
 
@@ -200,35 +194,40 @@ impl Container {
     /// Queues a command. If it has a hook, passes its process to that.
     async fn start(&self, command: &Command, fds: ProgramFds) -> Result<RunHandle> {
         let Some(hook) = &command.hook else {
-            return self.enqueue(command, fds, None, StartNotice::None).await;
+            return self.enqueue(command, fds, None, None).await;
         };
         let (inside, gate) = socket::pair().fail(ErrorKind::Host, Step::PidHook)?;
         let (sender, forked) = oneshot::channel();
-        let mut run = self.enqueue(command, fds, Some(inside), StartNotice::Forked(sender)).await?;
+        let mut run = self.enqueue(command, fds, Some(inside), Some(sender)).await?;
         run.pass_hook(hook, forked, gate).await?;
         Ok(run)
     }
 
-    /// Queues a command with its descriptors. `gate` holds its process until the hook has decided.
+    /// Queues a command without a hook, and waits until its process exists.
+    async fn start_announced(&self, command: &Command, fds: ProgramFds) -> Result<RunHandle> {
+        let (sender, forked) = oneshot::channel();
+        let mut run = self.enqueue(command, fds, None, Some(sender)).await?;
+        run.wait_forked(forked).await?;
+        Ok(run)
+    }
+
+    /// Queues a command with its descriptors. `gate` holds its process until the hook has decided. `forked`
+    /// gets its process, if the caller waits for it.
     async fn enqueue(
         &self,
         command: &Command,
         program: ProgramFds,
         gate: Option<OwnedFd>,
-        notice: StartNotice,
+        forked: Option<ReplySender<(u32, OwnedFd)>>,
     ) -> Result<RunHandle> {
         let plan = self.plan(command, program.writes_elsewhere)?;
-        let program_fds = program.fds.into_iter().map(|(number, fd)| (FdRole::Program(number), fd));
-        let executable = command.executable().map(|fd| (FdRole::Executable, Arc::clone(fd)));
-        let gate = gate.map(|fd| (FdRole::Gate, Arc::new(fd)));
-        let (roles, fds) = program_fds.chain(executable).chain(gate).unzip();
-        let announce = matches!(notice, StartNotice::Forked(_));
-        let request = command.to_start_run(roles, announce, &plan)?;
+        let (roles, fds) = with_roles(command, program.fds, gate);
+        let request = command.to_start_run(roles, forked.is_some(), &plan)?;
         let (outcome, report) = oneshot::channel();
         let (kill, killed) = KillSwitch::new();
         let run = RunHandle::new(self.mailbox.clone(), report, kill, plan.output);
         let Plan { group, held, .. } = plan;
-        let queued = QueuedRun { request, fds, group, held, notice, outcome, memory_deadline: None, killed };
+        let queued = QueuedRun { request, fds, group, held, forked, outcome, memory_deadline: None, killed };
         self.mailbox.send(Message::Queue(Operation::Run(queued))).await?;
         Ok(run)
     }
@@ -240,4 +239,16 @@ impl Container {
             if lacks_groups { error.hinted(hints::hint(Step::HoldLimit, None)) } else { error }
         })
     }
+}
+
+/// The descriptors of a run, each with its role.
+fn with_roles(
+    command: &Command,
+    program: Vec<(i32, Arc<OwnedFd>)>,
+    gate: Option<OwnedFd>,
+) -> (Vec<FdRole>, Vec<Arc<OwnedFd>>) {
+    let program = program.into_iter().map(|(number, fd)| (FdRole::Program(number), fd));
+    let executable = command.executable().map(|fd| (FdRole::Executable, Arc::clone(fd)));
+    let gate = gate.map(|fd| (FdRole::Gate, Arc::new(fd)));
+    program.chain(executable).chain(gate).unzip()
 }

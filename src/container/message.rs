@@ -57,20 +57,11 @@ pub(super) struct QueuedRun {
     pub(super) fds: Vec<Arc<OwnedFd>>,
     pub(super) group: GroupLimits,
     pub(super) held: Vec<Held>,
-    pub(super) notice: StartNotice,
+    /// Gets the pid and a pidfd of the run's process, if the request asks the init for them.
+    pub(super) forked: Option<ReplySender<(u32, OwnedFd)>>,
     pub(super) outcome: ReplySender<Report>,
     /// Until when the run waits for the kernel to free memory of earlier runs.
     pub(super) memory_deadline: Option<Instant>,
     /// Resolves when the run is to be killed. `Err` means that the caller dropped its handle.
     pub(super) killed: oneshot::Receiver<Reason>,
-}
-
-/// What the caller of a run learns before the outcome.
-#[derive(Debug)]
-pub(super) enum StartNotice {
-    None,
-    /// The run's turn has come.
-    Begun(oneshot::Sender<()>),
-    /// The pid and a pidfd of the run's process, which the init announces. A run with a gate waits there meanwhile.
-    Forked(ReplySender<(u32, OwnedFd)>),
 }

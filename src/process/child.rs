@@ -36,6 +36,15 @@ impl Process {
         Self { stdin, stdout, stderr, pty, run }
     }
 
+    /// The process id of the program on the host, as in the host's own `/proc`.
+    ///
+    /// `None` once [`wait`](Self::wait), [`try_wait`](Self::try_wait) or [`kill`](Self::kill) has returned the
+    /// outcome: the id may be another process's then. Also `None` if the program had ended before the host could
+    /// look its id up, or was never executed.
+    pub fn id(&self) -> Option<u32> {
+        self.run.pid()
+    }
+
     /// Waits until the program and everything that it started is dead, and returns the report.
     ///
     /// Drops [`stdin`](Self::stdin) first, so that a program that reads to the end of its input gets there.
@@ -51,6 +60,16 @@ impl Process {
     pub async fn wait(&mut self) -> Result<Report> {
         drop(self.stdin.take());
         self.run.wait().await
+    }
+
+    /// The report, if the program and everything that it started is dead; `None` if not.
+    ///
+    /// Unlike [`wait`](Self::wait) it leaves [`stdin`](Self::stdin) open.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn try_wait(&mut self) -> Result<Option<Report>> {
+        self.run.try_wait().transpose()
     }
 
     /// Kills the program and everything that it started, and waits until they are dead. The report says

@@ -14,8 +14,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::cgroup::Group;
-use crate::container::message::{Operation, QueuedRun, StartNotice};
+use crate::cgroup::RunGroup;
+use crate::container::message::{Operation, QueuedRun};
 use crate::container::processes::Pid1;
 use crate::container::reply::{PendingReply, PendingRun, ReplySender, is_group_failure};
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -35,7 +35,7 @@ pub(super) struct Scheduler {
     queue: VecDeque<Operation>,
     current: Current,
     /// The control group of the runs, if this process may make groups.
-    group: Option<Group>,
+    group: Option<RunGroup>,
     protections: Protections,
     reply_timeout: Duration,
 }
@@ -85,7 +85,7 @@ enum GroupState {
 }
 
 impl Scheduler {
-    pub(super) fn new(group: Option<Group>, protections: Protections, reply_timeout: Duration) -> Self {
+    pub(super) fn new(group: Option<RunGroup>, protections: Protections, reply_timeout: Duration) -> Self {
         Self { queue: VecDeque::new(), current: Current::Idle, group, protections, reply_timeout }
     }
 
@@ -94,7 +94,7 @@ impl Scheduler {
     }
 
     /// Takes the group out: no run starts after this.
-    pub(super) fn take_group(&mut self) -> Option<Group> {
+    pub(super) fn take_group(&mut self) -> Option<RunGroup> {
         self.group.take()
     }
 
@@ -203,9 +203,9 @@ impl Scheduler {
     pub(super) fn account(&mut self, reply: &Reply) {
         let Some(group) = &mut self.group else { return };
         match reply {
-            Reply::Ended(measured) => group.ran(&measured.usage),
+            Reply::Ended(measured) => group.finish_run(&measured.usage),
             // Another process has removed the group.
-            Reply::Failed(failure) if is_group_failure(failure) => group.forget(),
+            Reply::Failed(failure) if is_group_failure(failure) => group.invalidate(),
             _ => {}
         }
     }
@@ -277,22 +277,13 @@ impl Scheduler {
 
     /// Sends the request of a run whose group is ready.
     fn send_run(&mut self, run: QueuedRun, link: &mut Link) -> Result<Current> {
-        let QueuedRun { request, fds, held, notice, outcome, killed, .. } = run;
+        let QueuedRun { request, fds, held, forked, outcome, killed, .. } = run;
         let dying_time = self.reply_timeout.saturating_add(time_to_free(&held));
         let overdue_after = request.times.wall.and_then(|wall| wall.checked_add(self.reply_timeout));
         let protections = Protections { syscalls: !request.filter.is_empty(), ..self.protections };
         let pending = PendingRun { outcome, held, protections, watched: WatchedRun::start() };
         let Some(id) = link.request(&Request::StartRun(request), fds, PendingReply::Run(pending))? else {
             return Ok(Current::Idle);
-        };
-        let forked = match notice {
-            StartNotice::None => None,
-            StartNotice::Begun(begun) => {
-                // If the caller has gone, `killed` resolves.
-                begun.send(()).ok();
-                None
-            }
-            StartNotice::Forked(sender) => Some(sender),
         };
         let overdue_at = overdue_after.and_then(|time| Instant::now().checked_add(time));
         let overdue = overdue_at.map(|at| Box::pin(sleep_until(at)));

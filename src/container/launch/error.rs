@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Failure, Step};
 
 /// A failed launch.
 #[derive(Debug)]
-pub(in crate::container) enum LaunchError {
+pub(crate) enum LaunchError {
     /// The host could not do its part.
     Host(Error),
     /// The kernel refused a step to the init, or to the host on the init's behalf.
