@@ -76,11 +76,6 @@ pub fn init() {
     init::enter();
 }
 
-/// Whether this process carries the init's argument.
-fn init_is_asked_for() -> bool {
-    init::is_asked_for()
-}
-
 /// The README's program compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -35,7 +35,7 @@ impl V2Parent {
     /// other group can only while no process is in it.
     ///
     /// That is this process's own group, if need be after this process has moved into a group below.
-    /// Otherwise it is the group above.
+    /// DefaultAction it is the group above.
     pub(super) fn find(own: &ProcCgroup<'_>) -> Option<Self> {
         let (group, root) = own.of_v2()?;
         if let Some(parent) = Self::at(&group) {

@@ -4,22 +4,25 @@
 //! each time.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::command::Command;
+use crate::doctor::hints;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::limits::LeaseLimits;
-use crate::mount::{Mount, Tmpfs};
+use crate::init;
+use crate::mount::Mount;
 use crate::observe;
 use crate::seccomp::Filter;
-use crate::wire::Symlink;
 
-use super::actor::Actor;
-use super::{Container, Shared};
+use super::handle::Container;
+use super::launch::{LaunchError, launch};
+use super::spec::{ContainerSpec, symlink};
+
+/// Room for a burst of messages. If the mailbox is full, callers wait.
+const MAILBOX_CAPACITY: usize = 64;
 
 /// Describes a container; from [`Container::builder`].
 ///
@@ -35,39 +38,23 @@ use super::{Container, Shared};
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct ContainerBuilder {
-    pub(super) init_exe: PathBuf,
-    pub(super) mounts: Vec<Mount>,
-    pub(super) symlinks: Vec<Symlink>,
-    pub(super) masked: Vec<PathBuf>,
-    pub(super) id_range: Option<Range<u32>>,
-    pub(super) hostname: String,
-    pub(super) domainname: String,
-    pub(super) work_dir: PathBuf,
-    pub(super) setup_command: Option<Command>,
-    pub(super) filter: Filter,
-    pub(super) loopback: bool,
-    pub(super) start_timeout: Duration,
-    pub(super) reply_timeout: Duration,
+    spec: ContainerSpec,
+    setup_command: Option<Command>,
+    reply_timeout: Duration,
 }
 
 impl Default for ContainerBuilder {
     fn default() -> Self {
-        Self {
-            init_exe: "/proc/self/exe".into(),
-            mounts: Mount::defaults(Tmpfs::default()),
-            symlinks: DEFAULT_SYMLINKS.map(|(target, path)| symlink(target, path)).into(),
-            masked: DEFAULT_MASKED.map(PathBuf::from).into(),
-            id_range: None,
-            hostname: "cellblock".into(),
-            domainname: "cellblock".into(),
-            work_dir: "/w".into(),
-            setup_command: None,
-            filter: Filter::default(),
-            loopback: false,
-            start_timeout: Duration::from_secs(10),
-            reply_timeout: Duration::from_secs(10),
-        }
+        Self { spec: ContainerSpec::default(), setup_command: None, reply_timeout: Duration::from_secs(10) }
+    }
+}
+
+impl Container {
+    /// The description of a container, to [build](ContainerBuilder::build).
+    pub fn builder() -> ContainerBuilder {
+        ContainerBuilder::default()
     }
 }
 
@@ -79,36 +66,36 @@ impl ContainerBuilder {
     /// environment afterwards. Cargo does not build the binaries of a dependency: a service that wants the small
     /// `cellblock-init` installs it (`cargo install cellblock`) or has a binary of its own with that one line.
     pub fn init_exe(mut self, path: impl Into<PathBuf>) -> Self {
-        self.init_exe = path.into();
+        self.spec.init_exe = path.into();
         self
     }
 
     /// Adds a mount, after those that are there already, or in the place of one with the same target. Default:
     /// [`Mount::defaults`].
     pub fn mount(mut self, mount: Mount) -> Self {
-        match self.mounts.iter_mut().find(|it| it.target() == mount.target()) {
+        match self.spec.mounts.iter_mut().find(|it| it.target() == mount.target()) {
             Some(it) => *it = mount,
-            None => self.mounts.push(mount),
+            None => self.spec.mounts.push(mount),
         }
         self
     }
 
     /// Sets all the mounts, in the order in which they are made.
     pub fn mounts(mut self, mounts: impl IntoIterator<Item = Mount>) -> Self {
-        self.mounts = mounts.into_iter().collect();
+        self.spec.mounts = mounts.into_iter().collect();
         self
     }
 
     /// Adds a symbolic link at `path`, made when the container is built, with the directories it needs. By default there
     /// are `/dev/fd`, `/dev/stdin`, `/dev/stdout` and `/dev/stderr`.
     pub fn symlink(mut self, target: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
-        self.symlinks.push(symlink(target, path));
+        self.spec.symlinks.push(symlink(target, path));
         self
     }
 
     /// Sets all the symbolic links that are made when the container is built, as targets and paths.
     pub fn symlinks<T: Into<PathBuf>, P: Into<PathBuf>>(mut self, links: impl IntoIterator<Item = (T, P)>) -> Self {
-        self.symlinks = links.into_iter().map(|(target, path)| symlink(target, path)).collect();
+        self.spec.symlinks = links.into_iter().map(|(target, path)| symlink(target, path)).collect();
         self
     }
 
@@ -116,7 +103,7 @@ impl ContainerBuilder {
     /// is left out, and so is what only a link leads to. By default what container engines hide of `/proc` and `/sys`
     /// (the list of the OCI runtimes), for those who mount a whole one.
     pub fn masked_paths<P: Into<PathBuf>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
-        self.masked = paths.into_iter().map(Into::into).collect();
+        self.spec.masked = paths.into_iter().map(Into::into).collect();
         self
     }
 
@@ -130,25 +117,25 @@ impl ContainerBuilder {
     /// [`Protections::own_ids`](crate::report::Protections::own_ids) tells which. A file or pipe of the host's cannot be given to a
     /// subordinate id: such a program cannot open its own `/dev/stdout` by name.
     pub fn id_range(mut self, range: Range<u32>) -> Self {
-        self.id_range = Some(range);
+        self.spec.id_range = Some(range);
         self
     }
 
     /// Sets the host name that programs see. Default: `cellblock`.
     pub fn hostname(mut self, name: impl Into<String>) -> Self {
-        self.hostname = name.into();
+        self.spec.hostname = name.into();
         self
     }
 
     /// Sets the domain name that programs see. Default: `cellblock`.
     pub fn domainname(mut self, name: impl Into<String>) -> Self {
-        self.domainname = name.into();
+        self.spec.domainname = name.into();
         self
     }
 
     /// Sets where programs start and relative paths begin; it is made for the program where it is missing. Default: `/w`.
     pub fn work_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.work_dir = dir.into();
+        self.spec.work_dir = dir.into();
         self
     }
 
@@ -164,7 +151,7 @@ impl ContainerBuilder {
     ///
     /// The init installs the filter once, for itself and every run: its cost is the container's and not the run's.
     pub fn filter(mut self, filter: Filter) -> Self {
-        self.filter = filter;
+        self.spec.filter = filter;
         self
     }
 
@@ -174,13 +161,13 @@ impl ContainerBuilder {
     /// There is nobody else in that network. Each reset takes a new one, since connections stay for a minute after their end;
     /// that makes it half a millisecond longer. On cgroup v1 the memory behind TCP and UDP sockets is not counted for the run.
     pub fn loopback(mut self, up: bool) -> Self {
-        self.loopback = up;
+        self.spec.loopback = up;
         self
     }
 
     /// Sets how long a build may take. Default: 10 s.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
-        self.start_timeout = timeout;
+        self.spec.start_timeout = timeout;
         self
     }
 
@@ -208,43 +195,51 @@ impl ContainerBuilder {
     /// # Panics
     /// Outside of a tokio runtime, and in one whose IO or time driver is off.
     pub async fn build(&self) -> Result<Container> {
-        if crate::init_is_asked_for() {
+        if init::is_asked_for() {
             return Err(Error::invalid(
                 "this process was started to be a container's init, but its main has not called cellblock::init(): \
                  call it before anything else",
             ));
         }
-        let mut paths = self.mounts.iter().map(Mount::target).chain(self.symlinks.iter().map(|link| &*link.path));
-        if !self.work_dir.is_absolute()
-            || !paths.all(Path::is_absolute)
-            || !self.masked.iter().all(|it| it.is_absolute())
-        {
-            return Err(Error::invalid("a path inside the container must be absolute"));
-        }
-        self.mounts.iter().enumerate().try_for_each(|(place, mount)| mount.check_overlay(&self.mounts[..place]))?;
-        let shared = Arc::new(Shared::default());
-        // Room for a burst; beyond it callers wait.
-        let (mailbox, messages) = mpsc::channel(64);
+        self.spec.check()?;
         let (ready, built) = oneshot::channel();
-        tokio::spawn(observe::in_container_span(Actor::build_and_serve(
-            self.clone(),
-            messages,
-            Arc::clone(&shared),
-            ready,
-        )));
-        let made = match built.await {
-            Ok(result) => result?,
-            Err(_) => return Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")),
-        };
-        let container = Container { mailbox, shared, made, terms: LeaseLimits::default() };
+        tokio::spawn(observe::in_container_span(launch_and_serve(self.spec.clone(), self.reply_timeout, ready)));
+        let container = built
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")))?;
         match &self.setup_command {
-            Some(command) => setup_command(container, command).await,
+            Some(command) => run_setup_command(container, command).await,
             None => Ok(container),
         }
     }
 }
 
-async fn setup_command(container: Container, command: &Command) -> Result<Container> {
+/// The task of a container, from its launch to its end. If the caller has gone, no handle is left after
+/// the launch, and the container ends at once.
+async fn launch_and_serve(spec: ContainerSpec, reply_timeout: Duration, ready: oneshot::Sender<Result<Container>>) {
+    match launch(&spec).await {
+        Ok(connection) => {
+            let (container, actor) = Container::serve(connection, reply_timeout, MAILBOX_CAPACITY);
+            drop(ready.send(Ok(container)));
+            actor.await;
+        }
+        Err(error) => drop(ready.send(Err(with_hint(error)))),
+    }
+}
+
+/// Adds what is known about the machine that may have caused the error.
+fn with_hint(error: LaunchError) -> Error {
+    match error {
+        LaunchError::Host(error) => error,
+        LaunchError::Refused(error) => {
+            let hint = error.failed_step().and_then(|step| hints::hint(step, error.raw_os_error()));
+            error.hinted(hint)
+        }
+        LaunchError::NoReply { error, said_hello } => error.hinted(hints::hint_of_silence(said_hello)),
+    }
+}
+
+async fn run_setup_command(container: Container, command: &Command) -> Result<Container> {
     let error = match container.output(command).await {
         Ok(output) if output.report.status.success() => return Ok(container),
         Ok(output) => {
@@ -256,29 +251,4 @@ async fn setup_command(container: Container, command: &Command) -> Result<Contai
     };
     container.destroy().await;
     Err(error)
-}
-
-const DEFAULT_SYMLINKS: [(&str, &str); 4] = [
-    ("/proc/self/fd", "/dev/fd"),
-    ("/proc/self/fd/0", "/dev/stdin"),
-    ("/proc/self/fd/1", "/dev/stdout"),
-    ("/proc/self/fd/2", "/dev/stderr"),
-];
-
-const DEFAULT_MASKED: [&str; 11] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/firmware",
-];
-
-fn symlink(target: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Symlink {
-    Symlink { target: target.into(), path: path.into() }
 }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::wire::{MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
 
-use super::Container;
-use super::actor::{Message, PendingReply};
+use super::handle::Container;
+use super::message::Message;
+use super::reply::PendingReply;
 
 impl Container {
     /// Opens many regular files in one round trip. The results are in the order of the files; each is a file or an error
@@ -32,8 +33,10 @@ impl Container {
             return Err(Error::invalid(format!("unknown flags: {:#o}", file.flags)).at(&file.path));
         }
         let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
-        let results =
-            self.ask(|answer| Message::Ask(Request::Open(files), PendingReply::Opened(paths.len(), answer))).await?;
+        let results = self
+            .mailbox
+            .call(|sender| Message::Request(Request::Open(files), PendingReply::Opened(paths.len(), sender)))
+            .await?;
         let named = |(result, path): (Result<OwnedFd>, _)| result.map(File::from).map_err(|error| error.at(path));
         Ok(results.into_iter().zip(paths).map(named).collect())
     }
@@ -94,8 +97,10 @@ impl Container {
         let links: Vec<_> = links.into_iter().map(symlink).collect();
         check_count(links.len())?;
         let paths: Vec<_> = links.iter().map(|link| link.path.clone()).collect();
-        let results =
-            self.ask(|answer| Message::Ask(Request::Symlink(links), PendingReply::Linked(paths.len(), answer))).await?;
+        let results = self
+            .mailbox
+            .call(|sender| Message::Request(Request::Symlink(links), PendingReply::Linked(paths.len(), sender)))
+            .await?;
         Ok(results.into_iter().zip(paths).map(|(result, path)| result.map_err(|error| error.at(path))).collect())
     }
 
@@ -109,7 +114,7 @@ impl Container {
     /// A request that was sent is carried out, whether or not the future is dropped.
     pub async fn delete(&self, path: impl AsRef<Path>) -> Result<()> {
         let request = Request::Delete(path.as_ref().into());
-        self.ask(|answer| Message::Ask(request, PendingReply::Deleted(answer))).await
+        self.mailbox.call(|sender| Message::Request(request, PendingReply::Deleted(sender))).await
     }
 
     async fn open_one(&self, file: OpenFile) -> Result<File> {

@@ -6,6 +6,7 @@
 
 pub(crate) mod child;
 pub(crate) mod clone;
+pub(crate) mod kernel;
 pub(crate) mod landlock;
 pub(crate) mod memory;
 pub(crate) mod mount;
