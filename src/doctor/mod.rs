@@ -1,6 +1,6 @@
 //! What this machine grants to containers, what it withholds, what that costs, and how to fix it.
 //!
-//! [`diagnose`] builds one container and reads the files of `/proc` and `/sys` that decide whether
+//! [`diagnose()`] builds one container and reads the files of `/proc` and `/sys` that decide whether
 //! containers work. It leaves nothing behind. Errors of
 //! [`ContainerBuilder::build`](crate::ContainerBuilder::build) carry the same texts as
 //! [hints](crate::Error::hint).
