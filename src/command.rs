@@ -1,15 +1,17 @@
-//! What to run: a program, its arguments, and what it is given.
+//! Commands: a program, its arguments and everything that it is given.
 //!
-//! Invariant: a [`Command`] is only a description. It opens nothing before it is spawned, and may be spawned many times.
+//! A [`Command`] is only a description. It opens nothing before it is run, and may be run many times.
+
+mod capture;
+mod hook;
+mod stdio;
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -17,12 +19,22 @@ use crate::limits::{Limits, Plan, Resource, Rlimit};
 use crate::seccomp::allowlist::Syscalls;
 use crate::wire::{FdRole, StartRun, Strings};
 
+pub(crate) use capture::Capture;
+pub use capture::Overflow;
+pub(crate) use hook::PidHook;
+pub use stdio::Stdio;
+pub(crate) use stdio::{Stream, Window};
+
 /// A program to run in a container, in the manner of `tokio::process::Command`.
 ///
-/// Unless told otherwise a program has an empty environment, null streams (`/dev/null`), the container's working
-/// directory, no other descriptor, the default [`Limits`], and for the rest the resource limits of the host's process, except
-/// that pending signals with timers (64), locked memory (64 KiB) and real-time priorities (none) are fewer. There are no
-/// POSIX message queues and no inotify: a user has few of them for all containers and everything else.
+/// By default a program has
+/// - no arguments beside its name, and an empty environment;
+/// - null streams (`/dev/null`), and no other descriptor;
+/// - the container's [working directory](crate::ContainerBuilder::work_dir);
+/// - the default [`Limits`];
+/// - otherwise the host process's resource limits, except for fewer pending signals with timers (64),
+///   less locked memory (64 KiB) and no real-time priorities. POSIX message queues and inotify are
+///   not available: the kernel counts both for a user, across all containers and other processes.
 ///
 /// ```
 /// use cellblock::Command;
@@ -31,6 +43,7 @@ use crate::wire::{FdRole, StartRun, Strings};
 /// command.args(["-c", "print(6 * 7)"]).env("LANG", "C.UTF-8").current_dir("/tmp");
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "a command does nothing until a container runs it"]
 pub struct Command {
     program: PathBuf,
     executable: Option<Arc<OwnedFd>>,
@@ -48,8 +61,19 @@ pub struct Command {
 }
 
 impl Command {
-    /// A program by its path inside the container or, without a slash, by its name: then it is looked up in the `PATH`
-    /// of the run's own environment, and without one in `/usr/local/bin:/usr/bin:/bin`.
+    /// A program by its path inside the container, or by its name.
+    ///
+    /// A name, which has no slash, is looked up in the `PATH` of the run's own environment. Without
+    /// `PATH` the search path is `/usr/local/bin:/usr/bin:/bin`.
+    ///
+    /// ```no_run
+    /// # async fn example(container: cellblock::Container) -> cellblock::Result<()> {
+    /// use cellblock::Command;
+    ///
+    /// let report = container.run(&Command::new("/bin/true")).await?;
+    /// assert!(report.status.success());
+    /// # Ok(()) }
+    /// ```
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             program: program.as_ref().into(),
@@ -68,16 +92,23 @@ impl Command {
         }
     }
 
-    /// The program that a descriptor is open on, a memfd for example, sealed or not; `name` is its first argument, and stands
-    /// in errors.
+    /// The program in an open file, such as a memfd, sealed or not. `name` is the program's first
+    /// argument, and names the program in errors.
     ///
-    /// It need not be in the container, but the interpreter and the libraries that it asks for must be. A script cannot be
-    /// executed this way: `ENOEXEC`.
+    /// The file need not be in the container, but the interpreter and the libraries that it needs must
+    /// be. A script cannot be executed this way: `ENOEXEC`.
     pub fn from_fd(name: impl AsRef<OsStr>, fd: impl Into<OwnedFd>) -> Self {
         Self { executable: Some(Arc::new(fd.into())), ..Self::new(name) }
     }
 
-    /// Adds an argument. The first, the program's name, is there already.
+    /// Adds an argument. The program's name, which is the first argument, is already there.
+    ///
+    /// ```
+    /// use cellblock::Command;
+    ///
+    /// let mut command = Command::new("head");
+    /// command.arg("-n").arg("1").arg("input.txt");
+    /// ```
     pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
         self.args.push(arg.as_ref().into());
         self
@@ -89,8 +120,17 @@ impl Command {
         self
     }
 
-    /// Sets a variable of the environment. A file `/.env` in the container, read when that is built, has more of them, a
-    /// `KEY=VALUE` a line, for the runs that do not set them. The last value of a key counts.
+    /// Sets an environment variable. The last value of a key counts.
+    ///
+    /// A file `/.env` in the container, with one `KEY=VALUE` a line, has further variables for runs
+    /// that do not set them. It is read once, when the container is built.
+    ///
+    /// ```
+    /// use cellblock::Command;
+    ///
+    /// let mut command = Command::new("python3");
+    /// command.env("PYTHONHASHSEED", "0").env("LANG", "C.UTF-8");
+    /// ```
     pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
         let key = key.as_ref();
         self.env.retain(|(it, _)| it != key);
@@ -98,7 +138,7 @@ impl Command {
         self
     }
 
-    /// Sets variables of the environment.
+    /// Sets environment variables.
     pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(&mut self, vars: impl IntoIterator<Item = (K, V)>) -> &mut Self {
         for (key, value) in vars {
             self.env(key, value);
@@ -106,14 +146,34 @@ impl Command {
         self
     }
 
-    /// Sets the directory that the program starts in; a relative one starts at the container's working directory. It is
-    /// entered with the program's rights.
+    /// Sets the directory that the program starts in. A relative path starts at the container's
+    /// working directory. The directory is entered with the program's rights.
+    ///
+    /// ```
+    /// use cellblock::Command;
+    ///
+    /// let mut command = Command::new("ls");
+    /// command.current_dir("/tmp");
+    /// ```
     pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
         self.work_dir = Some(dir.as_ref().into());
         self
     }
 
     /// Sets the program's standard input.
+    ///
+    /// ```
+    /// use cellblock::{Command, Stdio};
+    ///
+    /// let mut command = Command::new("sort");
+    /// command.stdin(Stdio::bytes("b\na\n"));
+    ///
+    /// // A file of the host.
+    /// # fn example() -> std::io::Result<()> {
+    /// # let mut command = Command::new("sort");
+    /// command.stdin(std::fs::File::open("/srv/tests/1.in")?);
+    /// # Ok(()) }
+    /// ```
     pub fn stdin(&mut self, stdin: impl Into<Stdio>) -> &mut Self {
         self.streams[0] = Some(stdin.into());
         self
@@ -131,19 +191,35 @@ impl Command {
         self
     }
 
-    /// Sets the size that a [terminal](Stdio::pty) has at first. Default: 24 rows of 80 columns.
+    /// Sets the initial size of a [terminal](Stdio::pty). Default: 24 rows of 80 columns.
     pub fn window_size(&mut self, rows: u16, columns: u16) -> &mut Self {
         self.window = Window { rows, columns };
         self
     }
 
-    /// Gives the program a copy of a descriptor under a number of its own, 3 or higher; the last for a number counts.
+    /// Gives the program a copy of a descriptor, as descriptor `number`, which is 3 or higher. The last
+    /// descriptor for a number counts.
     ///
-    /// The program gets all that the descriptor can do. A directory's, from where it could walk the host's files, and one
-    /// opened with `O_PATH` are refused ([`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)), as streams too.
-    /// By its name in `/proc/self/fd` a program may open a file anew, for no more than the descriptor was opened for; where
-    /// the kernel has no Landlock ([`Protections::landlock`](crate::report::Protections::landlock)), for all that the file's own mode
-    /// allows its user: hand over a pipe there, or a sealed memfd.
+    /// The program can do everything that the descriptor can do. Directories and descriptors opened
+    /// with `O_PATH` are refused ([`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)), also as
+    /// streams, because a program could reach the host's files from them.
+    ///
+    /// A program may reopen a file by its name in `/proc/self/fd`, but only for what the descriptor is
+    /// open for. On a kernel without Landlock
+    /// ([`Protections::landlock`](crate::report::Protections::landlock)) it may reopen the file for
+    /// everything that the file's mode allows the program's user: give it a pipe or a sealed memfd
+    /// there.
+    ///
+    /// ```
+    /// use cellblock::Command;
+    ///
+    /// # fn example() -> std::io::Result<()> {
+    /// let (reader, writer) = std::io::pipe()?;
+    /// let mut command = Command::new("sh");
+    /// command.args(["-c", "echo score 7 >&3"]).fd(3, writer);
+    /// # drop(reader);
+    /// # Ok(()) }
+    /// ```
     pub fn fd(&mut self, number: i32, fd: impl Into<OwnedFd>) -> &mut Self {
         self.fds.retain(|(it, _)| *it != number);
         self.fds.push((number, Arc::new(fd.into())));
@@ -151,56 +227,66 @@ impl Command {
     }
 
     /// Sets what the run may use. Default: [`Limits::new`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cellblock::{Command, Limits};
+    ///
+    /// let mut command = Command::new("./solution");
+    /// command.limits(Limits::new().cpu_time(Duration::from_secs(1)).memory(64 << 20));
+    /// ```
     pub fn limits(&mut self, limits: Limits) -> &mut Self {
         self.limits = limits;
         self
     }
 
-    /// Sets the only system calls that the program may make, of those that the container's
-    /// [`filter`](crate::ContainerBuilder::filter) allows. Default: all of them.
+    /// Restricts the program to these system calls, among those that the container's
+    /// [`filter`](crate::ContainerBuilder::filter) allows. Default: no further restriction.
     pub fn syscalls(&mut self, syscalls: Syscalls) -> &mut Self {
         self.syscalls = Some(syscalls);
         self
     }
 
-    /// Sets a resource limit of the program's first process, inherited by those that it starts, in the place of what the
-    /// [`limits`](Self::limits) would set; `u64::MAX` is no limit.
+    /// Sets a resource limit of the program's first process, which its children inherit. It takes the
+    /// place of the resource limit that the [`limits`](Self::limits) would set. `u64::MAX` is no limit.
     ///
-    /// A limit over the host's own hard one fails the run with `EPERM`, whatever capabilities the host has: it is set from
-    /// within the container's user namespace.
+    /// A limit above the host process's hard limit fails the run with `EPERM`, whatever capabilities
+    /// the host process has, because the limit is set inside the container's user namespace.
     pub fn rlimit(&mut self, resource: Resource, soft: u64, hard: u64) -> &mut Self {
         self.rlimits.retain(|limit| limit.resource != resource);
         self.rlimits.push(Rlimit { resource, soft, hard });
         self
     }
 
-    /// Sets what is done with the program's process before its first instruction, to attach it to something: a cgroup, a
-    /// tracer, a scheduling class.
+    /// Sets a hook that is called with the program's process before its first instruction, to attach
+    /// the process to something: a cgroup, a tracer, a scheduling class.
     ///
-    /// The hook gets the process's id, as this host sees it, and a pidfd; both mean that process for as long as the hook
-    /// goes on. An `Err` refuses: the program is never executed, and the call gives [`ErrorKind::Exec`] with
-    /// [`Step::PidHook`] and what the hook said. The hook is polled by the future that starts the program, and dropped with
-    /// it; meanwhile the container serves its other callers. The time that it takes counts as the run's.
+    /// The hook gets the process's id on this host and a pidfd. Both stay valid until the hook returns.
+    /// An `Err` refuses the program: it is never executed, and the call returns
+    /// [`ErrorKind::Exec`](crate::ErrorKind::Exec) at the step `"pid_hook"`, with the hook's error.
     ///
-    /// [`ErrorKind::Exec`]: crate::ErrorKind::Exec
-    /// [`Step::PidHook`]: crate::Step::PidHook
+    /// The future that starts the program polls the hook, and dropping that future drops the hook. The
+    /// container serves other calls meanwhile. The time that the hook takes counts for the run.
     ///
     /// ```
     /// use cellblock::Command;
     ///
     /// let mut command = Command::new("/bin/true");
-    /// command.pid_hook(|pid, _pidfd| async move { std::fs::write("/sys/fs/cgroup/judge/cgroup.procs", pid.to_string()) });
+    /// command.pid_hook(|pid, _pidfd| async move {
+    ///     std::fs::write("/sys/fs/cgroup/judge/cgroup.procs", pid.to_string())
+    /// });
     /// ```
     pub fn pid_hook<H, F>(&mut self, hook: H) -> &mut Self
     where
         H: Fn(u32, OwnedFd) -> F + Send + Sync + 'static,
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
-        self.hook = Some(PidHook(Arc::new(move |pid, pidfd| Box::pin(hook(pid, pidfd)))));
+        self.hook = Some(PidHook::new(hook));
         self
     }
 
-    /// Sets how much of each output [`Container::output`](crate::Container::output) keeps, in bytes. Default: 1 MiB.
+    /// Sets how many bytes of each output [`Container::output`](crate::Container::output) keeps.
+    /// Default: 1 MiB.
     pub fn capture_bytes(&mut self, bytes: usize) -> &mut Self {
         self.capture.bytes = bytes;
         self
@@ -226,7 +312,7 @@ impl Command {
         let mut env = Strings::default();
         for (key, value) in &self.env {
             if key.is_empty() || key.as_bytes().contains(&b'=') {
-                return Err(Error::invalid(format!("{key:?} cannot name a variable of the environment")));
+                return Err(Error::invalid(format!("{key:?} cannot be the name of an environment variable")));
             }
             env.push(&[without_nul(key)?, b"=", without_nul(value)?]);
         }
@@ -234,7 +320,7 @@ impl Command {
             without_nul(dir.as_os_str())?;
         }
         if let Some((number, _)) = self.fds.iter().find(|(number, _)| *number < 3) {
-            return Err(Error::invalid(format!("descriptor {number} is a standard stream's or none")));
+            return Err(Error::invalid(format!("descriptor {number} is below 3: set stdin, stdout or stderr")));
         }
         let is_set = |limit: &&Rlimit| self.rlimits.iter().any(|it| it.resource == limit.resource);
         let planned = plan.rlimits.iter().filter(|limit| !is_set(limit));
@@ -265,122 +351,4 @@ fn without_nul(string: &OsStr) -> Result<&[u8]> {
         return Err(Error::invalid(format!("{string:?} contains a NUL byte")));
     }
     Ok(bytes)
-}
-
-/// What a program's process is shown to before it executes anything.
-#[derive(Clone)]
-pub(crate) struct PidHook(Arc<dyn Fn(u32, OwnedFd) -> Decision + Send + Sync>);
-
-type Decision = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
-
-impl PidHook {
-    pub(crate) fn decide(&self, pid: u32, pidfd: OwnedFd) -> Decision {
-        (self.0)(pid, pidfd)
-    }
-}
-
-impl fmt::Debug for PidHook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PidHook")
-    }
-}
-
-/// What [`Container::output`](crate::Container::output) does with a program that writes more than is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Overflow {
-    /// Reads the rest and throws it away, so the program never waits for it.
-    Discard,
-    /// Kills the run.
-    Kill,
-}
-
-/// The size of a terminal, in characters.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
-    pub(crate) rows: u16,
-    pub(crate) columns: u16,
-}
-
-/// How much of each output is kept, and what becomes of the rest.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Capture {
-    pub(crate) bytes: usize,
-    pub(crate) overflow: Overflow,
-}
-
-/// Where a standard stream of a program comes from or goes to.
-#[derive(Clone)]
-pub struct Stdio(pub(crate) Stream);
-
-#[derive(Clone)]
-pub(crate) enum Stream {
-    Null,
-    Piped,
-    Pty,
-    Inherit,
-    AsStdout,
-    Fd(Arc<OwnedFd>),
-    Bytes(Arc<[u8]>),
-}
-
-impl Stdio {
-    /// `/dev/null`, as opened on the host.
-    pub fn null() -> Self {
-        Self(Stream::Null)
-    }
-
-    /// A new pipe, whose other end the [`Process`](crate::Process) has.
-    pub fn piped() -> Self {
-        Self(Stream::Piped)
-    }
-
-    /// A new pseudo-terminal, whose other end the [`Process`](crate::Process) has: one for all the streams of a command that
-    /// say so, and the terminal that controls the program's session (job control, Ctrl-C, `SIGWINCH`, `SIGHUP` at its end).
-    ///
-    /// It is one of the host's, so it has no name inside the container: tty(1) does not find it. A program that opens
-    /// `/dev/tty` needs that mounted ([`Mount::device`](crate::Mount::device)).
-    pub fn pty() -> Self {
-        Self(Stream::Pty)
-    }
-
-    /// A copy of the host's own stream.
-    pub fn inherit() -> Self {
-        Self(Stream::Inherit)
-    }
-
-    /// For a standard error: where the standard output goes.
-    pub fn as_stdout() -> Self {
-        Self(Stream::AsStdout)
-    }
-
-    fn is_pty(&self) -> bool {
-        matches!(self.0, Stream::Pty)
-    }
-
-    /// These bytes, for a standard input: in a sealed file in memory, so that no task has to write them.
-    pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(Stream::Bytes(bytes.into().into()))
-    }
-}
-
-/// A copy of this descriptor. Each run of the command shares its offset.
-impl<T: Into<OwnedFd>> From<T> for Stdio {
-    fn from(fd: T) -> Self {
-        Self(Stream::Fd(Arc::new(fd.into())))
-    }
-}
-
-impl fmt::Debug for Stdio {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Stream::Null => f.write_str("Null"),
-            Stream::Piped => f.write_str("Piped"),
-            Stream::Pty => f.write_str("Pty"),
-            Stream::Inherit => f.write_str("Inherit"),
-            Stream::AsStdout => f.write_str("AsStdout"),
-            Stream::Fd(fd) => write!(f, "Fd({fd:?})"),
-            Stream::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
-        }
-    }
 }

@@ -13,7 +13,7 @@ use cellblock::{
     command::Overflow,
     limits::Resource,
     report::Status,
-    seccomp::{Otherwise, Syscalls},
+    seccomp::{DefaultAction, Syscalls},
 };
 use common::{builder, container, is_root, open_dir, processes_with, python, says, sh};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -233,7 +233,7 @@ async fn a_program_that_may_neither_be_executed_nor_exit_is_an_error() {
         ("/bin/true", &[], libc::EXFULL),
     ] {
         let mut command = Command::new(path);
-        command.syscalls(Syscalls::only(names.iter().copied(), Otherwise::Errno(libc::EXFULL)).unwrap());
+        command.syscalls(Syscalls::only(names.iter().copied(), DefaultAction::Errno(libc::EXFULL)).unwrap());
         let error = tokio::time::timeout(Duration::from_secs(10), container.run(&command)).await.unwrap().unwrap_err();
         assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Exec, Some(errno)), "{path}: {error}");
     }

@@ -59,8 +59,9 @@ pub(super) fn examine(machine: &Machine<'_>, built: &Result<Built, Error>) -> Di
     let mut obstacles = obstacles(machine);
     let container = match built {
         Ok(built) => {
-            // The others hinder other containers.
-            obstacles.retain(|it| !it.is_fatal() && !(built.has_own_ids && *it == Obstacle::NoSetIds));
+            // This container shows that these do not hinder it. They may hinder others.
+            let is_refuted = |it: &Obstacle| it.is_fatal() || (built.has_own_ids && *it == Obstacle::NoSetIds);
+            obstacles.retain(|it| !is_refuted(it));
             Finding { subject: Subject::Container, seen: "one was built".into(), grant: Grant::Granted }
         }
         Err(error) => {

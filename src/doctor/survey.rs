@@ -34,7 +34,7 @@ pub(super) fn obstacles(machine: &Machine<'_>) -> Vec<Obstacle> {
 
 fn missing_cgroup(machine: &Machine<'_>, caller: &Caller) -> Option<Obstacle> {
     let cgroups = machine.cgroups();
-    (!cgroups.can_limit).then(|| Obstacle::NoCgroup { seen: cgroups.seen, is_root: caller.uid == 0 })
+    (!cgroups.can_limit).then_some(Obstacle::NoCgroup { seen: cgroups.seen, is_root: caller.uid == 0 })
 }
 
 fn old_kernel(machine: &Machine<'_>) -> Option<Obstacle> {

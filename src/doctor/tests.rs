@@ -204,7 +204,7 @@ fn an_id_counts_only_if_both_maps_have_it() {
     let mapped = |users, groups| {
         let maps: &[_] =
             &[("/proc/self/uid_map", users), ("/proc/self/gid_map", groups), ("/proc/thread-self/status", ROOT)];
-        let obstacles = on(&[OPEN, maps], "/", |it| obstacles(it));
+        let obstacles = on(&[OPEN, maps], "/", obstacles);
         obstacles.into_iter().find_map(|it| match it {
             Obstacle::UnmappedIds { mapped } => Some(mapped),
             _ => None,

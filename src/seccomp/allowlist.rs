@@ -1,80 +1,91 @@
-//! A command's own filter: the system calls that a program may make at all.
+//! A command's own filter: the only system calls that a program may make.
 //!
-//! Invariant: it only takes away. It is installed upon the container's filter by the program's own process, right before it
-//! executes, and the stricter answer counts.
+//! Invariant: it only restricts. The program's process installs it in addition to the container's filter,
+//! right before it executes the program, and the kernel takes the stricter of the two answers.
 
 use std::fmt;
 use std::str::FromStr;
 
 use syscalls::Sysno;
 
+use super::program::{Instruction, Leaf, Segment, filter, merged};
 use super::table::NATIVE;
-use super::{ARCHITECTURE, Instruction, Leaf, NUMBER, Segment, finish, jump, load, search};
 use crate::error::{Error, Result};
 
 /// The only system calls that a program may make: [`Command::syscalls`](crate::Command::syscalls).
 ///
-/// Installing it costs each run 100 to 200 µs, which [`ContainerBuilder::filter`](crate::ContainerBuilder::filter) does not.
+/// Installing the list takes each run 100 to 200 µs, unlike
+/// [`ContainerBuilder::filter`](crate::ContainerBuilder::filter), which is installed once.
+///
+/// ```
+/// # fn main() -> cellblock::Result<()> {
+/// use cellblock::Command;
+/// use cellblock::seccomp::{DefaultAction, Syscalls};
+///
+/// // A program that computes: no further process, thread or socket.
+/// let mut command = Command::new("./solution");
+/// command.syscalls(Syscalls::strict());
+///
+/// // A list by name. Any other call fails with EACCES.
+/// let names = ["execve", "brk", "mmap", "read", "write", "exit_group"];
+/// command.syscalls(Syscalls::only(names, DefaultAction::Errno(13))?);
+///
+/// // Names are checked at once.
+/// assert!(Syscalls::only(["no_such_call"], DefaultAction::Kill).is_err());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
+#[must_use]
 pub struct Syscalls(Vec<(u16, u8, u8, u32)>);
 
-/// What becomes of a system call that is not among those.
+/// What happens at a system call that is not in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Otherwise {
-    /// It answers this errno.
+pub enum DefaultAction {
+    /// The call fails with this error number.
     Errno(i32),
-    /// It ends the process with SIGSYS; where that is the run's first the verdict is
+    /// The process is killed with SIGSYS. If it is the run's first process, the verdict is
     /// [`ForbiddenSyscall`](crate::Verdict::ForbiddenSyscall).
     Kill,
 }
 
 impl Syscalls {
-    /// What a program needs that computes: memory, the files that it may open, its streams, clocks. No further process or
-    /// thread, no socket, no change of files' names or owners. C, C++, Rust, and Python without threads run so; Java, Go and
-    /// node do not. Any other call ends the process.
+    /// What a program needs that only computes: memory, files that it may open, its streams, clocks.
+    /// Any other call kills the process.
+    ///
+    /// The list has no calls for further processes or threads, for sockets, or for changing the names
+    /// or owners of files. C, C++, Rust, and Python without threads run with it. Java, Go and Node.js do
+    /// not.
     pub fn strict() -> Self {
         let own = if cfg!(target_arch = "x86_64") { STRICT_ON_X86_64 } else { &[] };
         let numbers = STRICT.iter().chain(own).filter_map(|name| Sysno::from_str(name).ok());
-        Self::allow(numbers, Otherwise::Kill)
+        Self::allow(numbers, DefaultAction::Kill)
     }
 
-    /// These, by the kernel's names. What starts a program must be among them: `execve`, or `execveat` for one by
-    /// descriptor.
+    /// The calls with these names, as the kernel has them. The call that starts the program must be
+    /// among them: `execve`, or `execveat` for [`Command::from_fd`](crate::Command::from_fd).
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a name that this architecture does not have.
-    pub fn only<'a>(names: impl IntoIterator<Item = &'a str>, otherwise: Otherwise) -> Result<Self> {
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a name that this architecture
+    /// does not have.
+    pub fn only<'a>(names: impl IntoIterator<Item = &'a str>, default: DefaultAction) -> Result<Self> {
         let number = |name| Sysno::from_str(name).map_err(|()| Error::invalid(format!("no such system call: {name}")));
         let numbers = names.into_iter().map(number).collect::<Result<Vec<_>>>()?;
-        Ok(Self::allow(numbers.into_iter(), otherwise))
+        Ok(Self::allow(numbers.into_iter(), default))
     }
 
-    /// A program of classic BPF, as seccomp(2) takes it: for each instruction its code, the jumps where it holds and where it
-    /// does not, and its constant.
+    /// A program of classic BPF, as seccomp(2) takes it. Each instruction has its code, the number of
+    /// instructions to skip if its comparison holds, the same if it does not, and its constant.
     pub fn bpf(instructions: impl IntoIterator<Item = (u16, u8, u8, u32)>) -> Self {
         Self(instructions.into_iter().collect())
     }
 
-    fn allow(numbers: impl Iterator<Item = Sysno>, otherwise: Otherwise) -> Self {
-        let refused = match otherwise {
-            Otherwise::Errno(errno) => libc::SECCOMP_RET_ERRNO | (errno as u32 & libc::SECCOMP_RET_DATA),
-            Otherwise::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+    fn allow(numbers: impl Iterator<Item = Sysno>, default: DefaultAction) -> Self {
+        let refused = match default {
+            DefaultAction::Errno(errno) => libc::SECCOMP_RET_ERRNO | (errno as u32 & libc::SECCOMP_RET_DATA),
+            DefaultAction::Kill => libc::SECCOMP_RET_KILL_PROCESS,
         };
-        let mut numbers: Vec<_> = numbers.map(|number| number as u32).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let mut segments = vec![Segment { first: 0, leaf: Leaf::Return(refused) }];
-        for number in numbers {
-            match segments.last_mut() {
-                // The one after the last.
-                Some(last) if last.first == number => last.leaf = Leaf::Return(libc::SECCOMP_RET_ALLOW),
-                _ => segments.push(Segment { first: number, leaf: Leaf::Return(libc::SECCOMP_RET_ALLOW) }),
-            }
-            segments.push(Segment { first: number + 1, leaf: Leaf::Return(refused) });
-        }
-        let mut code = vec![load(ARCHITECTURE), jump(libc::BPF_JEQ, NATIVE.audit, 1, 0), finish(refused), load(NUMBER)];
-        code.extend(search(&merged(segments), false));
+        let code = filter(NATIVE.audit, refused, &segments(numbers, refused), &|_| unreachable!("no arguments"));
         Self(code.iter().map(|it| (it.code, it.jt, it.jf, it.k)).collect())
     }
 
@@ -83,19 +94,19 @@ impl Syscalls {
     }
 }
 
-/// Neighbours that answer the same as one.
-fn merged(segments: Vec<Segment>) -> Vec<Segment> {
-    let mut merged: Vec<Segment> = Vec::new();
-    for segment in segments {
-        let is_same = match (merged.last().map(|last| &last.leaf), &segment.leaf) {
-            (Some(Leaf::Return(before)), Leaf::Return(after)) => before == after,
-            _ => false,
-        };
-        if !is_same {
-            merged.push(segment);
-        }
+/// All call numbers: `numbers` are allowed, and the others get the action `refused`.
+fn segments(numbers: impl Iterator<Item = Sysno>, refused: u32) -> Vec<Segment> {
+    let mut numbers: Vec<_> = numbers.map(|number| number as u32).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let mut segments = vec![Segment { first: 0, leaf: Leaf::Return(refused) }];
+    for number in numbers {
+        // The segment after the previous number is empty if that number is the one before this.
+        segments.pop_if(|last| last.first == number);
+        segments.push(Segment { first: number, leaf: Leaf::Return(libc::SECCOMP_RET_ALLOW) });
+        segments.push(Segment { first: number + 1, leaf: Leaf::Return(refused) });
     }
-    merged
+    merged(segments)
 }
 
 impl fmt::Debug for Syscalls {
@@ -104,13 +115,13 @@ impl fmt::Debug for Syscalls {
     }
 }
 
-/// As the kernel takes it.
+/// Instructions as the kernel takes them.
 pub(crate) fn program(instructions: &[(u16, u8, u8, u32)]) -> Vec<Instruction> {
     instructions.iter().map(|&(code, jt, jf, k)| Instruction { code, jt, jf, k }).collect()
 }
 
 const STRICT: &[&str] = &[
-    // The program itself, and its end.
+    // The program's start and end.
     "execve",
     "execveat",
     "exit",
@@ -124,7 +135,7 @@ const STRICT: &[&str] = &[
     "mremap",
     "madvise",
     "membarrier",
-    // Files that are there, and streams.
+    // Existing files, and streams.
     "openat",
     "close",
     "close_range",
@@ -158,7 +169,7 @@ const STRICT: &[&str] = &[
     "fsync",
     "fdatasync",
     "pipe2",
-    // Signals to itself.
+    // The program's own signals.
     "rt_sigaction",
     "rt_sigprocmask",
     "rt_sigreturn",
@@ -166,7 +177,7 @@ const STRICT: &[&str] = &[
     "tgkill",
     "rt_sigpending",
     "rt_sigtimedwait",
-    // What the C library and runtimes set up, and locks without threads.
+    // Set-up of the C library and of runtimes, and locks without threads.
     "set_tid_address",
     "set_robust_list",
     "get_robust_list",
@@ -179,7 +190,7 @@ const STRICT: &[&str] = &[
     "sched_getaffinity",
     "sched_yield",
     "prctl",
-    // Who and when.
+    // Identity and time.
     "getpid",
     "gettid",
     "getppid",
@@ -201,7 +212,7 @@ const STRICT: &[&str] = &[
     "getitimer",
 ];
 
-/// Older forms, which aarch64 does not have.
+/// Older forms of these calls, which aarch64 does not have.
 const STRICT_ON_X86_64: &[&str] = &[
     "open",
     "stat",

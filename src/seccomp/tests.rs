@@ -1,12 +1,14 @@
-//! The programs on a machine of our own, for both architectures, and on the kernel's.
+//! The filters of both architectures in an interpreter, and this architecture's filter in the kernel.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::thread;
 
-use super::table::{AARCH64, X86_64};
-use super::*;
+use super::denylist::compile;
+use super::filter::{Clone3, Filter};
+use super::program::{ARCHITECTURE, ARGUMENTS, Instruction, NUMBER};
+use super::table::{AARCH64, Answer, Arch, Condition, Rule, X86_64};
 use crate::sys::process::{attempt, install_filter};
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -25,8 +27,9 @@ fn errno(errno: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | errno as u32
 }
 
-/// What the program returns and after how many instructions, as the kernel's interpreter does. Without arguments it is
-/// what the kernel finds out when a filter is installed: `None` where it would have to know them.
+/// Interprets a filter as the kernel does: the returned action, and the number of instructions run.
+/// Without `knows_arguments` it evaluates what the kernel can evaluate when it installs the filter, and
+/// returns `None` at the first look at an argument.
 fn run(program: &[Instruction], call: Call, knows_arguments: bool) -> Option<(u32, usize)> {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
@@ -75,7 +78,7 @@ fn answer(arch: &Arch, kills: bool, number: u32, arguments: &[u64]) -> u32 {
     run(&compile(arch, kills, Clone3::Refused), call, true).unwrap().0
 }
 
-/// What the table says, read from its top to its bottom.
+/// The answer of the table, read from top to bottom.
 fn expected(arch: &Arch, kills: bool, clone3: Clone3, call: Call) -> u32 {
     if call.audit != arch.audit {
         return if kills { KILL } else { errno(libc::ENOSYS) };
@@ -88,15 +91,15 @@ fn expected(arch: &Arch, kills: bool, clone3: Clone3, call: Call) -> u32 {
         condition.among.contains(&(word & condition.mask))
     };
     let rule = arch.calls.iter().find(|(number, _)| *number == call.number).map(|(_, rule)| rule);
-    let stranger = arch.strangers.iter().find(|(first, last, _)| (*first..=*last).contains(&call.number));
-    let answer = match (rule, stranger) {
+    let unknown = arch.unknown.iter().find(|(first, last, _)| (*first..=*last).contains(&call.number));
+    let answer = match (rule, unknown) {
         (Some(Rule::Always(answer)), None) | (None, Some((_, _, answer))) => *answer,
         (Some(Rule::Check(checks)), None) => {
             let case = checks.cases.iter().find(|(conditions, _)| conditions.iter().all(met));
-            case.map_or(checks.otherwise, |(_, answer)| *answer)
+            case.map_or(checks.default, |(_, answer)| *answer)
         }
         (None, None) => Answer::Allow,
-        (Some(_), Some(_)) => panic!("the call {} is a stranger", call.number),
+        (Some(_), Some(_)) => panic!("the call {} is in a range of unknown numbers", call.number),
     };
     answer.action(kills)
 }
@@ -141,25 +144,25 @@ fn a_foreign_architecture_is_refused_whatever_the_number() {
 }
 
 #[test]
-fn strangers_are_exactly_the_numbers_of_no_call() {
+fn unknown_numbers_are_exactly_the_numbers_of_no_call() {
     let is_call: [fn(usize) -> bool; 2] =
         [|it| syscalls::x86_64::Sysno::new(it).is_some(), |it| syscalls::aarch64::Sysno::new(it).is_some()];
     for ((arch, name, _), is_call) in machines().into_iter().zip(is_call) {
-        // Up to the last one that the list was made for, whatever the crate has learnt since.
+        // The table considers calls up to this one. The crate may know newer ones.
         for number in 0..=469 {
-            let is_stranger = arch.strangers.iter().any(|(first, last, _)| (*first..=*last).contains(&number));
-            // What the crate does not know, and what it knows but 64-bit kernels do not have.
+            let is_unknown = arch.unknown.iter().any(|(first, last, _)| (*first..=*last).contains(&number));
+            // A call that the crate does not know, and calls that 64-bit kernels do not have.
             let is_uprobe = name == "x86_64" && number == 336;
             let is_for_32_bits = name == "aarch64" && (403..=423).contains(&number);
             let is_call = (is_call(number as usize) || is_uprobe) && !is_for_32_bits;
-            assert_eq!(is_stranger, !is_call, "{name} {number}");
+            assert_eq!(is_unknown, !is_call, "{name} {number}");
         }
         assert_eq!(answer(&arch, true, 470, &[]), errno(libc::ENOSYS));
     }
 }
 
 #[test]
-fn what_an_init_and_ordinary_programs_need_is_allowed_without_a_look_at_arguments() {
+fn calls_that_inits_and_ordinary_programs_need_are_allowed_without_a_look_at_arguments() {
     let init = "mount umount2 fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr openat2 openat chdir fchdir \
                 execve execveat wait4 waitid capset setresuid setresgid setgroups setsid ppoll recvmsg sendmsg \
                 pidfd_open close_range dup3 rt_sigprocmask nanosleep signalfd4 seccomp \
@@ -182,7 +185,7 @@ fn what_an_init_and_ordinary_programs_need_is_allowed_without_a_look_at_argument
 }
 
 #[test]
-fn what_nobody_needs_is_refused_and_kills_where_it_is_no_accident() {
+fn a_call_that_no_program_needs_is_refused_and_kills_unless_programs_try_it() {
     let refused = [
         (libc::ENOSYS, "io_uring_setup io_uring_enter io_uring_register clone3 process_vm_readv process_vm_writev"),
         (
@@ -332,15 +335,15 @@ fn arguments_decide_and_high_halves_change_nothing() {
                 assert_eq!(answers(name, &arguments), wanted, "{machine} {name} {arguments:x?}");
             }
         }
-        // Of flags of unshare and of pointers the kernel looks at all 64 bits.
+        // The kernel looks at all 64 bits of the flags of unshare and of pointers.
         let unshare = |flags| answers("unshare", &[flags])[0];
         assert_eq!([0x0200_0000, 0x0800_0000, 0x4000_0000].map(unshare), [ALLOW; 3]);
         for flags in [0, 0x200, 0x80, 0x1000_0000, 0x0202_0000, 1 << 32 | 0x0200_0000] {
             assert_eq!(unshare(flags), errno(libc::EPERM), "{machine} {flags:x}");
         }
         for place in [1, 1 << 32] {
-            assert_eq!(answers("prlimit64", &[0, 4, 0, place]), [ALLOW; 2], "the limit of core dumps may be seen");
-            assert_eq!(answers("prlimit64", &[0, 4, place, 0]), [errno(0); 2], "and nothing comes of setting it");
+            assert_eq!(answers("prlimit64", &[0, 4, 0, place]), [ALLOW; 2], "the limit of core dumps can be read");
+            assert_eq!(answers("prlimit64", &[0, 4, place, 0]), [errno(0); 2], "and setting it has no effect");
             assert_eq!(answers("prlimit64", &[0, 4, place, place]), [errno(libc::EPERM); 2]);
         }
         assert_eq!(answers("setrlimit", &[4, 1]), [errno(0); 2]);
@@ -349,7 +352,7 @@ fn arguments_decide_and_high_halves_change_nothing() {
 }
 
 #[test]
-fn a_filter_is_short_and_none_where_it_is_off() {
+fn a_filter_is_short_and_off_compiles_to_none() {
     assert_eq!(Filter::Off.compile(Clone3::Refused), None);
     let lengths = [Filter::Denylist, Filter::DenylistKill].map(|it| it.compile(Clone3::Refused).unwrap().len());
     assert!(lengths.iter().all(|length| (100..600).contains(length)), "{lengths:?}");
@@ -358,7 +361,7 @@ fn a_filter_is_short_and_none_where_it_is_off() {
     assert_eq!(names, ["denylist", "denylist_kill", "off"]);
 }
 
-/// Runs this in a thread of its own, which has the filter to itself.
+/// Calls `run` in a new thread under the filter.
 fn under<T: Send + 'static>(filter: Filter, run: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = thread::spawn(move || {
         if let Some(program) = filter.compile(Clone3::Refused) {
@@ -374,12 +377,13 @@ fn under<T: Send + 'static>(filter: Filter, run: impl FnOnce() -> T + Send + 'st
 fn the_kernel_answers_as_the_filter_says() {
     const HIGH: usize = 1 << 32;
     let keyctl = (libc::SYS_keyctl, [9999, 0, 0, 0, 0]);
-    // Each with what comes of it under the filter. Without it the kernel finds another fault with every one.
+    // Calls with their errors under the filter. Without the filter the kernel gives every one another
+    // error.
     let attempts = [
         (keyctl, libc::EPERM),
         ((libc::SYS_clone3, [0; 5]), libc::ENOSYS),
         ((libc::SYS_io_uring_setup, [0; 5]), libc::ENOSYS),
-        // Not in a process that has another thread, nor together with CLONE_FS.
+        // The kernel refuses this in a process with several threads, and together with CLONE_FS.
         ((libc::SYS_unshare, [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0]), libc::EPERM),
         ((libc::SYS_clone, [(libc::CLONE_NEWUSER | libc::CLONE_FS) as usize, 0, 0, 0, 0]), libc::EPERM),
         ((libc::SYS_clone, [HIGH | (libc::CLONE_NEWUSER | libc::CLONE_FS) as usize, 0, 0, 0, 0]), libc::EPERM),
@@ -389,7 +393,7 @@ fn the_kernel_answers_as_the_filter_says() {
         ((libc::SYS_socket, [HIGH | libc::AF_NETLINK as usize, libc::SOCK_RAW as usize, 31, 0, 0]), libc::EAFNOSUPPORT),
         ((libc::SYS_socketpair, [libc::AF_INET as usize, libc::SOCK_STREAM as usize, 0, 0, 0]), libc::EAFNOSUPPORT),
     ];
-    // Of these it depends on the machine, and on who asks, what comes without the filter.
+    // Calls whose result without the filter depends on the machine and on the user.
     let more = [
         ((libc::SYS_socket, [libc::AF_ALG as usize, libc::SOCK_SEQPACKET as usize, 0, 0, 0]), libc::EAFNOSUPPORT),
         ((libc::SYS_prlimit64, [1, 9999, 0, 0, 0]), libc::EPERM),
@@ -403,7 +407,7 @@ fn the_kernel_answers_as_the_filter_says() {
     let (filtered, pid, own) = under(Filter::Denylist, answers);
     let wanted: Vec<_> = attempts.iter().chain(&more).map(|(_, errno)| Err(*errno)).collect();
     assert_eq!(filtered, wanted);
-    assert_eq!((pid, own), (std::process::id(), Err(libc::EINVAL)), "a thread that does nothing forbidden");
+    assert_eq!((pid, own), (std::process::id(), Err(libc::EINVAL)), "the thread may make other calls");
 
     let (free, ..) = under(Filter::Off, answers);
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
@@ -417,7 +421,7 @@ fn the_kernel_answers_as_the_filter_says() {
     }
 }
 
-/// Set where this executable runs again, with what it should try.
+/// Set when this executable runs again: which calls it makes.
 const ROLE: &str = "CELLBLOCK_TEST_OF_FILTER";
 
 #[test]

@@ -156,7 +156,7 @@ async fn output_is_limited_whoever_reads_it() {
 
 #[tokio::test]
 async fn a_command_may_name_the_only_calls_that_it_needs() {
-    use cellblock::seccomp::{Otherwise, Syscalls};
+    use cellblock::seccomp::{DefaultAction, Syscalls};
     let container = container().await;
     let with = |mut command: Command, syscalls: Syscalls| {
         command.syscalls(syscalls).limits(limits());
@@ -196,11 +196,11 @@ async fn a_command_may_name_the_only_calls_that_it_needs() {
         ["fstat", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "getrandom", "access"];
     let own = all.into_iter().chain(more);
     let own = own.filter(|name| cfg!(target_arch = "x86_64") || !["arch_prctl", "access"].contains(name));
-    let only = Syscalls::only(own, Otherwise::Errno(77)).unwrap();
+    let only = Syscalls::only(own, DefaultAction::Errno(77)).unwrap();
     let report = run(&container, &with(hog(&getppid, limits()), only)).await;
     assert_eq!(report.status, cellblock::report::Status::Exited(77), "{report}");
     assert_eq!(run(&container, &hog(&getppid, limits())).await.verdict(), Ok, "the control");
-    let error = Syscalls::only(["no_such_call"], Otherwise::Kill).unwrap_err();
+    let error = Syscalls::only(["no_such_call"], DefaultAction::Kill).unwrap_err();
     assert_eq!(error.kind(), cellblock::ErrorKind::InvalidInput);
     // Instructions of one's own: everything is allowed; and what is no program is an error, not a program without it.
     let allow = Syscalls::bpf([(0x06, 0, 0, 0x7fff_0000)]);
