@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::limits::{Limits, Plan, Resource, Rlimit};
 use crate::seccomp::allowlist::Syscalls;
-use crate::wire::{Program, StartRun, Strings};
+use crate::wire::{FdRole, StartRun, Strings};
 
 pub(crate) use capture::Capture;
 pub use capture::Overflow;
@@ -302,8 +302,9 @@ impl Command {
         self.executable.as_ref()
     }
 
-    /// The request for this command with its limits as planned, whose attached fds will go to these numbers.
-    pub(crate) fn to_start_run(&self, fds: Vec<i32>, plan: &Plan) -> Result<StartRun> {
+    /// The request for this command with its limits as planned, whose attached descriptors have these roles. With `announce`,
+    /// the init names the process once it exists.
+    pub(crate) fn to_start_run(&self, fds: Vec<FdRole>, announce: bool, plan: &Plan) -> Result<StartRun> {
         let mut args = Strings::default();
         for arg in std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str)) {
             args.push(&[without_nul(arg)?]);
@@ -324,10 +325,7 @@ impl Command {
         let is_set = |limit: &&Rlimit| self.rlimits.iter().any(|it| it.resource == limit.resource);
         let planned = plan.rlimits.iter().filter(|limit| !is_set(limit));
         Ok(StartRun {
-            program: match self.executable {
-                None => Program::Named(self.program.clone()),
-                Some(_) => Program::Attached(self.program.clone()),
-            },
+            program: self.program.clone(),
             args,
             env,
             work_dir: self.work_dir.clone(),
@@ -337,7 +335,7 @@ impl Command {
                 .iter()
                 .position(|stream| stream.as_ref().is_some_and(Stdio::is_pty))
                 .map(|number| number as i32),
-            gate: self.hook.is_some(),
+            announce,
             rlimits: planned.chain(&self.rlimits).copied().collect(),
             affinity: plan.affinity.clone(),
             times: plan.times,

@@ -103,11 +103,6 @@ pub fn init() {
     init::enter();
 }
 
-/// Whether this process carries the init's argument.
-fn init_is_asked_for() -> bool {
-    init::is_asked_for()
-}
-
 /// The README's examples compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -21,10 +21,10 @@ use crate::seccomp::Filter;
 pub(crate) use datagram::{Broken, Datagram, Decoder, Frame, MAX_FDS, MAX_INLINE, Peer, encode};
 pub use files::OpenFile;
 pub(crate) use files::Symlink;
-pub(crate) use run::{Counter, Figure, GroupFile, GroupFiles, Program, StartRun, Strings};
+pub(crate) use run::{Counter, FdRole, Figure, GroupFile, GroupFiles, StartRun, Strings};
 
 /// The protocol's version. Host and init are usually the same build; a separate init executable may not be.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 /// The argument that makes a process an init.
 pub(crate) const INIT_ARGUMENT: &str = "cellblock:init";
@@ -69,7 +69,7 @@ pub(crate) enum Reply {
     Fingerprint(Fingerprint),
     /// A reset has been carried out, and these things differ from what they were at first.
     Differs(Vec<String>),
-    /// A run whose gate is shut has its process; a pidfd of that is attached. The run's own reply is still to come.
+    /// A run to be announced has its process; a pidfd of the process is attached. The run's own reply is still to come.
     Forked,
     /// The run has ended and nothing of it is alive.
     Ended(Measured),

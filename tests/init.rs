@@ -40,7 +40,7 @@ impl Init {
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
         let process = command.arg("cellblock:init").stdin(Stdio::from(theirs)).stderr(Stdio::piped()).spawn().unwrap();
         let init = Self { process, socket };
-        assert_eq!(init.receive(), frame(&(0, Hello::Hello(4))));
+        assert_eq!(init.receive(), frame(&(0, Hello::Hello(5))));
         init
     }
 
@@ -131,7 +131,7 @@ fn broken_frames() -> Vec<(Vec<u8>, &'static str)> {
     let mut trailing = start();
     trailing.push(0);
     // In a field that is not known and must be skipped: nowhere else does nesting have no end.
-    let nested = [b"\0\x92\0\x81\xa6Execve\x81\xa1x", &[0x91; 100_000][..]].concat();
+    let nested = [b"\0\x92\0\x81\xa8StartRun\x81\xa1x", &[0x91; 100_000][..]].concat();
     vec![
         (b"\x00garbage".to_vec(), "does not decode"),
         (vec![0], "does not decode"),
@@ -275,7 +275,7 @@ fn descriptors_that_a_request_does_not_need_are_closed() {
         assert_eq!(init.receive(), frame(&(7, "Done")));
     }
     init.send_with(&execve(8), &[writer.as_raw_fd(); 3]);
-    assert!(init.receive().windows(8).any(|it| it == b"place_fd"), "more than it names");
+    assert!(init.receive().windows(7).any(|it| it == b"PlaceFd"), "more than it names");
     drop(writer);
     assert_eq!(reader.read(&mut [0]).unwrap(), 0, "all are closed");
     init.send(&frame(&(9, "Ping")));
@@ -299,11 +299,43 @@ fn a_request_twice_is_two_requests() {
 
 /// A run of the attached program, whose standard output is attached before it.
 fn execve(id: u64) -> Vec<u8> {
+    run_with(id, serde_json::json!([{"Program": 1}, "Executable"]), false)
+}
+
+fn run_with(id: u64, roles: serde_json::Value, announce: bool) -> Vec<u8> {
     let execve = serde_json::json!({
-        "program": {"Attached": "p"}, "args": "p\0", "env": "", "work_dir": null, "fds": [1], "gate": false, "rlimits": [],
+        "program": "p", "args": "p\0", "env": "", "work_dir": null, "fds": roles, "announce": announce, "rlimits": [],
         "affinity": [], "times": {"wall": null, "cpu": null, "cpus": 1}, "throttled": false, "filter": [],
     });
     frame(&(id, serde_json::json!({ "StartRun": execve })))
+}
+
+#[test]
+fn a_run_has_one_executable_and_one_gate() {
+    let init = Init::configured();
+    let (_reader, writer) = pipe();
+    for role in ["Executable", "Gate"] {
+        init.send_with(&run_with(8, serde_json::json!([role, role]), false), &[writer.as_raw_fd(); 2]);
+        assert!(init.receive().windows(7).any(|it| it == b"PlaceFd"), "two of {role}");
+    }
+    init.send(&frame(&(9, "Ping")));
+    assert_eq!(init.receive(), frame(&(9, "Done")));
+}
+
+#[test]
+fn a_run_is_announced_where_the_host_asks_for_it() {
+    let dir = open_dir();
+    let program = dir.path().join("p");
+    cc_static("int main(void) { return 0; }", &program);
+    let program = File::open(&program).unwrap();
+    for announce in [false, true] {
+        let init = Init::configured();
+        init.send_with(&run_with(5, serde_json::json!(["Executable"]), announce), &[program.as_raw_fd()]);
+        if announce {
+            assert_eq!(init.receive(), frame(&(5, "Forked")));
+        }
+        assert!(init.receive().windows(5).any(|it| it == b"Ended"));
+    }
 }
 
 #[test]

@@ -1,190 +1,148 @@
 //! The actor: one task that owns one container's socket.
 //!
-//! Invariant: every promise is answered. A message is either in the queue, sent and unanswered, or answered; when the actor
-//! ends, for whatever reason, the reason is recorded before the promises that are left are dropped, and whoever waits on
-//! one looks it up there.
+//! Invariant: every message gets an answer. A message is in the mailbox, in the queue, without a
+//! reply, or answered. When the actor ends, for whatever reason, it records the reason before it
+//! drops what has no answer. A caller whose reply is dropped reads the reason from the record.
 
-mod end;
-mod pending;
-mod requests;
+mod link;
 mod scheduler;
+mod teardown;
 mod watchdog;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::fs::File;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use crate::cgroup::Group;
-use crate::error::{Error, Result};
-use crate::report::{Protections, Reason};
-use crate::sys::reactor::Async;
-use crate::wire::{Decoder, Frame, Reply, Request};
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::wire::{Frame, Reply};
 
-use super::builder::ContainerBuilder;
-use super::launch::{Launched, launch, receive};
-use super::processes::Init;
-use super::{ContainerInfo, Shared};
+use super::connection::Connection;
+use super::death::DeathGuard;
+use super::message::{Envelope, Message};
+use super::processes::Pid1;
+use super::reply::PendingReply;
 
-use end::{RecordDeath, destroyed, teardown};
-use pending::is_of_group;
-pub(super) use pending::{Answer, PendingReply};
-use requests::Requests;
-use scheduler::Current;
-pub(super) use scheduler::{Progress, QueuedRun, Turn};
+use link::Link;
+use scheduler::Scheduler;
+use teardown::teardown;
 use watchdog::ReplyWatchdog;
 
-/// What a handle sends: its question, and whose it is.
-#[derive(Debug)]
-pub(super) struct Envelope {
-    pub(super) from: Arc<Shared>,
-    pub(super) message: Message,
+/// Serves the handles of a container until it ends.
+pub(super) async fn serve(
+    connection: Connection,
+    mailbox: mpsc::Receiver<Envelope>,
+    death: DeathGuard,
+    reply_timeout: Duration,
+) {
+    let Connection { socket, decoder, pid1, stderr, group, info } = connection;
+    let mut actor = Actor {
+        mailbox,
+        death,
+        link: Link::new(socket, decoder),
+        pid1,
+        scheduler: Scheduler::new(group, info.protections, reply_timeout),
+        watchdog: ReplyWatchdog::new(reply_timeout),
+    };
+    let reason = actor.serve().await;
+    actor.end(stderr, reason).await;
 }
 
-/// What a handle asks of the actor.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// To be sent at once.
-    Ask(Request, PendingReply),
-    /// To be sent in its turn.
-    Queue(Turn),
-    /// Ends all that the handles so far have asked for, resets, and listens to these instead.
-    Renew(Arc<Shared>, Answer<()>),
-}
-
-pub(super) struct Actor {
-    messages: mpsc::Receiver<Envelope>,
-    /// The handles that it listens to, which are told why it ended.
-    record: RecordDeath,
-    socket: Async,
-    decoder: Decoder,
-    init: Init,
-    group: Option<Group>,
-    protections: Protections,
-    requests: Requests,
-    queue: VecDeque<Turn>,
-    current: Current,
-    patience: ReplyWatchdog,
+struct Actor {
+    mailbox: mpsc::Receiver<Envelope>,
+    /// The record of the handles that the actor serves.
+    death: DeathGuard,
+    link: Link,
+    pid1: Pid1,
+    scheduler: Scheduler,
+    watchdog: ReplyWatchdog,
 }
 
 impl Actor {
-    /// The task of a container, from its start to its end.
-    pub(super) async fn build_and_serve(
-        builder: ContainerBuilder,
-        messages: mpsc::Receiver<Envelope>,
-        shared: Arc<Shared>,
-        ready: oneshot::Sender<Result<ContainerInfo>>,
-    ) {
-        let record = RecordDeath(shared);
-        let launched = match launch(&builder).await {
-            Ok(launched) => launched,
-            Err(error) => return drop(ready.send(Err(error))),
-        };
-        // Where nobody waits for it any more there is no handle either, and it ends at once.
-        drop(ready.send(Ok(launched.made)));
-        Self::serve_to_the_end(launched, messages, record, builder.reply_timeout).await;
-    }
-
-    async fn serve_to_the_end(
-        launched: Launched,
-        messages: mpsc::Receiver<Envelope>,
-        record: RecordDeath,
-        patience: Duration,
-    ) {
-        let Launched { socket, decoder, init, stderr, group, made } = launched;
-        let mut actor = Self {
-            messages,
-            record,
-            socket,
-            decoder,
-            init,
-            group,
-            protections: made.protections,
-            requests: Requests::default(),
-            queue: VecDeque::new(),
-            current: Current::Nobody,
-            patience: ReplyWatchdog::new(patience),
-        };
-        let reason = actor.serve().await;
-        let Self { messages, record, socket, decoder, init, group, requests, queue, current, .. } = actor;
-        let reason = teardown(init, group, stderr, reason).await;
-        // Nothing is left when that is told.
-        drop((socket, decoder));
-        let promises = requests.into_promises();
-        record.set(reason);
-        // Only now the promises that are left: their owners look for the reason.
-        drop((promises, queue, current, messages));
-    }
-
-    /// Serves until the container is to end, and says why.
+    /// Serves until the container is to end, and returns the reason.
     async fn serve(&mut self) -> Error {
         loop {
-            // Of all that is unanswered one may be a run, which owes nothing yet.
-            self.patience.note(self.requests.unanswered() > usize::from(self.current.is_unhurried()));
+            self.watchdog.set_owed(self.is_reply_owed());
             let step = tokio::select! {
                 biased;
-                () = self.record.0.end.cancelled() => Err(destroyed()),
-                frame = receive(&self.socket, &mut self.decoder, self.requests.unanswered() > 1) => match frame {
-                    Ok(Some(frame)) => self.receive(frame),
-                    Ok(None) => Err(Error::lost("the init ended")),
-                    Err(broken) => Err(Error::lost(format!("the init sent {broken}"))),
-                },
-                flushed = self.requests.flush(&self.socket), if !self.requests.all_are_sent() => flushed,
-                event = self.current.event() => self.happened(event),
-                reason = self.patience.end() => self.is_silent(reason),
-                letter = self.messages.recv(), if self.requests.all_are_sent() => match letter {
-                    Some(letter) => self.take(letter),
+                () = self.death.end_requested() => Err(destroyed()),
+                reply = self.link.drive() => reply.and_then(|reply| reply.map_or(Ok(()), |frame| self.deliver(frame))),
+                event = self.scheduler.event() => self.scheduler.handle(event, &mut self.link),
+                timeout = self.watchdog.expired() => self.on_timeout(timeout),
+                envelope = self.mailbox.recv(), if self.link.is_flushed() => match envelope {
+                    Some(envelope) => self.accept(envelope),
                     None => Err(destroyed()),
                 },
             };
-            if let Err(reason) = step.and_then(|()| self.next_turn()) {
+            if let Err(reason) = step.and_then(|()| self.scheduler.start_next(&mut self.link)) {
                 return reason;
             }
         }
     }
 
-    fn take(&mut self, Envelope { from, message }: Envelope) -> Result<()> {
-        if !Arc::ptr_eq(&from, &self.record.0) {
-            // Its promise is dropped with it, and whoever waits looks for the reason.
+    /// Ends the container, records the reason, and only then drops what has no answer.
+    async fn end(self, stderr: File, reason: Error) {
+        let Self { mailbox, death, link, pid1, mut scheduler, .. } = self;
+        let reason = teardown(pid1, scheduler.take_group(), stderr, reason).await;
+        // The reason is told when nothing of the container is left.
+        let unanswered = link.close();
+        death.set(reason);
+        drop((unanswered, scheduler, mailbox));
+    }
+
+    /// Whether the init owes a reply. Of the requests without one, a run that goes on owes none
+    /// yet.
+    fn is_reply_owed(&self) -> bool {
+        self.link.unanswered() > usize::from(self.scheduler.is_unhurried())
+    }
+
+    /// Takes a message from a handle.
+    fn accept(&mut self, Envelope { from, message }: Envelope) -> Result<()> {
+        if !self.death.is_for(&from) {
+            // The lease of that handle is over. Its reply is dropped, and the caller reads the
+            // reason.
             return Ok(());
         }
         match message {
-            Message::Ask(request, promise) => {
-                self.requests.ask(&self.socket, &request, Vec::new(), promise)?;
+            Message::Request(request, pending) => self.link.request(&request, Vec::new(), pending).map(drop),
+            Message::Queue(operation) => {
+                self.scheduler.push(operation);
+                Ok(())
             }
-            Message::Queue(turn) => self.queue.push_back(turn),
-            // Whoever had it wanted it destroyed, and that may be because it is not as it should be.
-            Message::Renew(..) if self.record.0.end.is_cancelled() => return Err(destroyed()),
-            Message::Renew(next, answer) => {
-                self.record.hand_over(next);
-                self.queue.clear();
-                self.queue.push_back(Turn::Reset(answer));
-                self.end_turn(Reason::Request)?;
+            // The holder of the lease wanted the container destroyed, perhaps because it is not as
+            // it should be.
+            Message::Renew(..) if self.death.is_end_requested() => Err(destroyed()),
+            Message::Renew(next, reset) => {
+                self.death.replace(next);
+                self.scheduler.renew(reset, &mut self.link)
             }
         }
-        Ok(())
     }
 
-    /// Gives a reply to whoever waits for it. One that nobody can be waiting for is the container's end.
-    fn receive(&mut self, Frame { id, body, fds }: Frame<Reply>) -> Result<()> {
-        self.patience.renew();
+    /// Gives a reply to its caller. A reply that no caller can be waiting for ends the container.
+    fn deliver(&mut self, Frame { id, body, fds }: Frame<Reply>) -> Result<()> {
+        self.watchdog.reset();
         if matches!(body, Reply::Forked) {
-            return self.forked(id, fds);
+            return self.scheduler.show_process(id, fds, &self.pid1);
         }
-        let Some(promise) = self.requests.answered(id) else {
-            return Err(Error::lost(format!("the init answered what nobody had asked: {body:?}")));
+        let Some(pending) = self.link.take_pending(id) else {
+            return Err(Error::lost(format!("the init sent a reply without a request: {body:?}")));
         };
-        if let (Some(group), PendingReply::Run { .. }) = (&mut self.group, &promise) {
-            match &body {
-                Reply::Ended(measured) => group.ran(&measured.usage),
-                // Somebody has removed it.
-                Reply::Failed(failure) if is_of_group(failure) => group.forget(),
-                _ => {}
-            }
+        if matches!(pending, PendingReply::Run(_)) {
+            self.scheduler.account(&body);
         }
-        promise.keep(body, fds)
+        pending.deliver(body, fds)
     }
+
+    fn on_timeout(&mut self, timeout: Error) -> Result<()> {
+        self.scheduler.on_timeout(timeout, &mut self.link)?;
+        self.watchdog.reset();
+        Ok(())
+    }
+}
+
+fn destroyed() -> Error {
+    Error::new(ErrorKind::Destroyed, Step::Serve)
 }
 
 #[cfg(any(fuzzing, test))]

@@ -1,14 +1,15 @@
-//! From a builder to a serving init.
+//! From a specification to an init that serves.
 //!
-//! Invariant: whatever has been started is killed and reaped when its value here is dropped, at every point of a build
-//! and whoever drops it.
+//! Invariant: every process that a launch starts is killed and reaped when its value here is
+//! dropped, at every point of the launch.
 
-mod configuration;
+mod configure;
+mod error;
 
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,185 +20,161 @@ use nix::unistd::pipe2;
 use tokio::io::Interest;
 
 use crate::cgroup::{Group, Hierarchy};
-use crate::doctor::hints;
-use crate::error::{Error, ErrorKind, Failure, Result, Step, printable};
+use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
+
 use crate::limits::{Groups, HostSupport, NprocScope};
 use crate::report::Protections;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
 use crate::sys::{clone, kernel, landlock, memory, socket};
-use crate::wire::{self, Broken, Decoder, Frame, INIT_ARGUMENT, Ids, Peer, Reply, Request};
+use crate::wire::{self, Decoder, Frame, INIT_ARGUMENT, Ids, Peer, Reply, Request};
 
-use super::ContainerInfo;
-use super::builder::ContainerBuilder;
+use super::connection::{Connection, ContainerInfo, receive, stderr_tail};
 use super::ids::Mapping;
-use super::processes::{Init, StageOne};
+use super::processes::{Pid1, StageOne};
+use super::spec::ContainerSpec;
 
-use configuration::configuration;
-
-/// An init that serves.
-#[derive(Debug)]
-pub(super) struct Launched {
-    pub(super) socket: Async,
-    pub(super) decoder: Decoder,
-    pub(super) init: Init,
-    /// What the init says on standard error.
-    pub(super) stderr: File,
-    /// Where its runs are to be, if this process may make groups.
-    pub(super) group: Option<Group>,
-    pub(super) made: ContainerInfo,
-}
-
-#[cfg(any(fuzzing, test))]
-impl Launched {
-    /// The host's side of a container whose socket somebody else answers, and whose init's process only sleeps.
-    pub(super) fn without_an_init(socket: OwnedFd) -> io::Result<Self> {
-        let null = File::open("/dev/null")?;
-        let sleep = memory::executable(Path::new("/bin/sleep"))?;
-        let stdio = [null.as_fd(); 3];
-        let clone::Spawned { pidfd, .. } = clone::spawn(sleep.as_fd(), &[c"sleep", c"600"], stdio, None)?;
-        let socket = Async::new(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self {
-            socket,
-            decoder: Decoder::new(Peer::Init),
-            init: Init::new(pidfd),
-            stderr: null,
-            group: None,
-            made: ContainerInfo::for_tests(),
-        })
-    }
-}
+use configure::configuration;
+pub(super) use error::LaunchError;
+use error::kind;
 
 /// Starts an init and has it make its root file system.
-pub(super) async fn launch(builder: &ContainerBuilder) -> Result<Launched> {
-    let mut starting = Starting::new(builder)?;
-    match tokio::time::timeout(builder.start_timeout, starting.lead(builder)).await {
-        Ok(led) => {
-            let (init, Identity { program, is_own }) = led?;
-            let Starting { socket, decoder, stderr, group, .. } = starting;
-            let (group, groups) = group.unzip();
-            let protections = Protections::new(builder.filter, is_own, landlock::is_supported());
-            let made = ContainerInfo { program, grants: grants(groups, is_own), protections };
-            Ok(Launched { socket, decoder, init, stderr, group, made })
+pub(super) async fn launch(spec: &ContainerSpec) -> Result<Connection, LaunchError> {
+    let mut launch = Launch::start(spec)?;
+    match tokio::time::timeout(spec.start_timeout, launch.bring_up(spec)).await {
+        Ok(result) => {
+            let (pid1, program) = result?;
+            Ok(launch.into_connection(spec, pid1, program))
         }
-        Err(_) => Err(starting.silent(builder)),
+        Err(_) => Err(LaunchError::timed_out(launch.step, spec.start_timeout)),
     }
 }
 
-/// Who a program is on the host.
-struct Identity {
-    /// Where files can be given to it.
-    program: Option<Ids>,
-    /// Whether it is nobody else, and not its init.
-    is_own: bool,
-}
-
-/// A container between its first stage's start and its first answer.
-struct Starting {
+/// A container between the start of its first stage and its first reply as pid 1.
+struct Launch {
     stage_one: StageOne,
     socket: Async,
     decoder: Decoder,
     stderr: File,
     group: Option<(Group, Groups)>,
-    /// What is waited for, for the message where nothing comes.
-    awaited: Step,
+    /// The step that the host waits for.
+    step: Step,
 }
 
-impl Starting {
-    fn new(builder: &ContainerBuilder) -> Result<Self> {
-        let image = init_image(&builder.init_exe)
-            .map_err(|error| Error::io(ErrorKind::Build, Step::ReadInitExecutable, error).at(&builder.init_exe))?;
-        let hierarchy = Hierarchy::find().map_err(|error| Error::io(kind(&error), Step::MakeGroup, error))?;
-        let grants = hierarchy.as_ref().map(|hierarchy| hierarchy.grants());
-        let group = hierarchy.map(Group::new).transpose();
-        let group = group.map_err(|failure| Error::failure(ErrorKind::Host, failure))?.zip(grants);
-        let start = || -> io::Result<_> {
-            let (host, init) = socket::pair()?;
-            let for_stage_one = host.try_clone()?;
-            let socket = Async::new(host, Interest::READABLE | Interest::WRITABLE)?;
-            let (stderr, init_stderr) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-            let null = File::open("/dev/null")?;
-            let name = CString::new(INIT_ARGUMENT)?;
-            let clone::Spawned { pid, pidfd } = clone::spawn(
-                image.as_fd(),
-                &[c"cellblock-init", &name],
-                [init.as_fd(), null.as_fd(), init_stderr.as_fd()],
-                group.as_ref().and_then(|(group, _)| group.of_init()),
-            )?;
-            Ok((StageOne::new(pid, pidfd, for_stage_one), socket, File::from(stderr)))
-        };
-        let (stage_one, socket, stderr) = start().map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
-        Ok(Self { stage_one, socket, decoder: Decoder::new(Peer::Init), stderr, group, awaited: Step::Hello })
+/// The ids of the programs.
+struct ProgramIds {
+    /// The ids on the host, if this process may give files to them.
+    on_host: Option<Ids>,
+    /// Whether they differ from the init's.
+    are_own: bool,
+}
+
+impl Launch {
+    /// Starts the init's first stage.
+    fn start(spec: &ContainerSpec) -> Result<Self> {
+        let image = init_image(&spec.init_exe).fail_at(ErrorKind::Build, Step::ReadInitExecutable, &spec.init_exe)?;
+        let group = make_group()?;
+        let (stage_one, socket, stderr) =
+            start_stage_one(&image, group.as_ref().and_then(|(group, _)| group.of_init()))
+                .map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
+        Ok(Self { stage_one, socket, decoder: Decoder::new(Peer::Init), stderr, group, step: Step::Hello })
     }
 
-    /// Leads the init through its states, and reaps stage one, which ends by itself once it has made pid 1.
-    async fn lead(&mut self, builder: &ContainerBuilder) -> Result<(Init, Identity)> {
-        let configured = self.configure(builder).await?;
-        self.awaited = Step::StartInit;
-        self.stage_one.ended().await.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
-        Ok(configured)
-    }
-
-    /// Up to the init's answer to the configuration.
-    async fn configure(&mut self, builder: &ContainerBuilder) -> Result<(Init, Identity)> {
-        // While stage one is busy with its namespaces.
-        let mapping = Mapping::choose(builder.id_range.as_ref())
-            .map_err(|error| Error::io(ErrorKind::Host, Step::ReserveIds, error))?;
+    /// Takes the init through its states, and reaps stage one, which exits once it has made pid 1.
+    async fn bring_up(&mut self, spec: &ContainerSpec) -> Result<(Pid1, ProgramIds), LaunchError> {
+        // Stage one makes its namespaces meanwhile.
+        let mapping = Mapping::choose(spec.id_range.as_ref()).fail(ErrorKind::Host, Step::ReserveIds)?;
         let clones_into_group = self.group.as_ref().is_some_and(|(group, _)| group.of_init().is_some());
         if let (Some((group, _)), Some(init)) = (&mut self.group, mapping.init_on_host()) {
             group.give(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
         }
-        let (configure, mut fds) = configuration(builder, &mapping, clones_into_group)?;
-        match self.expect(Step::Hello).await?.body {
-            Reply::Hello(wire::VERSION) => self.awaited = Step::ForkPid1,
-            Reply::Hello(version) => {
-                let detail = format!("it speaks version {version}, this library {}", wire::VERSION);
-                return Err(Error::new(ErrorKind::Build, Step::Hello).detail(detail).at(&builder.init_exe));
-            }
-            other => return Err(unexpected(&other)),
-        }
-        if let Err(error) = mapping.write(self.stage_one.pid()) {
-            let hint = hints::hint(Step::MapIds, error.raw_os_error());
-            return Err(self.explained(Error::io(kind(&error), Step::MapIds, error).hinted(hint)).await);
-        }
-        let identity = Identity { program: mapping.program_on_host(), is_own: mapping.is_own() };
+        let (configure, mut fds) = configuration(spec, &mapping, clones_into_group)?;
+
+        self.expect_hello(&spec.init_exe).await?;
+        self.map_ids(&mapping).await?;
+        let program = ProgramIds { on_host: mapping.program_on_host(), are_own: mapping.is_own() };
         self.send(&Request::Start { cgroup_namespace: !clones_into_group }, Vec::new()).await?;
-        // Sent ahead: pid 1 reads it as soon as it is there.
+        // Sent ahead: pid 1 reads it as soon as it exists.
         fds.extend(mapping.into_reservation().map(Arc::new));
         self.send(&Request::Configure(configure), fds).await?;
 
-        let init = self.pid_1().await;
-        let started = self.expect(Step::ForkPid1).await?.body;
-        let (Reply::Started, Some(init)) = (&started, init) else {
-            return Err(unexpected(&started));
+        let pid1 = self.expect_pid1().await?;
+        match self.expect_reply(Step::Serve).await?.body {
+            Reply::Done => {}
+            other => return Err(out_of_place(&other).into()),
+        }
+        self.step = Step::StartInit;
+        self.stage_one.reap().await.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
+        Ok((pid1, program))
+    }
+
+    fn into_connection(self, spec: &ContainerSpec, pid1: Pid1, program: ProgramIds) -> Connection {
+        let Self { socket, decoder, stderr, group, .. } = self;
+        let (group, groups) = group.unzip();
+        let info = ContainerInfo {
+            program: program.on_host,
+            support: host_support(groups, program.are_own),
+            protections: Protections::new(spec.filter, program.are_own, landlock::is_supported()),
         };
-        match self.expect(Step::Serve).await?.body {
-            Reply::Done => Ok((init, identity)),
-            other => Err(unexpected(&other)),
+        Connection { socket, decoder, pid1, stderr, group, info }
+    }
+
+    async fn expect_hello(&mut self, init_exe: &Path) -> Result<(), LaunchError> {
+        match self.expect_reply(Step::Hello).await?.body {
+            Reply::Hello(wire::VERSION) => {
+                self.step = Step::ForkPid1;
+                Ok(())
+            }
+            Reply::Hello(version) => {
+                let detail = format!("it speaks version {version}, this library {}", wire::VERSION);
+                Err(Error::new(ErrorKind::Build, Step::Hello).detail(detail).at(init_exe).into())
+            }
+            other => Err(out_of_place(&other).into()),
         }
     }
 
-    /// The process that the next message names, before that is received: if it came when there is no room for a descriptor
-    /// the process would be nobody's.
-    async fn pid_1(&self) -> Option<Init> {
+    /// Writes the id maps of stage one.
+    async fn map_ids(&mut self, mapping: &Mapping) -> Result<(), LaunchError> {
+        match mapping.write(self.stage_one.pid()) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let error = LaunchError::Refused(Error::io(kind(&error), Step::MapIds, error));
+                Err(self.init_error_or(error).await)
+            }
+        }
+    }
+
+    /// Receives pid 1 and its first message.
+    async fn expect_pid1(&mut self) -> Result<Pid1, LaunchError> {
+        let pid1 = self.peek_pid1().await;
+        let started = self.expect_reply(Step::ForkPid1).await?.body;
+        match (&started, pid1) {
+            (Reply::Started, Some(pid1)) => Ok(pid1),
+            _ => Err(out_of_place(&started).into()),
+        }
+    }
+
+    /// Copies the pidfd in the next message before that is received. Receiving a message without
+    /// room for a descriptor would lose the pidfd, and leave the process without an owner.
+    async fn peek_pid1(&self) -> Option<Pid1> {
         loop {
             match self.socket.io(Interest::READABLE, |fd| socket::peek_fds(fd, false)).await {
-                Ok(mut fds) => return fds.pop().map(|pidfd| Init::new(Pidfd::new(pidfd))),
+                Ok(mut fds) => return fds.pop().map(|pidfd| Pid1::new(Pidfd::new(pidfd))),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
-                // Receiving it will tell.
+                // The message cannot be received either, and that gives the reason.
                 Err(_) => return None,
             }
         }
     }
 
-    async fn send(&mut self, request: &Request, fds: Vec<Arc<OwnedFd>>) -> Result<()> {
-        let failure = |error: io::Error| Error::io(kind(&error), Step::Send, error);
+    async fn send(&mut self, request: &Request, fds: Vec<Arc<OwnedFd>>) -> Result<(), LaunchError> {
+        let failure = |error: io::Error| LaunchError::Host(Error::io(kind(&error), Step::Send, error));
         for datagram in wire::encode(0, request, fds).map_err(failure)? {
             match self.socket.io(Interest::WRITABLE, |fd| datagram.send(fd, false)).await {
                 Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
-                    return Err(self.explained(failure(error)).await);
+                    return Err(self.init_error_or(failure(error)).await);
                 }
                 sent => sent.map_err(failure)?,
             }
@@ -205,67 +182,48 @@ impl Starting {
         Ok(())
     }
 
-    /// What the init said last, where it has ended or is about to: `error` then only follows from that.
-    async fn explained(&mut self, error: Error) -> Error {
-        match tokio::time::timeout(Duration::from_millis(100), self.expect(self.awaited)).await {
+    /// The failure that the init names within 100 ms. If it names none, `error`: otherwise `error`
+    /// only follows from the init's failure.
+    async fn init_error_or(&mut self, error: LaunchError) -> LaunchError {
+        match tokio::time::timeout(Duration::from_millis(100), self.expect_reply(self.step)).await {
             Ok(Err(reason)) => reason,
             Ok(Ok(_)) | Err(_) => error,
         }
     }
 
-    /// The next reply, unless it is a failure.
-    async fn expect(&mut self, step: Step) -> Result<Frame<Reply>> {
-        self.awaited = step;
+    /// Receives the next reply, unless it is a failure.
+    async fn expect_reply(&mut self, step: Step) -> Result<Frame<Reply>, LaunchError> {
+        self.step = step;
         match receive(&self.socket, &mut self.decoder, true).await {
-            Ok(Some(Frame { body: Reply::Failed(failure), .. })) => Err(refused(failure)),
+            Ok(Some(Frame { body: Reply::Failed(failure), .. })) => Err(LaunchError::refused(failure)),
             Ok(Some(message)) => Ok(message),
-            Ok(None) => Err(self.closed(step)),
-            Err(broken) => Err(Error::new(ErrorKind::Build, Step::Receive).detail(broken.to_string())),
+            Ok(None) => Err(LaunchError::closed(step, stderr_tail(&mut self.stderr))),
+            Err(broken) => Err(Error::new(ErrorKind::Build, Step::Receive).detail(broken.to_string()).into()),
         }
     }
-
-    fn closed(&mut self, step: Step) -> Error {
-        let error = Error::new(ErrorKind::Build, step).detail(match stderr_tail(&mut self.stderr) {
-            Some(words) => format!("the init ended, having said: {words}"),
-            None => "the init ended without a word".to_owned(),
-        });
-        error.hinted(self.hint())
-    }
-
-    fn silent(&self, builder: &ContainerBuilder) -> Error {
-        let detail = format!("nothing within {:?}", builder.start_timeout);
-        Error::new(ErrorKind::Build, self.awaited).detail(detail).hinted(self.hint())
-    }
-
-    fn hint(&self) -> Option<String> {
-        hints::hint_of_silence(self.awaited != Step::Hello)
-    }
 }
 
-/// The next message from an init. `more` says whether another may be there beside it. Dropping the future loses nothing.
-pub(super) async fn receive(socket: &Async, decoder: &mut Decoder, more: bool) -> Result<Option<Frame<Reply>>, Broken> {
-    let attempt = |fd: BorrowedFd<'_>| match decoder.receive(fd, false) {
-        Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-        // So the kernel says where the other end has closed and not read everything.
-        Err(Broken::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Ok(None)),
-        other => Ok(other),
-    };
-    socket.read(more, attempt).await?
+/// Makes a control group for the runs, if this process may.
+fn make_group() -> Result<Option<(Group, Groups)>> {
+    let hierarchy = Hierarchy::find().map_err(|error| Error::io(kind(&error), Step::MakeGroup, error))?;
+    let Some(hierarchy) = hierarchy else { return Ok(None) };
+    let groups = hierarchy.grants();
+    let group = Group::new(hierarchy).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
+    Ok(Some((group, groups)))
 }
 
-/// The end of what an init has said on stderr. Whatever it says is shown without control characters.
-pub(super) fn stderr_tail(stderr: &mut File) -> Option<String> {
-    const KEPT: usize = 2000;
-    let mut said = Vec::new();
-    // The pipe does not block, and holds 64 KiB at most.
-    match stderr.take(64 << 10).read_to_end(&mut said) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(error) => return Some(format!("({error})")),
-    }
-    let said = String::from_utf8_lossy(&said[said.len().saturating_sub(KEPT)..]).into_owned();
-    let said: String = said.trim().chars().map(printable).collect();
-    (!said.is_empty()).then_some(said)
+/// Starts stage one. Returns it with the host's ends of its socket and of its standard error.
+fn start_stage_one(image: &OwnedFd, group: Option<BorrowedFd<'_>>) -> io::Result<(StageOne, Async, File)> {
+    let (host, init) = socket::pair()?;
+    let for_stage_one = host.try_clone()?;
+    let socket = Async::new(host, Interest::READABLE | Interest::WRITABLE)?;
+    let (stderr, init_stderr) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let null = File::open("/dev/null")?;
+    let name = CString::new(INIT_ARGUMENT)?;
+    let args = [c"cellblock-init", &name];
+    let stdio = [init.as_fd(), null.as_fd(), init_stderr.as_fd()];
+    let clone::Spawned { pid, pidfd } = clone::spawn(image.as_fd(), &args, stdio, group)?;
+    Ok((StageOne::new(pid, pidfd, for_stage_one), socket, File::from(stderr)))
 }
 
 /// The sealed copy of an executable, made once for the whole process.
@@ -281,12 +239,12 @@ fn init_image(path: &Path) -> io::Result<Arc<OwnedFd>> {
     Ok(image)
 }
 
-/// What this machine can hold for a container's runs.
-fn grants(groups: Option<Groups>, own_ids: bool) -> HostSupport {
+/// What this machine can hold for the runs of a container.
+fn host_support(groups: Option<Groups>, own_ids: bool) -> HostSupport {
     let hard = |resource| nix::sys::resource::getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard);
     HostSupport {
         groups,
-        counted: counted(own_ids),
+        counted: nproc_scope(own_ids),
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
         hard_stack: hard(nix::sys::resource::Resource::RLIMIT_STACK),
         hard_open_files: hard(nix::sys::resource::Resource::RLIMIT_NOFILE),
@@ -294,7 +252,7 @@ fn grants(groups: Option<Groups>, own_ids: bool) -> HostSupport {
 }
 
 /// Since Linux 5.14 the kernel counts the processes of a user in each user namespace.
-fn counted(own_ids: bool) -> NprocScope {
+fn nproc_scope(own_ids: bool) -> NprocScope {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     match kernel::version(&release) {
         _ if own_ids => NprocScope::Run,
@@ -304,19 +262,7 @@ fn counted(own_ids: bool) -> NprocScope {
     }
 }
 
-fn kind(error: &io::Error) -> ErrorKind {
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::ENOBUFS) => ErrorKind::Host,
-        _ => ErrorKind::Build,
-    }
-}
-
-fn refused(failure: Failure) -> Error {
-    let hint = hints::hint(failure.step, Some(failure.errno));
-    Error::failure(ErrorKind::Build, failure).hinted(hint)
-}
-
-fn unexpected(reply: &Reply) -> Error {
+fn out_of_place(reply: &Reply) -> Error {
     Error::new(ErrorKind::Build, Step::Receive).detail(format!("a reply out of place: {reply:?}"))
 }
 

@@ -1,7 +1,7 @@
-//! The processes that a host owns for a container: its init's first stage, and its init.
+//! The processes that the host owns for a container: the init's first stage, and pid 1.
 //!
-//! Invariant: dropping one ends and reaps it, whoever drops it and wherever: in a thread made for that where it may have to
-//! wait, since the runtime may be gone by then.
+//! Invariant: dropping one kills and reaps it, in every thread. A drop that may have to wait does
+//! so in a thread of its own, since the runtime may be gone by then.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,7 +14,7 @@ use crate::sys::reactor::Async;
 use crate::sys::{in_background, socket};
 use crate::wire::{Broken, Decoder, Peer, Reply};
 
-/// The init's first stage. Its drop ends it, and a pid 1 that it has made and nobody knows of yet.
+/// The init's first stage. Its drop also kills a pid 1 that it has made and not announced yet.
 #[derive(Debug)]
 pub(super) struct StageOne {
     pid: u32,
@@ -31,10 +31,10 @@ impl StageOne {
         self.pid
     }
 
-    /// Waits until it has ended by itself.
-    pub(super) async fn ended(&mut self) -> io::Result<()> {
+    /// Waits until it has exited, and reaps it.
+    pub(super) async fn reap(&mut self) -> io::Result<()> {
         if let Some((process, _)) = &self.alive {
-            ended(process).await?;
+            reap(process).await?;
         }
         self.alive = None;
         Ok(())
@@ -46,49 +46,58 @@ impl Drop for StageOne {
         let Some((process, socket)) = self.alive.take() else { return };
         let pid = self.pid;
         in_background(move || {
-            // With it a pid 1 that has not said yet which process it is.
+            // The group includes a pid 1 that has not announced itself.
             process.end_group(pid)?;
-            // What a pid 1 says first has its pidfd. Where there is none, or where the pidfd was received and so has an
-            // owner who ends it, the other end of the socket is soon closed.
-            let mut decoder = Decoder::new(Peer::Init);
-            loop {
-                match socket::peek_fds(&socket, true) {
-                    Ok(fds) => fds.into_iter().for_each(|pidfd| drop(Init::new(Pidfd::new(pidfd)))),
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        std::thread::sleep(Duration::from_millis(1));
-                        continue;
-                    }
-                    Err(_) => {}
-                }
-                match decoder.receive::<Reply>(&socket, true) {
-                    Ok(Some(_)) => {}
-                    // It was seen before, in full.
-                    Err(Broken::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {}
-                    Ok(None) | Err(_) => return Ok(()),
-                }
-            }
+            kill_announced(&socket);
+            Ok(())
         });
     }
 }
 
-/// Pid 1 of a container, as its parent sees it. Its drop ends it.
+/// Kills each process whose pidfd is in the messages that are left in a socket. Returns when the
+/// other end of the socket is closed.
+///
+/// The first message of a pid 1 carries its pidfd. If there is no such message, or if it was
+/// received and the pidfd so has an owner that kills the process, the other end is soon closed.
+fn kill_announced(socket: &OwnedFd) {
+    let mut decoder = Decoder::new(Peer::Init);
+    loop {
+        match socket::peek_fds(socket, true) {
+            Ok(fds) => fds.into_iter().for_each(|pidfd| drop(Pid1::new(Pidfd::new(pidfd)))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            Err(_) => {}
+        }
+        match decoder.receive::<Reply>(socket, true) {
+            Ok(Some(_)) => {}
+            // `peek_fds` has seen this message in full.
+            Err(Broken::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {}
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// Pid 1 of a container, as its parent sees it. Its drop kills and reaps it.
 #[derive(Debug)]
-pub(super) struct Init {
+pub(super) struct Pid1 {
     alive: Option<Pidfd>,
 }
 
-impl Init {
+impl Pid1 {
     pub(super) fn new(process: Pidfd) -> Self {
         Self { alive: Some(process) }
     }
 
-    /// The pid of the process that a pidfd names, if that is a child of this init. The process may end at any time.
+    /// The pid of the process that a pidfd names, if that process is a child of this one. The child
+    /// may end at any time.
     pub(super) fn pid_of_child(&self, pidfd: impl AsFd) -> io::Result<Option<u32>> {
-        let Some(init) = &self.alive else { return Err(io::Error::from_raw_os_error(libc::ESRCH)) };
+        let Some(pid1) = &self.alive else { return Err(io::Error::from_raw_os_error(libc::ESRCH)) };
         let pid = Pidfd::pid_of(&pidfd)?;
         let parent = process::parent_of(pid)?;
-        // The pid meant that process, if it still does.
-        let is_child = Pidfd::pid_of(&pidfd)? == pid && Pidfd::pid_of(init)? == parent;
+        // The process had this pid when its parent was read, if it still has it.
+        let is_child = Pidfd::pid_of(&pidfd)? == pid && Pidfd::pid_of(pid1)? == parent;
         Ok(is_child.then_some(pid))
     }
 
@@ -97,24 +106,24 @@ impl Init {
         Pidfd::pid_of(self.alive.as_ref().ok_or(io::ErrorKind::NotFound)?)
     }
 
-    /// As its drop, but before this returns.
+    /// As its drop, but returns only when the process is reaped.
     #[cfg(any(test, fuzzing))]
     pub(super) fn end_here(&mut self) -> io::Result<()> {
         self.alive.take().map_or(Ok(()), |process| process.kill().and_then(|()| process.reap()))
     }
 
-    /// Kills the init, and with it everything in its pid namespace, and waits until it is reaped.
-    pub(super) async fn end(mut self) -> io::Result<()> {
+    /// Kills pid 1, and with it every process of its pid namespace, and waits until it is reaped.
+    pub(super) async fn kill_and_reap(mut self) -> io::Result<()> {
         if let Some(process) = &self.alive {
             process.kill()?;
-            ended(process).await?;
+            reap(process).await?;
         }
         self.alive = None;
         Ok(())
     }
 }
 
-impl Drop for Init {
+impl Drop for Pid1 {
     fn drop(&mut self) {
         if let Some(process) = self.alive.take() {
             in_background(move || {
@@ -125,21 +134,22 @@ impl Drop for Init {
     }
 }
 
-/// Waits until a process has ended, and reaps it. Dropping the future loses nothing.
-async fn ended(process: &Pidfd) -> io::Result<()> {
+/// Waits until a process has exited, and reaps it. Dropping the future loses nothing.
+async fn reap(process: &Pidfd) -> io::Result<()> {
     if process.try_reap()? {
         return Ok(());
     }
-    let end = process.as_fd().try_clone_to_owned().and_then(|fd| Async::new(fd, Interest::READABLE));
-    let Ok(end) = end else {
-        // No descriptor or memory to be told with: that is no reason to leave it behind.
+    let readable = process.as_fd().try_clone_to_owned().and_then(|fd| Async::new(fd, Interest::READABLE));
+    let Ok(readable) = readable else {
+        // Without a descriptor or memory to be woken with, poll: the process must not be left
+        // behind.
         while !process.try_reap()? {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         return Ok(());
     };
-    let reap = |_: BorrowedFd<'_>| {
+    let attempt = |_: BorrowedFd<'_>| {
         if process.try_reap()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     };
-    end.io(Interest::READABLE, reap).await
+    readable.io(Interest::READABLE, attempt).await
 }

@@ -10,14 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::error::{Failure, Step};
+use crate::error::{Failure, ResultExt, Step};
 use crate::limits::{Limit, Times};
 use crate::report::{Evidence, Measured, Reason, Source, Sources, Status, Usage};
 use crate::seccomp::allowlist::program as program_of;
-use crate::sys::child::{Children, Image, Op, Outcome, Reaped, Rusage, Vector};
+use crate::sys::child::{Children, Image, Op, Options, Outcome, Reaped, Rusage, Vector};
 use crate::sys::landlock::{self, Ruleset};
 use crate::sys::process;
-use crate::wire::{Ids, Program, Reply, StartRun, Strings};
+use crate::wire::{FdRole, Ids, Reply, StartRun, Strings};
 
 use super::meter::{Group, Processes};
 use super::{End, files};
@@ -52,7 +52,7 @@ struct Run {
     next_look: Option<Instant>,
     killed: Option<Reason>,
     /// What a failure to start is about.
-    program: Program,
+    program: PathBuf,
     work_dir: Option<PathBuf>,
     ended: Option<Ended>,
     given_up: Option<Failure>,
@@ -86,24 +86,22 @@ impl Runner {
         self.run.is_some()
     }
 
-    /// Starts a program. The fds are closed here once the child has its own copies. Gives the pidfd of one whose gate is
-    /// shut.
+    /// Starts a program. The descriptors are closed here once the child has its own copies. Returns the pidfd of a run that
+    /// is to be announced.
     pub(super) fn start(&mut self, id: u64, execve: StartRun, fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
-        let executable = usize::from(matches!(execve.program, Program::Attached(_)));
-        if fds.len() != execve.fds.len() + executable + usize::from(execve.gate) {
-            return Err(Failure::new(Step::PlaceFd, nix::Error::EBADMSG));
-        }
         let received = process::monotonic_time();
-        let fds = above(execve.fds.iter().copied().max().unwrap_or(0).max(2), fds)?;
+        let fds = above(execve.fds.iter().filter_map(FdRole::number_in_program).max().unwrap_or(0).max(2), fds)?;
+        let attached = Attached::new(&execve.fds, &fds)?;
         let (program, work_dir) = (execve.program.clone(), execve.work_dir.clone());
         let (times, throttled) = (execve.times, execve.throttled);
+        let (may_wait, wants_pidfd) = (throttled || attached.gate.is_some(), execve.announce);
         let ruleset = if self.has_landlock { Ruleset::for_files(fds.iter().map(AsFd::as_fd)) } else { Ok(None) };
         let ruleset = ruleset.map_err(|error| Failure::new(Step::RestrictFiles, error))?;
-        let ops = self.steps(execve, &fds, ruleset.as_ref())?;
+        let ops = self.steps(execve, attached, ruleset.as_ref())?;
         self.group.as_mut().map_or(Ok(()), Group::begin)?;
         let start = Instant::now();
-        let directory = self.group.as_ref().and_then(Group::directory);
-        let pidfd = self.children.start(ops, directory, throttled).map_err(|error| Failure::new(Step::Clone, error))?;
+        let group = self.group.as_ref().and_then(Group::directory);
+        let pidfd = self.children.start(ops, Options { group, may_wait, wants_pidfd }).step(Step::Clone)?;
         self.run = Some(Run {
             id,
             received,
@@ -228,15 +226,11 @@ impl Runner {
         }
     }
 
-    fn steps(&self, execve: StartRun, fds: &[OwnedFd], files: Option<&Ruleset>) -> Result<Vec<(Step, Op)>, Failure> {
-        let StartRun {
-            program, args, mut env, work_dir, fds: targets, terminal, gate, rlimits, affinity, filter, ..
-        } = execve;
+    fn steps(&self, execve: StartRun, fds: Attached, files: Option<&Ruleset>) -> Result<Vec<(Step, Op)>, Failure> {
+        let StartRun { program, args, mut env, work_dir, terminal, rlimits, affinity, filter, .. } = execve;
         env.add_missing(&self.defaults);
         let mut steps = Vec::new();
-        if let (true, Some(gate)) = (gate, fds.last()) {
-            steps.push((Step::PidHook, Op::PassGate(gate.as_raw_fd())));
-        }
+        steps.extend(fds.gate.map(|gate| (Step::PidHook, Op::PassGate(gate))));
         if let Some(group) = &self.group {
             steps.extend(group.tasks().map(|fd| (Step::EnterGroup, Op::EnterGroup(fd))));
             // As its own root, or the group's name would show.
@@ -249,12 +243,11 @@ impl Runner {
         }
         steps.push((Step::StartSession, Op::StartSession));
         // The init's own 0 and 1 are /dev/null, and are what its child starts with; 2 is the host's pipe.
-        if !targets.contains(&2) {
+        if !fds.program.iter().any(|&(_, to)| to == 2) {
             steps.push((Step::PlaceFd, Op::Place { from: 0, to: 2 }));
         }
-        let executable = fds.get(targets.len());
-        let kept = targets.iter().copied().chain(executable.map(AsRawFd::as_raw_fd)).collect();
-        steps.extend(fds.iter().zip(targets).map(|(fd, to)| (Step::PlaceFd, Op::Place { from: fd.as_raw_fd(), to })));
+        let kept = fds.program.iter().map(|&(_, to)| to).chain(fds.executable).collect();
+        steps.extend(fds.program.iter().map(|&(from, to)| (Step::PlaceFd, Op::Place { from, to })));
         steps.extend(terminal.map(|fd| (Step::TakeTerminal, Op::TakeTerminal(fd))));
         steps.extend(rlimits.iter().map(|limit| {
             let (resource, soft, hard) = (limit.resource.number(), limit.soft, limit.hard);
@@ -275,10 +268,9 @@ impl Runner {
         if !filter.is_empty() {
             steps.push((Step::InstallFilter, Op::InstallFilter(program_of(&filter))));
         }
-        let image = match (&program, executable) {
-            (Program::Named(name), _) => Image::FirstOf(candidates(name, &env)?),
-            (Program::Attached(_), Some(fd)) => Image::Descriptor(fd.as_raw_fd()),
-            (Program::Attached(name), None) => return Err(Failure::at(Step::Exec, name, nix::Error::EBADF)),
+        let image = match fds.executable {
+            Some(fd) => Image::Descriptor(fd),
+            None => Image::FirstOf(candidates(&program, &env)?),
         };
         let (args, env) = (Vector::new(args.into_bytes()), Vector::new(env.into_bytes()));
         steps.push((Step::Exec, Op::Exec { image, args, env }));
@@ -329,13 +321,35 @@ impl Run {
             return Ok(Reply::Ended(measured));
         };
         let path = match step {
-            Step::Exec => match self.program {
-                Program::Named(name) | Program::Attached(name) => Some(name),
-            },
+            Step::Exec => Some(self.program),
             Step::ChangeDirectory => self.work_dir,
             _ => None,
         };
         Ok(Reply::Failed(Failure { step, errno, path }))
+    }
+}
+
+/// The numbers of a run's descriptors here, by their roles.
+#[derive(Default)]
+struct Attached {
+    /// Each with its number in the program.
+    program: Vec<(i32, i32)>,
+    executable: Option<i32>,
+    gate: Option<i32>,
+}
+
+impl Attached {
+    fn new(roles: &[FdRole], fds: &[OwnedFd]) -> Result<Self, Failure> {
+        let mut attached = Self::default();
+        let mut are_clear = roles.len() == fds.len();
+        for (role, fd) in roles.iter().zip(fds.iter().map(AsRawFd::as_raw_fd)) {
+            match role {
+                FdRole::Program(to) => attached.program.push((fd, *to)),
+                FdRole::Executable => are_clear &= attached.executable.replace(fd).is_none(),
+                FdRole::Gate => are_clear &= attached.gate.replace(fd).is_none(),
+            }
+        }
+        if are_clear { Ok(attached) } else { Err(Failure::new(Step::PlaceFd, nix::Error::EBADMSG)) }
     }
 }
 

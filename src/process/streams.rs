@@ -1,6 +1,7 @@
 //! A command's streams, as files: the program's ends, and the host's.
 //!
-//! Invariant: none of them leads a program to the host's files, and what is made for a program belongs to it.
+//! Invariant: no stream leads a program to the host's files. A pipe or terminal that is made for a
+//! program belongs to it.
 
 use std::fs::File;
 use std::io;
@@ -13,49 +14,52 @@ use nix::unistd::{fchown, pipe2};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use tokio::net::unix::pipe;
 
-use crate::command::{Command, Stream};
-use crate::error::{Error, ErrorKind, Result, Step};
+use crate::command::{Command, Stream, Window};
+use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
 use crate::pty::Pty;
 use crate::sys::memory;
 use crate::wire::Ids;
 
+/// A command's streams, ready for a run.
+pub(crate) struct CommandStreams {
+    pub(crate) host: HostStreams,
+    pub(crate) program: ProgramFds,
+}
+
 /// The host's ends of a run's streams.
 #[derive(Debug, Default)]
-pub(crate) struct Streams {
+pub(crate) struct HostStreams {
     pub(super) stdin: Option<pipe::Sender>,
     pub(super) stdout: Option<pipe::Receiver>,
     pub(super) stderr: Option<pipe::Receiver>,
     pub(super) pty: Option<Pty>,
 }
 
-impl Streams {
+impl HostStreams {
     pub(crate) fn has_terminal(&self) -> bool {
         self.pty.is_some()
     }
 }
 
-/// The program's ends, with the numbers that they get.
-type ProgramFds = Vec<(i32, Arc<OwnedFd>)>;
-
-/// A command's streams, ready for a run.
-pub(crate) struct Opened {
-    pub(crate) streams: Streams,
-    pub(crate) fds: ProgramFds,
-    /// Whether the program can write to an output that is not one of these streams.
-    pub(crate) outputs_elsewhere: bool,
+/// The program's ends.
+pub(crate) struct ProgramFds {
+    /// Each descriptor with its number in the program.
+    pub(crate) fds: Vec<(i32, Arc<OwnedFd>)>,
+    /// Whether the program can write to an output that is not one of [`HostStreams`]'s pipes.
+    pub(crate) writes_elsewhere: bool,
 }
 
-/// Opens what a command's streams need. `unset` is what an output is that the command says nothing about; what is made here
-/// belongs to `program`.
-pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Ids>) -> Result<Opened> {
-    let failure = |error| Error::io(ErrorKind::Host, Step::MakeStream, error);
-    let mut streams = Streams::default();
+/// Opens the streams of a command. `unset` is the default for an output. Pipes and terminals that
+/// are made here belong to `program`.
+pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Ids>) -> Result<CommandStreams> {
+    let mut host = HostStreams::default();
     let mut fds = command.fds.clone();
-    let (mut terminal, mut outputs_elsewhere) = (None, false);
+    let mut terminal = None;
+    let mut writes_elsewhere = false;
     for (number, stream) in command.streams.iter().enumerate() {
         let default = if number == 0 { &Stream::Null } else { unset };
         let stream = stream.as_ref().map_or(default, |stdio| &stdio.0);
-        outputs_elsewhere |= number > 0 && matches!(stream, Stream::Fd(_) | Stream::Inherit | Stream::Pty);
+        writes_elsewhere |= number > 0 && matches!(stream, Stream::Fd(_) | Stream::Inherit | Stream::Pty);
         let fd = match stream {
             Stream::Null => continue,
             Stream::Fd(fd) => Arc::clone(fd),
@@ -64,31 +68,30 @@ pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Id
                 None => continue,
             },
             Stream::AsStdout => return Err(Error::invalid("only a standard error can go where the output goes")),
-            Stream::Inherit => inherited(number).map_err(failure)?.into(),
-            Stream::Bytes(bytes) if number == 0 => memory::sealed("cellblock-stdin", bytes).map_err(failure)?.into(),
+            Stream::Inherit => made(inherited(number))?,
+            Stream::Bytes(bytes) if number == 0 => made(memory::sealed("cellblock-stdin", bytes))?,
             Stream::Bytes(_) => return Err(Error::invalid("bytes can only be an input")),
-            Stream::Piped => piped(number, program, &mut streams).map_err(failure)?.into(),
+            Stream::Piped => made(piped(number, program, &mut host))?,
             Stream::Pty => match &terminal {
                 Some(terminal) => Arc::clone(terminal),
-                None => {
-                    let (host, inside) = Pty::open(command.window).map_err(failure)?;
-                    give(&inside, program).map_err(failure)?;
-                    streams.pty = Some(host);
-                    Arc::clone(terminal.insert(Arc::new(inside)))
-                }
+                None => Arc::clone(terminal.insert(made(open_terminal(command.window, program, &mut host))?)),
             },
         };
         fds.push((number as i32, fd));
     }
-    fds.iter().try_for_each(|(_, fd)| leads_nowhere(fd))?;
-    Ok(Opened { streams, fds, outputs_elsewhere })
+    fds.iter().try_for_each(|(_, fd)| refuse_path_to_host(fd))?;
+    Ok(CommandStreams { host, program: ProgramFds { fds, writes_elsewhere } })
 }
 
-/// Refuses what a program could walk the host's files from, or look again at what it only names.
-fn leads_nowhere(fd: &OwnedFd) -> Result<()> {
-    let failure = |error: io::Error| Error::io(ErrorKind::Host, Step::MakeStream, error);
-    let flags = fcntl_getfl(fd).map_err(|error| failure(error.into()))?;
-    let mode = fstat(fd).map_err(|error| failure(error.into()))?.st_mode;
+fn made(stream: io::Result<OwnedFd>) -> Result<Arc<OwnedFd>> {
+    stream.map(Arc::new).fail(ErrorKind::Host, Step::MakeStream)
+}
+
+/// Refuses a directory, from which a program could walk the host's files, and an `O_PATH`
+/// descriptor, which a program could open again.
+fn refuse_path_to_host(fd: &OwnedFd) -> Result<()> {
+    let flags = fcntl_getfl(fd).fail(ErrorKind::Host, Step::MakeStream)?;
+    let mode = fstat(fd).fail(ErrorKind::Host, Step::MakeStream)?.st_mode;
     if flags.contains(OFlags::PATH) || FileType::from_raw_mode(mode) == FileType::Directory {
         return Err(Error::invalid("a directory or an O_PATH descriptor would lead a program to the host's files"));
     }
@@ -103,35 +106,41 @@ fn inherited(number: usize) -> io::Result<OwnedFd> {
     }
 }
 
-/// Makes a program's stream belong to it, or it could not open that by name.
-fn give(stream: &OwnedFd, owner: Option<Ids>) -> io::Result<()> {
+/// Makes a terminal, keeps its host end in `host` and returns the program's.
+fn open_terminal(window: Window, owner: Option<Ids>, host: &mut HostStreams) -> io::Result<OwnedFd> {
+    let (pty, program) = Pty::open(window)?;
+    set_owner(&program, owner)?;
+    host.pty = Some(pty);
+    Ok(program)
+}
+
+/// Makes a pipe, keeps the host's end in `host` and returns the program's, which blocks as programs
+/// expect.
+fn piped(number: usize, owner: Option<Ids>, host: &mut HostStreams) -> io::Result<OwnedFd> {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    let (program, ours) = if number == 0 { (reader, writer) } else { (writer, reader) };
+    set_owner(&program, owner)?;
+    let ours = File::from(ours);
+    match number {
+        0 => host.stdin = Some(pipe::Sender::from_file(ours)?),
+        1 => host.stdout = Some(pipe::Receiver::from_file(ours)?),
+        _ => host.stderr = Some(pipe::Receiver::from_file(ours)?),
+    }
+    Ok(program)
+}
+
+/// Gives a stream to the program. Otherwise the program could not open it by name.
+fn set_owner(stream: &OwnedFd, owner: Option<Ids>) -> io::Result<()> {
     match owner {
         Some(Ids { uid, gid }) => Ok(fchown(stream, Some(uid.into()), Some(gid.into()))?),
         None => Ok(()),
     }
 }
 
-/// Makes a pipe, keeps the host's end in `streams` and returns the program's, which blocks as programs expect.
-fn piped(number: usize, owner: Option<Ids>, streams: &mut Streams) -> io::Result<OwnedFd> {
-    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
-    let (program, host) = if number == 0 { (reader, writer) } else { (writer, reader) };
-    give(&program, owner)?;
-    let host = File::from(host);
-    match number {
-        0 => streams.stdin = Some(pipe::Sender::from_file(host)?),
-        1 => streams.stdout = Some(pipe::Receiver::from_file(host)?),
-        _ => streams.stderr = Some(pipe::Receiver::from_file(host)?),
-    }
-    Ok(program)
-}
-
-/// A pipe between two programs, its reading end first. Each of them may open it by name.
+/// A pipe between two programs, with its reading end first. Each program may open its end by name.
 pub(crate) fn pipe_of_two() -> Result<(OwnedFd, OwnedFd)> {
-    let make = || {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
-        // One inode, which can belong to only one of them.
-        fchmod(&writer, Mode::from_bits_truncate(0o666))?;
-        Ok((reader, writer))
-    };
-    make().map_err(|error: nix::Error| Error::io(ErrorKind::Host, Step::MakeStream, error))
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).fail(ErrorKind::Host, Step::MakeStream)?;
+    // Both ends are one inode, which can belong to only one of the programs.
+    fchmod(&writer, Mode::from_bits_truncate(0o666)).fail(ErrorKind::Host, Step::MakeStream)?;
+    Ok((reader, writer))
 }

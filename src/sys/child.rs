@@ -91,6 +91,17 @@ impl Vector {
     }
 }
 
+/// How a child is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options<'a> {
+    /// The group of cgroup v2 that the child starts in; the caller's own where there is none.
+    pub(crate) group: Option<BorrowedFd<'a>>,
+    /// Whether the child may wait for something before it executes: it gets a copy of the memory, and the caller goes on.
+    /// Otherwise the caller is suspended until the child has executed or ended.
+    pub(crate) may_wait: bool,
+    pub(crate) wants_pidfd: bool,
+}
+
 /// What became of a child.
 #[derive(Debug)]
 pub(crate) enum Reaped<T> {
@@ -143,22 +154,16 @@ impl<T: Copy> Children<T> {
         Ok(Self { stack: ManuallyDrop::new(Stack::new()?), outcome: ManuallyDrop::new(outcome), program: None })
     }
 
-    /// Starts a process that carries out these steps, each under the caller's name for it, in a group of cgroup v2 where one
-    /// is named. The last should be [`Op::Exec`]; a process that comes to the end exits. The caller is suspended until it has
-    /// executed, unless it `may_wait` on its way. Gives the pidfd of one that has to pass a gate first.
-    pub(crate) fn start(
-        &mut self,
-        ops: Vec<(T, Op)>,
-        group: Option<BorrowedFd<'_>>,
-        may_wait: bool,
-    ) -> io::Result<Option<OwnedFd>> {
+    /// Starts a process that carries out these steps, each under the caller's name for it. The last step should be
+    /// [`Op::Exec`]: a process that comes to the end of its steps exits. Returns the process's pidfd, if it was asked for.
+    pub(crate) fn start(&mut self, ops: Vec<(T, Op)>, options: Options<'_>) -> io::Result<Option<OwnedFd>> {
         if self.program.is_some() {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
-        let is_held = matches!(ops.first(), Some((_, Op::PassGate(_))));
+        let Options { group, may_wait, wants_pidfd } = options;
         let mut pidfd = -1;
-        let memory = if is_held || may_wait { 0 } else { libc::CLONE_VM | libc::CLONE_VFORK };
-        let flags = memory | if is_held { libc::CLONE_PIDFD } else { 0 };
+        let memory = if may_wait { 0 } else { libc::CLONE_VM | libc::CLONE_VFORK };
+        let flags = memory | if wants_pidfd { libc::CLONE_PIDFD } else { 0 };
         // No child writes there: the last one was reaped.
         self.outcome.set(Outcome { failure: None, executed: None });
         let plan = Box::new(Plan { ops, outcome: self.outcome.place() });
@@ -179,7 +184,7 @@ impl<T: Copy> Children<T> {
         };
         self.program = Some((pid, plan));
         // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new fd that nobody else owns.
-        Ok(is_held.then(|| unsafe { OwnedFd::from_raw_fd(pidfd) }))
+        Ok(wants_pidfd.then(|| unsafe { OwnedFd::from_raw_fd(pidfd) }))
     }
 
     /// Reaps one child that has ended, if there is one.

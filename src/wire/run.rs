@@ -8,20 +8,25 @@ use serde_bytes::ByteBuf;
 use crate::error::bytes_path;
 use crate::limits::{Form, Rlimit, Times};
 
+/// A program to execute, and how.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StartRun {
-    pub(crate) program: Program,
+    /// The program's path or, without a slash, its name in the run's PATH. Where an executable is attached, only a name for
+    /// errors.
+    #[serde(with = "bytes_path")]
+    pub(crate) program: PathBuf,
     pub(crate) args: Strings,
     pub(crate) env: Strings,
     #[serde(with = "bytes_path::option")]
     pub(crate) work_dir: Option<PathBuf>,
-    /// Where each attached fd goes in the program. 0, 1 and 2 are /dev/null where they are not named.
-    pub(crate) fds: Vec<i32>,
-    /// The program's fd that is its controlling terminal.
+    /// The role of each attached descriptor, in order. The program's 0, 1 and 2 are /dev/null where no descriptor has that
+    /// role.
+    pub(crate) fds: Vec<FdRole>,
+    /// The program's descriptor that is its controlling terminal.
     pub(crate) terminal: Option<i32>,
-    /// Whether the last attached fd is a gate: the child does nothing before it has read a byte there, and gives up where it
-    /// reads the end.
-    pub(crate) gate: bool,
+    /// Whether the init answers with [`Forked`](super::Reply::Forked) once the process exists. Without a gate, the program
+    /// has been executed by then, or the run's own reply says why not.
+    pub(crate) announce: bool,
     pub(crate) rlimits: Vec<Rlimit>,
     /// The CPUs that the program starts on; all that the init has where there are none.
     pub(crate) affinity: Vec<u32>,
@@ -30,6 +35,27 @@ pub(crate) struct StartRun {
     pub(crate) throttled: bool,
     /// A filter upon the container's own; none where it is empty.
     pub(crate) filter: Vec<(u16, u8, u8, u32)>,
+}
+
+/// What a descriptor that comes with a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FdRole {
+    /// Becomes the program's descriptor of this number.
+    Program(i32),
+    /// The file that is executed. At most one.
+    Executable,
+    /// The child does nothing before it has read a byte here, and exits at the end of file. At most one.
+    Gate,
+}
+
+impl FdRole {
+    /// The descriptor's number in the program, if it stays there.
+    pub(crate) fn number_in_program(&self) -> Option<i32> {
+        match self {
+            Self::Program(number) => Some(*number),
+            Self::Executable | Self::Gate => None,
+        }
+    }
 }
 
 /// The control group of the runs. A descriptor is attached for each file.
@@ -75,15 +101,6 @@ pub(crate) enum Figure {
     ProcessesPeak,
     RefusedForks,
     Throttled,
-}
-
-/// What is executed, by a name that messages have too.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Program {
-    /// At this path or, where the name has no slash, found in the run's PATH.
-    Named(#[serde(with = "bytes_path")] PathBuf),
-    /// The attached fd after those that the program gets.
-    Attached(#[serde(with = "bytes_path")] PathBuf),
 }
 
 /// Strings as execve(2) takes them, each ended by a NUL: one copy, whatever their number.

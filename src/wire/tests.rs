@@ -46,13 +46,13 @@ fn a_payload_over_the_datagram_arrives_in_a_memfd() {
     let mut args = Strings::default();
     args.push(&[&[b'x'; 3 << 20]]);
     let execve = StartRun {
-        program: Program::Named("x".into()),
+        program: "x".into(),
         args: args.clone(),
         env: Strings::default(),
         work_dir: None,
         fds: Vec::new(),
         terminal: None,
-        gate: false,
+        announce: false,
         rlimits: Vec::new(),
         affinity: Vec::new(),
         times: Times::default(),

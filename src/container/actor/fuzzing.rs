@@ -18,16 +18,18 @@ use nix::sys::stat::Mode;
 use nix::unistd::{pipe2, read};
 use tokio::time::Instant;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::command::{Command, Stdio};
 use crate::container::Container;
 use crate::error::{ErrorKind, Failure, Step, printable};
 use crate::fingerprint::Fingerprint;
-use crate::limits::{LeaseLimits, Limit, Limits};
+use crate::limits::{Limit, Limits};
 use crate::report::{Evidence, Measured, Reason, Report, Sources, Status, Usage};
 use crate::sys::process::Pidfd;
 use crate::sys::{memory, socket};
-use crate::wire::{self, MAX_FDS, OpenFile, Peer};
+use crate::wire::{self, Decoder, MAX_FDS, OpenFile, Peer, Request};
 
 const ACTS: [Act; 16] = [
     Act::Call,
@@ -101,12 +103,9 @@ async fn play(script: &[u8], writer: OwnedFd) {
     let is_patient = first < 0xf0;
     let patience = if is_patient { LONG } else { Duration::from_millis(u64::from(first & 3)) };
     let (host, theirs) = socket::pair().expect("a socket");
-    let (mailbox, messages) = mpsc::channel(4);
-    let shared = Arc::new(Shared::default());
-    let record = RecordDeath(Arc::clone(&shared));
-    let launched = Launched::without_an_init(host).expect("a process in its place");
-    tokio::spawn(Actor::serve_to_the_end(launched, messages, record, patience));
-    let container = Container { mailbox, shared, made: ContainerInfo::for_tests(), terms: LeaseLimits::default() };
+    let connection = Connection::without_init(host).expect("a process in its place");
+    let (container, actor) = Container::serve(connection, patience, 4);
+    tokio::spawn(actor);
 
     let mut init = Init::new(theirs, writer);
     let mut callers = Callers { container: container.clone(), waiting: Vec::new(), ends: Vec::new() };
@@ -492,7 +491,7 @@ impl Init {
         let fits = match (request, reply) {
             // Nobody may be waiting for it any more.
             (Request::StartRun(execve), Reply::Forked) if things.len() == 1 => {
-                let is_known = execve.gate && !self.may_be_killing;
+                let is_known = execve.announce && !self.may_be_killing;
                 return if is_known { Standing::Misfit } else { Standing::Unknown };
             }
             (Request::Open(files), Reply::Opened(results)) => {

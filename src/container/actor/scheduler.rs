@@ -1,129 +1,144 @@
-//! Runs, resets and fingerprints, which take turns: one at a time, in the order in which they were asked for.
+//! The schedule of runs, resets and fingerprints: one at a time, in the order of their messages.
 //!
-//! Invariant: a turn lasts until its request has its reply. One whose caller has gone never begins, and a run whose caller
-//! goes is killed by its id, so that a late kill never hits the next.
+//! Invariant: an operation lasts until its request has its reply. An operation whose caller has
+//! gone before its turn never begins. A run whose caller goes is killed by its id, so a late kill
+//! never hits the next run.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::error::{Error, ErrorKind, Failure, Result, Step};
-use crate::fingerprint::Fingerprint;
-use crate::limits::{GroupLimits, Held, Limit};
+use crate::cgroup::Group;
+use crate::container::message::{Operation, QueuedRun};
+use crate::container::processes::Pid1;
+use crate::container::reply::{PendingReply, PendingRun, ReplySender, is_group_failure};
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::limits::{Held, Limit};
 use crate::observe::WatchedRun;
-use crate::report::{Protections, Reason, Report};
-use crate::wire::{Request, StartRun};
+use crate::report::{Protections, Reason};
+use crate::wire::{Reply, Request};
 
-use super::Actor;
-use super::pending::{Answer, PendingReply};
+use super::link::Link;
 
-/// For how long a run waits for memory of earlier ones to be freed.
+/// How long a run waits for the kernel to free memory of earlier runs.
 const FREEING: Duration = Duration::from_millis(500);
 
 const LEFT_CHARGED: &str = "what earlier runs left in memory counts for this one: reset the container, or delete it";
 
-/// What waits for its turn.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are runs")]
-pub(in crate::container) enum Turn {
-    Reset(Answer<()>),
-    Fingerprint(Answer<Fingerprint>),
-    Run(QueuedRun),
+pub(super) struct Scheduler {
+    queue: VecDeque<Operation>,
+    current: Current,
+    /// The control group of the runs, if this process may make groups.
+    group: Option<Group>,
+    protections: Protections,
+    reply_timeout: Duration,
 }
 
-#[derive(Debug)]
-pub(in crate::container) struct QueuedRun {
-    pub(in crate::container) execve: StartRun,
-    pub(in crate::container) fds: Vec<Arc<OwnedFd>>,
-    pub(in crate::container) group: GroupLimits,
-    pub(in crate::container) held: Vec<Held>,
-    pub(in crate::container) progress: Progress,
-    pub(in crate::container) outcome: Answer<Report>,
-    /// Until when it waits for what earlier runs had in memory to be freed.
-    pub(in crate::container) patience: Option<Instant>,
-    /// Resolves when the run is to be killed. Its caller wants that, or has gone, where there is no reason.
-    pub(in crate::container) killed: oneshot::Receiver<Reason>,
-}
-
-/// What a run's caller wants to be told before its outcome.
-#[derive(Debug)]
-pub(in crate::container) enum Progress {
-    Nothing,
-    /// That its turn has come.
-    Turn(oneshot::Sender<()>),
-    /// The pid and a pidfd of its process, which waits at its gate.
-    Forked(Answer<(u32, OwnedFd)>),
-}
-
-/// Whose turn it is.
-pub(super) enum Current {
-    Nobody,
-    /// Nobody's before then: memory of earlier runs is being freed.
-    Pause(Instant),
-    /// This request's, for which there is nothing to do but to wait.
+/// The operation whose turn it is.
+enum Current {
+    Idle,
+    /// None before this time, while the kernel frees memory of earlier runs.
+    Paused(Instant),
+    /// The request with this id, which ends by itself.
     Request(u64),
-    /// This run's, for as long as it may be killed.
-    Run(Running),
-    /// This run's, which was killed or should have been, until then at most: the kernel takes its time to free much memory.
-    Dying(u64, Instant),
+    /// A run that can be killed.
+    Run(RunningRun),
+    /// The run with this id, whose report is owed: it was killed, or is past its wall time. The
+    /// kernel may need until `deadline` to free the memory of the run.
+    Dying {
+        id: u64,
+        deadline: Instant,
+    },
 }
 
-pub(super) struct Running {
+struct RunningRun {
     id: u64,
     killed: oneshot::Receiver<Reason>,
-    forked: Option<Answer<(u32, OwnedFd)>>,
-    /// For how long it may be on its way out.
-    dying: Duration,
-    /// When the init should long have ended it by itself.
+    forked: Option<ReplySender<(u32, OwnedFd)>>,
+    /// How long the run may take to die.
+    dying_time: Duration,
+    /// Fires when the init should long have ended the run at its wall time.
     overdue: Option<Pin<Box<Sleep>>>,
 }
 
-/// What comes of a turn, beside its reply.
+/// What happens to an operation before its reply.
 pub(super) enum Event {
     PauseOver,
     Killed(Reason),
     Overdue,
 }
 
-impl Turn {
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Reset(answer) => answer.is_closed(),
-            Self::Fingerprint(answer) => answer.is_closed(),
-            Self::Run(run) => run.outcome.is_closed(),
-        }
-    }
+/// Whether the group is ready for a run.
+enum GroupState {
+    Ready,
+    /// More memory is charged than the run may have. The run waits until `memory_deadline`.
+    Full {
+        memory_deadline: Instant,
+    },
+    Failed(Error),
 }
 
-impl Current {
-    fn id(&self) -> Option<u64> {
-        match self {
-            Self::Nobody | Self::Pause(_) => None,
-            Self::Request(id) | Self::Run(Running { id, .. }) | Self::Dying(id, _) => Some(*id),
+impl Scheduler {
+    pub(super) fn new(group: Option<Group>, protections: Protections, reply_timeout: Duration) -> Self {
+        Self { queue: VecDeque::new(), current: Current::Idle, group, protections, reply_timeout }
+    }
+
+    pub(super) fn push(&mut self, operation: Operation) {
+        self.queue.push_back(operation);
+    }
+
+    /// Takes the group out: no run starts after this.
+    pub(super) fn take_group(&mut self) -> Option<Group> {
+        self.group.take()
+    }
+
+    /// Starts the next operation, if none is current.
+    pub(super) fn start_next(&mut self, link: &mut Link) -> Result<()> {
+        if self.current.id().is_some_and(|id| !link.is_unanswered(id)) {
+            self.current = Current::Idle;
         }
+        while matches!(self.current, Current::Idle) {
+            self.current = match self.queue.pop_front() {
+                None => break,
+                Some(operation) if operation.is_canceled() => continue,
+                Some(Operation::Reset(sender)) => begin(&Request::Reset, PendingReply::Reset(sender), link)?,
+                Some(Operation::Fingerprint(sender)) => {
+                    begin(&Request::Fingerprint, PendingReply::Fingerprint(sender), link)?
+                }
+                Some(Operation::Run(run)) => self.begin_run(run, link)?,
+            };
+        }
+        Ok(())
     }
 
-    /// Whether its reply may take as long as it likes: a run owes its process at once where somebody waits to see it, and its
-    /// report only since its kill.
+    /// Drops the queue, ends the current run and queues a reset.
+    pub(super) fn renew(&mut self, reset: ReplySender<()>, link: &mut Link) -> Result<()> {
+        self.queue.clear();
+        self.push(Operation::Reset(reset));
+        self.interrupt(Reason::Request, link)
+    }
+
+    /// Whether the current operation may take as long as it likes. A run owes its process at once
+    /// if the caller waits to see it. It owes its report only once it is killed.
     pub(super) fn is_unhurried(&self) -> bool {
-        matches!(self, Self::Run(Running { forked: None, .. }))
+        matches!(self.current, Current::Run(RunningRun { forked: None, .. }))
     }
 
-    /// Dropping the future loses nothing.
+    /// Resolves with the next event of the current operation. Dropping the future loses nothing.
     pub(super) async fn event(&mut self) -> Event {
-        let run = match self {
-            Self::Nobody | Self::Request(_) | Self::Dying(..) => return pending().await,
-            Self::Pause(end) => {
+        let run = match &mut self.current {
+            Current::Idle | Current::Request(_) | Current::Dying { .. } => return pending().await,
+            Current::Paused(end) => {
                 sleep_until(*end).await;
                 return Event::PauseOver;
             }
-            Self::Run(run) => run,
+            Current::Run(run) => run,
         };
         let overdue = async {
             match &mut run.overdue {
@@ -137,93 +152,42 @@ impl Current {
             () = overdue => Event::Overdue,
         }
     }
-}
 
-impl Actor {
-    /// Starts what is next, if it is time.
-    pub(super) fn next_turn(&mut self) -> Result<()> {
-        if self.current.id().is_some_and(|id| !self.requests.is_unanswered(id)) {
-            self.current = Current::Nobody;
-        }
-        while matches!(self.current, Current::Nobody) {
-            self.current = match self.queue.pop_front() {
-                None => break,
-                Some(turn) if turn.is_abandoned() => continue,
-                Some(Turn::Reset(answer)) => self.begin(&Request::Reset, PendingReply::Reset(answer))?,
-                Some(Turn::Fingerprint(answer)) => {
-                    self.begin(&Request::Fingerprint, PendingReply::Fingerprint(answer))?
-                }
-                Some(Turn::Run(run)) => self.begin_run(run)?,
-            };
-        }
-        Ok(())
-    }
-
-    pub(super) fn happened(&mut self, event: Event) -> Result<()> {
+    pub(super) fn handle(&mut self, event: Event, link: &mut Link) -> Result<()> {
         match event {
-            Event::PauseOver => self.current = Current::Nobody,
-            Event::Killed(reason) => self.end_turn(reason)?,
-            Event::Overdue => self.owes_report()?,
+            Event::PauseOver => self.current = Current::Idle,
+            Event::Killed(reason) => self.interrupt(reason, link)?,
+            Event::Overdue => self.await_report(link)?,
         }
         Ok(())
     }
 
-    /// Ends the pause, or the run that is going on.
-    pub(super) fn end_turn(&mut self, reason: Reason) -> Result<()> {
+    /// Handles a time-out of the reply watchdog. `Err` is the reason to end the container.
+    ///
+    /// While a run dies the report may be all that the init owes: then the init is not stuck, and a
+    /// new probe checks that. If it owes the reply to the last probe as well, it is stuck.
+    pub(super) fn on_timeout(&mut self, timeout: Error, link: &mut Link) -> Result<()> {
         match self.current {
-            Current::Nobody | Current::Request(_) | Current::Dying(..) => Ok(()),
-            Current::Pause(_) => {
-                self.current = Current::Nobody;
-                Ok(())
-            }
-            Current::Run(Running { id, .. }) => {
-                self.requests.say(&self.socket, &Request::Kill(id, reason), Vec::new())?;
-                self.owes_report()
-            }
-        }
-    }
-
-    /// From now on the report of the run that is going on is owed. The kernel may need long to free what it had; the init
-    /// answers then, and is asked whether it does.
-    fn owes_report(&mut self) -> Result<()> {
-        if let Current::Run(Running { id, dying, .. }) = self.current {
-            let end = Instant::now().checked_add(dying);
-            self.current = end.map_or(Current::Request(id), |end| Current::Dying(id, end));
-            self.probe()?;
-        }
-        Ok(())
-    }
-
-    /// The init has said nothing for as long as it may, for this reason.
-    pub(super) fn is_silent(&mut self, reason: Error) -> Result<()> {
-        match self.current {
-            // All that it owes is the report. Where it owes the answer to a probe as well, it is stuck.
-            Current::Dying(_, end) if self.requests.unanswered() == 1 => {
-                if Instant::now() >= end {
+            Current::Dying { deadline, .. } if link.unanswered() == 1 => {
+                if Instant::now() >= deadline {
                     return Err(Error::lost("the init did not end a run at its time"));
                 }
-                self.patience.renew();
-                self.probe()
+                probe(link)
             }
-            _ => Err(reason),
+            _ => Err(timeout),
         }
     }
 
-    fn probe(&mut self) -> Result<()> {
-        let nobody = PendingReply::Ping(oneshot::channel().0);
-        self.requests.ask(&self.socket, &Request::Ping, Vec::new(), nobody).map(drop)
-    }
-
-    /// Shows a run's process to its caller, once it is known to be the init's child and not somebody else's.
-    pub(super) fn forked(&mut self, id: u64, mut fds: Vec<OwnedFd>) -> Result<()> {
-        let unasked = || Error::lost("the init named a process that nobody had asked for");
+    /// Gives the process of a run to its caller, once it is known to be a child of the init.
+    pub(super) fn show_process(&mut self, id: u64, mut fds: Vec<OwnedFd>, pid1: &Pid1) -> Result<()> {
+        let unasked = || Error::lost("the init named a process without a request for it");
         let (Some(pidfd), true, true) = (fds.pop(), fds.is_empty(), self.current.id() == Some(id)) else {
             return Err(unasked());
         };
-        // Killed meanwhile: nobody waits for it.
+        // A run that was killed meanwhile has no caller that waits for its process.
         let Current::Run(run) = &mut self.current else { return Ok(()) };
-        let answer = run.forked.take().ok_or_else(unasked)?;
-        let result = match self.init.pid_of_child(&pidfd) {
+        let sender = run.forked.take().ok_or_else(unasked)?;
+        let result = match pid1.pid_of_child(&pidfd) {
             Ok(Some(pid)) => Ok((pid, pidfd)),
             Ok(None) => return Err(Error::lost("the init named a process that is not its own")),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -231,62 +195,127 @@ impl Actor {
             }
             Err(error) => Err(Error::io(ErrorKind::Host, Step::PidHook, error)),
         };
-        drop(answer.send(result));
+        sender.send(result).ok();
         Ok(())
     }
 
-    fn begin(&mut self, request: &Request, promise: PendingReply) -> Result<Current> {
-        let id = self.requests.ask(&self.socket, request, Vec::new(), promise)?;
-        Ok(id.map_or(Current::Nobody, Current::Request))
+    /// Records for the group what the reply to a run says about it.
+    pub(super) fn account(&mut self, reply: &Reply) {
+        let Some(group) = &mut self.group else { return };
+        match reply {
+            Reply::Ended(measured) => group.ran(&measured.usage),
+            // Another process has removed the group.
+            Reply::Failed(failure) if is_group_failure(failure) => group.forget(),
+            _ => {}
+        }
     }
 
-    /// Starts a run, in a group that is ready for it. Where that cannot be its caller is told, and it is nobody's turn.
-    fn begin_run(&mut self, run: QueuedRun) -> Result<Current> {
-        let now = Instant::now();
-        match self.group.as_mut().map_or(Ok(None), |it| it.prepare(&run.group)) {
-            Ok(None) => {}
-            Ok(Some((joined, files))) => self.requests.say(&self.socket, &Request::Join(joined), files)?,
-            // More is charged than the run may have. The init frees what a reset took away after it has answered.
-            Err(Failure { errno: libc::EBUSY | libc::ENOMEM, .. }) if run.patience.is_none_or(|end| now < end) => {
-                let patience = run.patience.or(Some(now + FREEING));
-                self.queue.push_front(Turn::Run(QueuedRun { patience, ..run }));
-                return Ok(Current::Pause(now + Duration::from_millis(1)));
+    /// Ends the pause, or the run that is going on.
+    fn interrupt(&mut self, reason: Reason, link: &mut Link) -> Result<()> {
+        match self.current {
+            Current::Idle | Current::Request(_) | Current::Dying { .. } => Ok(()),
+            Current::Paused(_) => {
+                self.current = Current::Idle;
+                Ok(())
             }
-            Err(failure) => {
-                let is_full = [libc::EBUSY, libc::ENOMEM].contains(&failure.errno);
-                let hint = is_full.then(|| LEFT_CHARGED.to_owned());
-                drop(run.outcome.send(Err(Error::failure(ErrorKind::Host, failure).hinted(hint))));
-                return Ok(Current::Nobody);
+            Current::Run(RunningRun { id, .. }) => {
+                link.notify(&Request::Kill(id, reason), Vec::new())?;
+                self.await_report(link)
             }
         }
-        let QueuedRun { execve, fds, held, progress, outcome: answer, killed, .. } = run;
-        let (wall, freeing) = (execve.times.wall, time_to_free(&held));
-        let protections = Protections { syscalls: !execve.filter.is_empty(), ..self.protections };
-        let promise = PendingReply::Run { answer, held, protections, watched: WatchedRun::start() };
-        let Some(id) = self.requests.ask(&self.socket, &Request::StartRun(execve), fds, promise)? else {
-            return Ok(Current::Nobody);
-        };
-        let forked = match progress {
-            Progress::Nothing => None,
-            // Whoever asked may have gone; then `killed` knows.
-            Progress::Turn(turn) => {
-                turn.send(()).ok();
-                None
+    }
+
+    /// Notes that the report of the current run is owed from now on, and probes the init: it still
+    /// answers while the kernel frees the memory of the run.
+    fn await_report(&mut self, link: &mut Link) -> Result<()> {
+        if let Current::Run(RunningRun { id, dying_time, .. }) = self.current {
+            let deadline = Instant::now().checked_add(dying_time);
+            self.current = deadline.map_or(Current::Request(id), |deadline| Current::Dying { id, deadline });
+            probe(link)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a run in a group that is ready for it. If that fails, the caller of the run has the
+    /// error and the turn passes on.
+    fn begin_run(&mut self, run: QueuedRun, link: &mut Link) -> Result<Current> {
+        match self.prepare_group(&run, link)? {
+            GroupState::Ready => self.send_run(run, link),
+            GroupState::Full { memory_deadline } => {
+                let memory_deadline = Some(memory_deadline);
+                self.queue.push_front(Operation::Run(QueuedRun { memory_deadline, ..run }));
+                Ok(Current::Paused(Instant::now() + Duration::from_millis(1)))
             }
-            Progress::Forked(answer) => Some(answer),
+            GroupState::Failed(error) => {
+                run.outcome.send(Err(error)).ok();
+                Ok(Current::Idle)
+            }
+        }
+    }
+
+    /// Sets the group's limits for a run, and has the init join the group if it is a new one.
+    fn prepare_group(&mut self, run: &QueuedRun, link: &mut Link) -> Result<GroupState> {
+        let Some(group) = &mut self.group else { return Ok(GroupState::Ready) };
+        let failure = match group.prepare(&run.group) {
+            Ok(None) => return Ok(GroupState::Ready),
+            Ok(Some((joined, files))) => {
+                link.notify(&Request::Join(joined), files)?;
+                return Ok(GroupState::Ready);
+            }
+            Err(failure) => failure,
         };
-        let dying = self.patience.limit().saturating_add(freeing);
-        let overdue = wall.and_then(|wall| Instant::now().checked_add(wall.checked_add(self.patience.limit())?));
-        let overdue = overdue.map(|end| Box::pin(sleep_until(end)));
-        Ok(Current::Run(Running { id, killed, forked, dying, overdue }))
+        // The init frees what a reset took away only after it has answered the reset.
+        let is_full = [libc::EBUSY, libc::ENOMEM].contains(&failure.errno);
+        let now = Instant::now();
+        let memory_deadline = run.memory_deadline.unwrap_or(now + FREEING);
+        if is_full && now < memory_deadline {
+            return Ok(GroupState::Full { memory_deadline });
+        }
+        let hint = is_full.then(|| LEFT_CHARGED.to_owned());
+        Ok(GroupState::Failed(Error::failure(ErrorKind::Host, failure).hinted(hint)))
+    }
+
+    /// Sends the request of a run whose group is ready.
+    fn send_run(&mut self, run: QueuedRun, link: &mut Link) -> Result<Current> {
+        let QueuedRun { request, fds, held, forked, outcome, killed, .. } = run;
+        let dying_time = self.reply_timeout.saturating_add(time_to_free(&held));
+        let overdue_after = request.times.wall.and_then(|wall| wall.checked_add(self.reply_timeout));
+        let protections = Protections { syscalls: !request.filter.is_empty(), ..self.protections };
+        let pending = PendingRun { outcome, held, protections, watched: WatchedRun::start() };
+        let Some(id) = link.request(&Request::StartRun(request), fds, PendingReply::Run(pending))? else {
+            return Ok(Current::Idle);
+        };
+        let overdue_at = overdue_after.and_then(|time| Instant::now().checked_add(time));
+        let overdue = overdue_at.map(|at| Box::pin(sleep_until(at)));
+        Ok(Current::Run(RunningRun { id, killed, forked, dying_time, overdue }))
     }
 }
 
-/// For how long the kernel may be at freeing what a run can have had in memory. Page tables take it longest, 60 ns for each
-/// entry of 8 bytes: 8 s for 1 GiB of them.
+impl Current {
+    fn id(&self) -> Option<u64> {
+        match self {
+            Self::Idle | Self::Paused(_) => None,
+            Self::Request(id) | Self::Run(RunningRun { id, .. }) | Self::Dying { id, .. } => Some(*id),
+        }
+    }
+}
+
+fn begin(request: &Request, pending: PendingReply, link: &mut Link) -> Result<Current> {
+    let id = link.request(request, Vec::new(), pending)?;
+    Ok(id.map_or(Current::Idle, Current::Request))
+}
+
+/// Checks that the init still answers, with a ping that has no caller.
+fn probe(link: &mut Link) -> Result<()> {
+    let pending = PendingReply::Ping(oneshot::channel().0);
+    link.request(&Request::Ping, Vec::new(), pending).map(drop)
+}
+
+/// How long the kernel may take to free the memory of a run. Page tables take longest: 60 ns for
+/// each entry of 8 bytes, which is 8 s for 1 GiB of them.
 fn time_to_free(held: &[Held]) -> Duration {
     const MOST: u64 = 64 << 30;
-    const A_SECOND: u64 = 100 << 20;
+    const BYTES_PER_SECOND: u64 = 100 << 20;
     let memory = held.iter().find(|held| held.limit == Limit::Memory).map_or(MOST, |held| held.value.min(MOST));
-    Duration::from_secs(memory / A_SECOND)
+    Duration::from_secs(memory / BYTES_PER_SECOND)
 }

@@ -6,15 +6,17 @@ use std::path::Path;
 use std::thread;
 
 use nix::fcntl::OFlag;
+use tokio::sync::oneshot;
+
+use std::sync::Arc;
 
 use super::*;
 use crate::command::Command;
 use crate::container::Container;
 use crate::error::{ErrorKind, Failure, Step};
-use crate::limits::LeaseLimits;
 use crate::report::{Measured, Status};
 use crate::sys::socket;
-use crate::wire::{self, OpenFile, Peer};
+use crate::wire::{self, Decoder, OpenFile, Peer, Request};
 
 mod orders;
 
@@ -32,12 +34,9 @@ fn served_with_patience(
 }
 
 fn on_socket(host: OwnedFd, patience: Duration) -> Container {
-    let (mailbox, messages) = mpsc::channel(4);
-    let shared = Arc::new(Shared::default());
-    let record = RecordDeath(Arc::clone(&shared));
-    let launched = Launched::without_an_init(host).unwrap();
-    tokio::spawn(Actor::serve_to_the_end(launched, messages, record, patience));
-    Container { mailbox, shared, made: ContainerInfo::for_tests(), terms: LeaseLimits::default() }
+    let (container, actor) = Container::serve(Connection::without_init(host).unwrap(), patience, 4);
+    tokio::spawn(actor);
+    container
 }
 
 fn frame(id: u64, reply: &Reply) -> Vec<u8> {
@@ -56,9 +55,9 @@ async fn an_answer_that_does_not_fit_ends_the_container() {
     trailing.push(0);
     // Each with the number of descriptors that come along, and what the error says.
     let broken = "the init sent a frame that does not decode";
-    let unasked = "the init answered what nobody had asked";
+    let unasked = "the init sent a reply without a request";
     let other = "the init answered something else";
-    let surplus = "descriptors that nobody had asked for";
+    let surplus = "descriptors without a request for them";
     let misfit = "the init's results do not fit its descriptors";
     let answers = [
         (Vec::new(), 1, "the init ended"),
@@ -210,7 +209,7 @@ async fn a_surplus_answer_ends_an_idle_container() {
     // The second answer is seen at the next occasion at the latest.
     drop(container.ping(Duration::from_millis(100)).await);
     let death = container.death().await;
-    assert!(death.to_string().contains("the init answered what nobody had asked: Done"), "{death}");
+    assert!(death.to_string().contains("the init sent a reply without a request: Done"), "{death}");
     assert_eq!(container.delete("f").await.unwrap_err().to_string(), death.to_string());
     init.join().unwrap();
 }
@@ -256,9 +255,9 @@ async fn what_a_handle_sends_after_its_lease_reaches_no_init() {
     let next = container.renew().await.unwrap();
     // As one does that was about to send when its lease ended.
     let (answer, answered) = oneshot::channel();
-    let late = Message::Ask(Request::Delete("f".into()), PendingReply::Deleted(answer));
-    container.post(late).await.unwrap();
-    assert_eq!(container.answer(answered).await.unwrap_err().kind(), ErrorKind::Returned);
+    let late = Message::Request(Request::Delete("f".into()), PendingReply::Deleted(answer));
+    container.mailbox.send_unchecked(late).await.unwrap();
+    assert_eq!(container.mailbox.reply(answered).await.unwrap_err().kind(), ErrorKind::Returned);
     container.condemn();
     next.ping(Duration::from_secs(5)).await.expect("nor does it end the container");
     init.join().unwrap();
@@ -364,19 +363,15 @@ async fn what_an_init_says_is_shown_in_part_and_without_control_characters() {
 #[tokio::test]
 async fn a_panic_of_the_actors_task_is_told_to_everybody_and_ends_the_init() {
     let (host, init) = socket::pair().unwrap();
-    let (mailbox, messages) = mpsc::channel(4);
-    let shared = Arc::new(Shared::default());
-    let record = RecordDeath(Arc::clone(&shared));
-    let launched = Launched::without_an_init(host).unwrap();
-    let process = launched.init.pid().unwrap();
-    let actor = Actor::serve_to_the_end(launched, messages, record, Duration::from_secs(5));
+    let connection = Connection::without_init(host).unwrap();
+    let process = connection.pid1.pid().unwrap();
+    let (container, actor) = Container::serve(connection, Duration::from_secs(5), 4);
     let task = tokio::spawn(async {
         tokio::select! {
             () = actor => {}
             () = tokio::time::sleep(Duration::from_millis(50)) => panic!("on purpose"),
         }
     });
-    let container = Container { mailbox, shared, made: ContainerInfo::for_tests(), terms: LeaseLimits::default() };
     let (waiting, queued) = tokio::join!(container.ping(Duration::from_secs(5)), container.delete("x"));
     for result in [waiting, queued, container.reset().await] {
         let error = result.unwrap_err();

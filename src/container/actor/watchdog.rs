@@ -1,4 +1,4 @@
-//! For how long the init may owe an answer and say nothing.
+//! How long the init may owe a reply without sending anything.
 
 use std::future::pending;
 use std::pin::Pin;
@@ -8,14 +8,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::Error;
 
-/// As far off as a clock is asked to look.
-const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+/// The end of a limit that does not fit the clock.
+const FAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 pub(super) struct ReplyWatchdog {
     limit: Duration,
-    /// Since when it owes an answer and has said nothing.
+    /// Since when the init has owed a reply and sent nothing.
     since: Option<Instant>,
-    /// Set again only when it rings: a busy container does not pay for it at every request.
+    /// Set again only when it fires: a busy container does not pay for it at every request.
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -24,25 +24,20 @@ impl ReplyWatchdog {
         Self { limit, since: None, alarm: Box::pin(sleep_until(Instant::now())) }
     }
 
-    pub(super) fn limit(&self) -> Duration {
-        self.limit
-    }
-
-    /// Takes note of whether an answer is owed. The clock of an older debt goes on.
-    pub(super) fn note(&mut self, is_owed: bool) {
+    /// Sets whether the init owes a reply. The clock of an older debt keeps running.
+    pub(super) fn set_owed(&mut self, is_owed: bool) {
         self.since = if is_owed { self.since.or_else(|| Some(Instant::now())) } else { None };
     }
 
-    /// The init has said something.
-    pub(super) fn renew(&mut self) {
+    /// Starts the clock again: the init has sent something.
+    pub(super) fn reset(&mut self) {
         self.since = None;
     }
 
-    /// Resolves when it is at its end. Dropping the future loses nothing.
-    pub(super) async fn end(&mut self) -> Error {
+    /// Resolves when the limit is over. Dropping the future loses nothing.
+    pub(super) async fn expired(&mut self) -> Error {
         let Some(since) = self.since else { return pending().await };
-        // One that outlasts the clock has no end.
-        let end = since.checked_add(self.limit).unwrap_or_else(|| Instant::now() + YEARS);
+        let end = since.checked_add(self.limit).unwrap_or_else(|| Instant::now() + FAR_FUTURE);
         loop {
             self.alarm.as_mut().await;
             if Instant::now() >= end {

@@ -18,11 +18,12 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::*;
 use crate::command::Window;
+use crate::error::Failure;
 use crate::fingerprint::Fingerprint;
 use crate::limits::{Form, GroupLimits, Resource, Rlimit, Times};
 use crate::pty::Pty;
 use crate::report::Reason;
-use crate::wire::{Counter, Figure, GroupFile, MAX_FDS, OpenFile, Program, StartRun, Strings, Symlink};
+use crate::wire::{Broken, Counter, FdRole, Figure, GroupFile, MAX_FDS, OpenFile, StartRun, Strings, Symlink};
 
 const ACTS: [Act; 24] = [
     Act::Open,
@@ -160,7 +161,7 @@ struct Draft {
 
 /// An init, and what it owes.
 struct Rig {
-    launched: Launched,
+    launched: Connection,
     pid: u32,
     last_id: u64,
     owed: VecDeque<(u64, Owed)>,
@@ -180,11 +181,10 @@ const TERMINAL: usize = 5;
 impl Rig {
     fn new(init_exe: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let builder =
-            ContainerBuilder { init_exe: init_exe.into(), start_timeout: LONG, ..ContainerBuilder::default() };
+        let spec = ContainerSpec { init_exe: init_exe.into(), start_timeout: LONG, ..ContainerSpec::default() };
         let launched =
-            runtime.block_on(launch(&builder)).expect("a container, whose init was built last by `cargo build`");
-        let pid = launched.init.pid().expect("it lives");
+            runtime.block_on(launch(&spec)).expect("a container, whose init was built last by `cargo build`");
+        let pid = launched.pid1.pid().expect("it lives");
         let (terminal, inside) = {
             let _runtime = runtime.enter();
             Pty::open(Window { rows: 24, columns: 80 }).expect("a terminal")
@@ -318,14 +318,16 @@ impl Rig {
         if let Some((joined, files)) = prepared.transpose().expect("a group").flatten() {
             self.send(0, &Request::Join(joined), files);
         }
-        fds.extend(executable);
-        execve.gate = gate.is_some();
-        fds.extend(gate);
+        execve.announce = gate.is_some();
+        for (role, fd) in [(FdRole::Executable, executable), (FdRole::Gate, gate)] {
+            execve.fds.extend(fd.is_some().then_some(role));
+            fds.extend(fd);
+        }
         if fds.len() > MAX_FDS {
             return;
         }
         let id = self.next_id();
-        self.running = Some(Running { id, awaits_fork: execve.gate });
+        self.running = Some(Running { id, awaits_fork: execve.announce });
         self.send(id, &Request::StartRun(execve), fds);
     }
 
@@ -532,7 +534,7 @@ impl Rig {
 impl Drop for Rig {
     /// At once: this process may be about to end.
     fn drop(&mut self) {
-        self.launched.init.end_here().expect("it is a child");
+        self.launched.pid1.end_here().expect("it is a child");
         let Some(group) = self.launched.group.take() else { return };
         for _ in 0..1000 {
             if group.remove().is_ok() {
@@ -550,13 +552,13 @@ impl Draft {
         env.push(&[b"PATH=/usr/bin:/bin"]);
         let times = Times { wall: Some(Duration::from_secs(5)), cpu: None, cpus: 1 };
         let execve = StartRun {
-            program: Program::Named("true".into()),
+            program: "true".into(),
             args,
             env,
             work_dir: None,
             fds: Vec::new(),
             terminal: None,
-            gate: false,
+            announce: false,
             rlimits: Vec::new(),
             affinity: Vec::new(),
             times,
@@ -568,14 +570,14 @@ impl Draft {
 
     /// A program by its name in the host's directories, with arguments.
     fn program(&mut self, words: &[&str]) {
-        self.execve.program = Program::Named(words[0].into());
+        self.execve.program = words[0].into();
         self.execve.args = Strings::default();
         words.iter().for_each(|word| self.execve.args.push(&[word.as_bytes()]));
         self.executable = None;
     }
 
     fn attached(&mut self, fd: &Arc<OwnedFd>) {
-        self.execve.program = Program::Attached("attached".into());
+        self.execve.program = "attached".into();
         self.executable = Some(Arc::clone(fd));
     }
 
@@ -591,7 +593,7 @@ impl Draft {
                 5 => self.program(&["true"]),
                 6 => self.attached(thing(4)),
                 7 => self.attached(thing(b)),
-                _ => self.execve.program = Program::Named(path(b, c)),
+                _ => self.execve.program = path(b, c),
             },
             Act::Strings => {
                 const SIZES: [usize; 6] = [0, 1, 100, 4000, (128 << 10) - 1, 1 << 20];
@@ -605,14 +607,15 @@ impl Draft {
                 let step = i32::from(b < 0x80);
                 let first = NUMBERS[usize::from(b) % NUMBERS.len()];
                 for number in 0..COUNTS[usize::from(a & 7)].min(300) as i32 {
-                    self.execve.fds.push(first.saturating_add(number * step));
+                    self.execve.fds.push(FdRole::Program(first.saturating_add(number * step)));
                     self.fds.push(Arc::clone(thing(c)));
                 }
             }
             Act::Terminal => {
-                self.execve.terminal = Some(NUMBERS[usize::from(a) % NUMBERS.len()]);
+                let number = NUMBERS[usize::from(a) % NUMBERS.len()];
+                self.execve.terminal = Some(number);
                 if b < 0x80 {
-                    self.execve.fds.extend(self.execve.terminal);
+                    self.execve.fds.push(FdRole::Program(number));
                     self.fds.push(Arc::clone(&things[TERMINAL]));
                 }
             }

@@ -4,10 +4,11 @@
 
 use super::*;
 use crate::command::Command;
+use crate::error::Failure;
 use crate::limits::{Form, Limit, Limits, Resource};
 use crate::mount::Mount;
 use crate::report::{Measured, Reason, Status};
-use crate::wire::{Counter, Figure, GroupFile, GroupFiles, OpenFile, Symlink, fuzzing};
+use crate::wire::{Counter, FdRole, Figure, GroupFile, GroupFiles, OpenFile, Symlink, fuzzing};
 use serde::Serialize;
 
 /// A datagram of a script, as `wire::fuzzing` reads it.
@@ -23,18 +24,18 @@ fn message(body: &impl Serialize, fds: usize) -> Vec<u8> {
 }
 
 fn requests() -> Vec<(&'static str, Vec<u8>)> {
-    let builder = ContainerBuilder::default()
-        .symlink("/proc/self/fd", "/dev/fd")
-        .masked_paths(["/proc/keys"])
-        .mount(Mount::bind("/", "/x"));
-    let (configure, fds) = configuration(&builder, &Mapping::Shared, true).unwrap();
+    let mut spec = ContainerSpec { masked: vec!["/proc/keys".into()], ..ContainerSpec::default() };
+    spec.symlinks.push(Symlink { target: "/proc/self/fd".into(), path: "/dev/fd".into() });
+    spec.mounts.push(Mount::bind("/", "/x"));
+    let (configure, fds) = configuration(&spec, &Mapping::Shared, true).unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", ":"]).env("PATH", "/bin").current_dir("/tmp").rlimit(Resource::Stack, 1, u64::MAX);
     let limits = Limits::new().cpu_time(Duration::from_secs(1)).allow_weaker(true);
-    let plan = limits.plan(&ContainerInfo::for_tests().grants, false).unwrap();
-    let execve = Request::StartRun(command.to_start_run(vec![0, 1, 2], &plan).unwrap());
+    let plan = limits.plan(&ContainerInfo::for_tests().support, false).unwrap();
+    let execve = Request::StartRun(command.to_start_run([0, 1, 2].map(FdRole::Program).into(), false, &plan).unwrap());
     let program = File::open("/bin/sh").unwrap();
-    let attached = Request::StartRun(Command::from_fd("sh", program).to_start_run(vec![3], &plan).unwrap());
+    let roles = vec![FdRole::Program(3), FdRole::Executable];
+    let attached = Request::StartRun(Command::from_fd("sh", program).to_start_run(roles, true, &plan).unwrap());
     let in_memfd = |place, repeat| {
         let ping = wire::encode(1, &Request::Ping, Vec::new()).unwrap();
         let mut bytes = ping.into_iter().next().unwrap().bytes;
@@ -91,7 +92,7 @@ fn broken() -> Vec<(&'static str, Vec<u8>)> {
         ("unknown_variant", part(0, 0, 0, b"\0\x92\0\xa8\x1b[31mRed")),
         ("long_variant", part(0, 0, 0xf9, b"\0\x92\0\xda\x04\x01\n")),
         ("nested", part(0, 0, 0xfa, &[0, 0x91])),
-        ("nested_request", part(0, 0, 0xfa, b"\0\x92\0\x81\xa6Execve\x81\xa1x\x91")),
+        ("nested_request", part(0, 0, 0xfa, b"\0\x92\0\x81\xa8StartRun\x81\xa1x\x91")),
         ("nested_reply", part(0, 0, 0xfa, b"\0\x92\0\x81\xa6Failed\x81\xa1x\x91")),
         ("long_array", part(0, 0, 0, b"\0\x92\x01\x81\xa6Opened\xdd\xff\xff\xff\xff")),
         ("oversized", part(0, 1, 0xfc, &[0, 0xc0])),

@@ -1,0 +1,109 @@
+//! A connection to an init that serves: what [`launch`](super::launch) makes and the actor takes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
+
+use crate::cgroup::Group;
+use crate::error::printable;
+use crate::limits::HostSupport;
+use crate::report::Protections;
+use crate::sys::reactor::Async;
+use crate::wire::{Broken, Decoder, Frame, Ids, Reply};
+
+use super::processes::Pid1;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) socket: Async,
+    pub(super) decoder: Decoder,
+    pub(super) pid1: Pid1,
+    /// The reading end of the init's standard error.
+    pub(super) stderr: File,
+    /// The control group of the runs, if this process may make groups.
+    pub(super) group: Option<Group>,
+    pub(super) info: ContainerInfo,
+}
+
+/// What a launch found out about its container.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ContainerInfo {
+    /// The program's ids on the host, if they are not the ids of this process's user.
+    pub(super) program: Option<Ids>,
+    pub(super) support: HostSupport,
+    pub(super) protections: Protections,
+}
+
+/// Receives the next message of an init. Returns `None` once the init has closed its end.
+///
+/// `more` says whether another message may be there as well. Dropping the future loses nothing.
+pub(super) async fn receive(socket: &Async, decoder: &mut Decoder, more: bool) -> Result<Option<Frame<Reply>>, Broken> {
+    let attempt = |fd: BorrowedFd<'_>| match decoder.receive(fd, false) {
+        Err(Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+        // The init has closed its end without reading everything.
+        Err(Broken::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Ok(None)),
+        other => Ok(other),
+    };
+    socket.read(more, attempt).await?
+}
+
+/// The last 2000 bytes of an init's standard error, without control characters.
+pub(super) fn stderr_tail(stderr: &mut File) -> Option<String> {
+    const KEPT: usize = 2000;
+    let mut bytes = Vec::new();
+    // The pipe does not block, and holds 64 KiB at most.
+    match stderr.take(64 << 10).read_to_end(&mut bytes) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Some(format!("({error})")),
+    }
+    let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(KEPT)..]).into_owned();
+    let tail: String = text.trim().chars().map(printable).collect();
+    (!tail.is_empty()).then_some(tail)
+}
+
+#[cfg(any(fuzzing, test))]
+mod fake {
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::path::Path;
+
+    use tokio::io::Interest;
+
+    use super::*;
+    use crate::limits::NprocScope;
+    use crate::seccomp::Filter;
+    use crate::sys::{clone, memory};
+    use crate::wire::Peer;
+
+    impl Connection {
+        /// A connection whose other end is `socket`'s peer, and whose pid 1 is a process that
+        /// sleeps.
+        pub(crate) fn without_init(socket: OwnedFd) -> io::Result<Self> {
+            let null = File::open("/dev/null")?;
+            let sleep = memory::executable(Path::new("/bin/sleep"))?;
+            let stdio = [null.as_fd(); 3];
+            let clone::Spawned { pidfd, .. } = clone::spawn(sleep.as_fd(), &[c"sleep", c"600"], stdio, None)?;
+            Ok(Self {
+                socket: Async::new(socket, Interest::READABLE | Interest::WRITABLE)?,
+                decoder: Decoder::new(Peer::Init),
+                pid1: Pid1::new(pidfd),
+                stderr: null,
+                group: None,
+                info: ContainerInfo::for_tests(),
+            })
+        }
+    }
+
+    impl ContainerInfo {
+        pub(crate) fn for_tests() -> Self {
+            let support = HostSupport {
+                groups: None,
+                counted: NprocScope::User,
+                cpus: 1,
+                hard_stack: u64::MAX,
+                hard_open_files: u64::MAX,
+            };
+            Self { program: None, support, protections: Protections::new(Filter::Off, false, false) }
+        }
+    }
+}

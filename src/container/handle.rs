@@ -1,0 +1,332 @@
+//! A container as its users see it: a cheap handle, and futures.
+//!
+//! Invariant: a handle holds no state of its own. It sends to the actor and waits. When the actor
+//! is gone, it returns the reason that the actor recorded.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::command::{Command, Stream};
+use crate::doctor::hints;
+use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
+use crate::fingerprint::Fingerprint;
+use crate::limits::{LeaseLimits, Plan};
+use crate::process::{KillSwitch, Output, Process, ProgramFds, RunHandle, open_streams};
+use crate::report::Report;
+use crate::sys::socket;
+use crate::wire::{FdRole, Request};
+
+use super::actor;
+use super::connection::{Connection, ContainerInfo};
+use super::death::DeathGuard;
+use super::mailbox::Mailbox;
+use super::message::{Message, Operation, QueuedRun};
+use super::reply::{PendingReply, ReplySender};
+
+/// A pre-forked container: namespaces, a root file system and their init, which lives through many
+/// runs.
+///
+/// A handle is cheap to clone and works from any task. Runs and resets wait for each other, in the
+/// order of the calls. File commands and pings are served at once, also while a program runs.
+///
+/// When the last handle and the last [`Process`] are dropped, the container is destroyed in the
+/// background. Once a container is lost or destroyed, every call returns the same [`Error`].
+///
+/// Call every method within a tokio runtime. The container lives in the runtime that built it, and
+/// ends with it.
+#[derive(Clone, Debug)]
+pub struct Container {
+    pub(super) mailbox: Mailbox,
+    pub(super) info: ContainerInfo,
+    /// What the lease adds to the limits of its runs.
+    pub(super) lease: LeaseLimits,
+}
+
+impl Container {
+    /// The handle of a container, and the task that serves it. The mailbox holds `capacity`
+    /// messages.
+    pub(super) fn serve(
+        connection: Connection,
+        reply_timeout: Duration,
+        capacity: usize,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (mailbox, receiver) = Mailbox::new(capacity);
+        let death = DeathGuard::new(Arc::clone(mailbox.record()));
+        let container = Self { mailbox, info: connection.info, lease: LeaseLimits::default() };
+        (container, actor::serve(connection, receiver, death, reply_timeout))
+    }
+
+    /// Asks the init for a reply, which it sends at once, also while a program runs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] if there is no reply within `deadline`. The container stays alive
+    /// then. It is destroyed only after
+    /// [`ContainerBuilder::reply_timeout`](crate::ContainerBuilder::reply_timeout).
+    ///
+    /// # Cancel safety
+    /// Dropping the future forgets the reply, and changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// container.ping(std::time::Duration::from_secs(1)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn ping(&self, deadline: Duration) -> Result<()> {
+        let reply = self.mailbox.call(|sender| Message::Request(Request::Ping, PendingReply::Ping(sender)));
+        match tokio::time::timeout(deadline, reply).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(ErrorKind::Timeout, Step::Ping).detail(format!("nothing within {deadline:?}"))),
+        }
+    }
+
+    /// Makes all that a run may have changed as good as new: every tmpfs, every overlay, System V
+    /// objects, and the network of a container with a
+    /// [`loopback`](crate::ContainerBuilder::loopback). Then compares the
+    /// [`fingerprint`](Self::fingerprint) with the first one.
+    ///
+    /// Waits for the operations before it; the operations after it wait for it. What the runs left
+    /// is freed after the reply, and before anything else is done.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] with the step that failed, or with `compare_fingerprint` and what
+    /// differs. The container is destroyed then, and every later call returns [`ErrorKind::Lost`].
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before its turn, no reset happens. If it is dropped later, the
+    /// reset is carried out.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// container.write("secret", "of the first tenant", 0o600).await?;
+    /// container.reset().await?;
+    /// assert!(container.read("secret", 100).await.is_err());
+    /// # Ok(()) }
+    /// ```
+    pub async fn reset(&self) -> Result<()> {
+        self.mailbox.call(|sender| Message::Queue(Operation::Reset(sender))).await
+    }
+
+    /// The state of this container that runs can change, as it is now. Waits for the runs and
+    /// resets before it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Host`] with the step that failed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// let before = container.fingerprint().await?;
+    /// container.write("left", "behind", 0o644).await?;
+    /// println!("{:?} differ", before.differences(&container.fingerprint().await?));
+    /// # Ok(()) }
+    /// ```
+    pub async fn fingerprint(&self) -> Result<Fingerprint> {
+        self.mailbox.call(|sender| Message::Queue(Operation::Fingerprint(sender))).await
+    }
+
+    /// Starts a program, once the runs and resets before it are over, and returns its live streams.
+    ///
+    /// If the program cannot be executed, [`Process::wait`] returns the error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a limit that this machine cannot hold.
+    /// [`ErrorKind::InvalidInput`] for a NUL byte in a string, a bad number for a descriptor, or
+    /// arguments and environment of more than 16 MiB. [`ErrorKind::Host`] if a stream cannot be
+    /// opened.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before its turn, the program never starts. If it is dropped later,
+    /// the program is killed.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> Result<(), Box<dyn std::error::Error>> {
+    /// use cellblock::{Command, Stdio};
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// let mut command = Command::new("cat");
+    /// command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    /// let mut process = container.spawn(&command).await?;
+    /// process.stdin.take().unwrap().write_all(b"hello").await?; // dropped, so the program reads the end
+    /// let mut text = String::new();
+    /// process.stdout.take().unwrap().read_to_string(&mut text).await?;
+    /// assert!(process.wait().await?.status.success());
+    /// # Ok(()) }
+    /// ```
+    pub async fn spawn(&self, command: &Command) -> Result<Process> {
+        let streams = open_streams(command, &Stream::Null, self.info.program)?;
+        let run = match &command.hook {
+            Some(_) => self.start(command, streams.program).await?,
+            None => self.start_announced(command, streams.program).await?,
+        };
+        Ok(Process::new(streams.host, run))
+    }
+
+    /// Runs a program to its end. An output that is [piped](crate::Stdio::piped) is closed at once.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn) and [`Process::wait`]. [`ErrorKind::InvalidInput`] for a program
+    /// on a [terminal](crate::Stdio::pty): the call has no handle for the other end of it.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before its turn, the program never starts. If it is dropped later,
+    /// the program is killed.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// use cellblock::Command;
+    ///
+    /// let report = container.run(Command::new("test").args(["-e", "/etc/passwd"])).await?;
+    /// println!("{}: {}", report.status, report.verdict());
+    /// # Ok(()) }
+    /// ```
+    pub async fn run(&self, command: &Command) -> Result<Report> {
+        let streams = open_streams(command, &Stream::Null, self.info.program)?;
+        if streams.host.has_terminal() {
+            return Err(Error::invalid("a program on a terminal needs its other end: spawn it, or collect its output"));
+        }
+        drop(streams.host);
+        self.start(command, streams.program).await?.wait().await
+    }
+
+    /// Runs a program to its end, and collects each output that is piped or that the command does
+    /// not set.
+    ///
+    /// Keeps [`Command::capture_bytes`] of each output. [`Command::overflow`] says what happens to
+    /// the rest.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run). The collected output is lost.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// use cellblock::{Command, Limits};
+    ///
+    /// let mut command = Command::new("python3");
+    /// command.args(["-c", "print(6 * 7)"]).limits(Limits::new().wall_time(Duration::from_secs(2)));
+    /// let output = container.output(&command).await?;
+    /// assert_eq!(output.stdout, b"42\n");
+    /// # Ok(()) }
+    /// ```
+    pub async fn output(&self, command: &Command) -> Result<Output> {
+        self.start_output(command).await?.await
+    }
+
+    /// The first half of [`output`](Self::output). Its second half needs nothing of the command.
+    pub(crate) async fn start_output(&self, command: &Command) -> Result<impl Future<Output = Result<Output>> + use<>> {
+        let streams = open_streams(command, &Stream::Piped, self.info.program)?;
+        let run = self.start(command, streams.program).await?;
+        Ok(Output::collect(streams.host, run, command.capture))
+    }
+
+    /// Destroys the container, ahead of all that waits: kills the programs, and returns when the
+    /// init is reaped.
+    ///
+    /// Calls that were going on return [`ErrorKind::Destroyed`]. A container that has ended is no
+    /// error.
+    ///
+    /// # Cancel safety
+    /// The destruction begins at the first poll, and is carried out also if the future is dropped.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) {
+    /// container.destroy().await; // nothing of the container is left on the host
+    /// # }
+    /// ```
+    pub async fn destroy(&self) {
+        let record = self.mailbox.record();
+        if record.reason().is_none() {
+            record.request_end();
+        }
+        record.wait().await;
+    }
+
+    /// Waits for the container's end, and returns the reason.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(container: cellblock::Container) {
+    /// tokio::spawn(async move { eprintln!("the container has ended: {}", container.death().await) });
+    /// # }
+    /// ```
+    pub async fn death(&self) -> Error {
+        self.mailbox.record().wait().await
+    }
+
+    /// Whether the program's ids on the host differ from its init's.
+    pub(crate) fn has_own_ids(&self) -> bool {
+        self.info.protections.own_ids
+    }
+
+    /// Queues a command. If it has a hook, passes its process to that.
+    async fn start(&self, command: &Command, fds: ProgramFds) -> Result<RunHandle> {
+        let Some(hook) = &command.hook else {
+            return self.enqueue(command, fds, None, None).await;
+        };
+        let (inside, gate) = socket::pair().fail(ErrorKind::Host, Step::PidHook)?;
+        let (sender, forked) = oneshot::channel();
+        let mut run = self.enqueue(command, fds, Some(inside), Some(sender)).await?;
+        run.pass_hook(hook, forked, gate).await?;
+        Ok(run)
+    }
+
+    /// Queues a command without a hook, and waits until its process exists.
+    async fn start_announced(&self, command: &Command, fds: ProgramFds) -> Result<RunHandle> {
+        let (sender, forked) = oneshot::channel();
+        let mut run = self.enqueue(command, fds, None, Some(sender)).await?;
+        run.wait_forked(forked).await?;
+        Ok(run)
+    }
+
+    /// Queues a command with its descriptors. `gate` holds its process until the hook has decided.
+    /// `forked` gets its process, if the caller waits for it.
+    async fn enqueue(
+        &self,
+        command: &Command,
+        program: ProgramFds,
+        gate: Option<OwnedFd>,
+        forked: Option<ReplySender<(u32, OwnedFd)>>,
+    ) -> Result<RunHandle> {
+        let plan = self.plan(command, program.writes_elsewhere)?;
+        let (roles, fds) = with_roles(command, program.fds, gate);
+        let request = command.to_start_run(roles, forked.is_some(), &plan)?;
+        let (outcome, report) = oneshot::channel();
+        let (kill, killed) = KillSwitch::new();
+        let run = RunHandle::new(self.mailbox.clone(), report, kill, plan.output);
+        let Plan { group, held, .. } = plan;
+        let queued = QueuedRun { request, fds, group, held, forked, outcome, memory_deadline: None, killed };
+        self.mailbox.send(Message::Queue(Operation::Run(queued))).await?;
+        Ok(run)
+    }
+
+    /// Decides how each limit of a command is held.
+    fn plan(&self, command: &Command, writes_elsewhere: bool) -> Result<Plan> {
+        self.lease.plan(&command.limits, &self.info.support, writes_elsewhere).map_err(|error| {
+            let lacks_groups = error.kind() == ErrorKind::Unsupported && self.info.support.groups.is_none();
+            if lacks_groups { error.hinted(hints::hint(Step::HoldLimit, None)) } else { error }
+        })
+    }
+}
+
+/// The descriptors of a run, each with its role.
+fn with_roles(
+    command: &Command,
+    program: Vec<(i32, Arc<OwnedFd>)>,
+    gate: Option<OwnedFd>,
+) -> (Vec<FdRole>, Vec<Arc<OwnedFd>>) {
+    let program = program.into_iter().map(|(number, fd)| (FdRole::Program(number), fd));
+    let executable = command.executable().map(|fd| (FdRole::Executable, Arc::clone(fd)));
+    let gate = gate.map(|fd| (FdRole::Gate, Arc::new(fd)));
+    program.chain(executable).chain(gate).unzip()
+}
