@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::denylist;
+use super::denylist::{self, Clone3};
 use super::program::Instruction;
 use super::table::NATIVE;
 
@@ -50,15 +50,6 @@ pub enum Filter {
     DenylistKill,
     /// No filter.
     Off,
-}
-
-/// Whether `clone3`, whose flags no filter can see, is allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Clone3 {
-    /// `clone3` does not exist for programs, and the C library falls back to `clone`.
-    Refused,
-    /// Pid 1 needs it to start programs in a cgroup. Only the kernel refuses namespaces to programs.
-    Allowed,
 }
 
 impl Filter {

@@ -25,5 +25,5 @@ mod table;
 mod tests;
 
 pub use allowlist::{DefaultAction, Syscalls};
-pub(crate) use filter::Clone3;
+pub(crate) use denylist::Clone3;
 pub use filter::Filter;

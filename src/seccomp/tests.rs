@@ -5,8 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::thread;
 
-use super::denylist::compile;
-use super::filter::{Clone3, Filter};
+use super::denylist::{Clone3, compile};
+use super::filter::Filter;
 use super::program::{ARCHITECTURE, ARGUMENTS, Instruction, NUMBER};
 use super::table::{AARCH64, Answer, Arch, Condition, Rule, X86_64};
 use crate::sys::process::{attempt, install_filter};
