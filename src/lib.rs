@@ -1,8 +1,8 @@
 //! Run untrusted programs in pre-forked Linux containers, from async Rust.
 //!
-//! A [`Container`] is a set of namespaces, a root file system and an init. It is started once and then
-//! takes one run after another, each at close to the cost of a bare `posix_spawn`. A handle is cheap to
-//! clone, every call is a future, and every future may be dropped.
+//! A [`Container`] is a set of namespaces, a root file system and an init. It is started once and
+//! then takes one run after another, each at close to the cost of a bare `posix_spawn`. A handle is
+//! cheap to clone, every call is a future, and every future may be dropped.
 //!
 //! ```standalone_crate
 //! use cellblock::{Command, Container};
@@ -12,7 +12,9 @@
 //!     let runtime = tokio::runtime::Runtime::new()?;
 //!     runtime.block_on(async {
 //!         let container = Container::builder().build().await?;
-//!         let output = container.output(Command::new("sh").args(["-c", "echo $((6 * 7))"])).await?;
+//!         let mut command = Command::new("sh");
+//!         command.args(["-c", "echo $((6 * 7))"]);
+//!         let output = container.output(&command).await?;
 //!         assert_eq!(output.stdout, b"42\n");
 //!         container.destroy().await;
 //!         Ok(())
@@ -21,13 +23,14 @@
 //! ```
 //!
 //! - A [`Command`] says what to run, and [`Limits`] say what the run may use.
-//! - A [`Report`] says how the run ended and what it used. [`Report::verdict`] judges it in one word. The
-//!   failure of a program is a report; an [`Error`] means that the machine or the call was at fault.
+//! - A [`Report`] says how the run ended and what it used. [`Report::verdict`] judges it in one
+//!   word. The failure of a program is a report; an [`Error`] means that the machine or the call
+//!   was at fault.
 //! - A [`Pool`] keeps containers ready, leases them, and resets them between two leases.
 //! - [`doctor::diagnose`] says what a machine lacks, and how to fix it.
 //!
-//! The [guide] has a page for each subject. Begin with the [first run](guide::first_run). Before a service
-//! moves to Docker, Kubernetes or systemd, read [deploying](guide::deploying).
+//! The [guide] has a page for each subject. Begin with the [first run](guide::first_run). Before a
+//! service moves to Docker, Kubernetes or systemd, read [deploying](guide::deploying).
 //!
 //! # Features
 //!
@@ -35,8 +38,8 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `metrics` | counters and histograms of pools and runs, through the crate [`metrics`](https://docs.rs/metrics) |
-//! | `tracing` | a span for each container and each run, through the crate [`tracing`](https://docs.rs/tracing) |
+//! | `metrics` | counters and histograms, through the crate [`metrics`](https://docs.rs/metrics) |
+//! | `tracing` | a span for each container and run, through [`tracing`](https://docs.rs/tracing) |
 //! | `tower` | `Pool::service`, a [`tower_service::Service`](https://docs.rs/tower-service) |
 //!
 //! # Platform
@@ -89,13 +92,13 @@ pub mod fuzzing {
 
 /// Becomes a container's init if this process was started as one; returns at once otherwise.
 ///
-/// Call it first in `main`, before any thread starts. By default a container's init is the host process's
-/// own executable, started once more with an argument that marks it.
+/// Call it first in `main`, before any thread starts. By default a container's init is the host
+/// process's own executable, started once more with an argument that marks it.
 ///
 /// In a process with that argument, and with the host process's socket as its standard input, this
-/// function sets up the init, makes pid 1 of the new namespaces, serves, and never returns. The exit
-/// status is 0 if the host process closed the socket. It is 1 after a broken frame, a request out of
-/// place or a panic, which the init describes on standard error.
+/// function sets up the init, makes pid 1 of the new namespaces, serves, and never returns. The
+/// exit status is 0 if the host process closed the socket. It is 1 after a broken frame, a request
+/// out of place or a panic, which the init describes on standard error.
 ///
 /// A service that forgets this call does not start itself over and over:
 /// [`ContainerBuilder::build`] fails at once in a process with the init's argument.

@@ -8,7 +8,8 @@ use super::table::{Answer, Arch, Checks, Condition, Rule};
 pub(crate) enum Clone3 {
     /// `clone3` does not exist for programs, and the C library falls back to `clone`.
     Refused,
-    /// Pid 1 needs it to start programs in a cgroup. Only the kernel refuses namespaces to programs.
+    /// Pid 1 needs it to start programs in a cgroup. Only the kernel refuses namespaces to
+    /// programs.
     Allowed,
 }
 
