@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 /// let mut command = Command::new("./solution");
 /// command.syscalls(Syscalls::strict());
 ///
-/// // A list by name. Any other call fails with EACCES.
+/// // A list by name, for a static program. Any other call fails with EACCES.
 /// let names = ["execve", "brk", "mmap", "read", "write", "exit_group"];
 /// command.syscalls(Syscalls::only(names, DefaultAction::Errno(13))?);
 ///
