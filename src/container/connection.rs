@@ -76,7 +76,8 @@ mod fake {
     use crate::wire::Peer;
 
     impl Connection {
-        /// A connection whose other end is `socket`'s peer, and whose pid 1 is a process that sleeps.
+        /// A connection whose other end is `socket`'s peer, and whose pid 1 is a process that
+        /// sleeps.
         pub(crate) fn without_init(socket: OwnedFd) -> io::Result<Self> {
             let null = File::open("/dev/null")?;
             let sleep = memory::executable(Path::new("/bin/sleep"))?;
