@@ -1,12 +1,14 @@
-//! A service that runs programs: `POST /run` with `{"args": ["python3", "-c", "print(42)"], "stdin": "…"}`.
+//! An HTTP service that runs programs in a pool.
 //!
 //! ```text
-//! service [ADDRESS]        default: 127.0.0.1:8080
+//! cargo run --release --example service [ADDRESS]      default: 127.0.0.1:8080
+//! curl -H 'Content-Type: application/json' 127.0.0.1:8080/run \
+//!     -d '{"args": ["python3", "-c", "print(6 * int(input()))"], "stdin": "7"}'
 //! ```
 //!
-//! The answer has the verdict, the streams and the report. As many programs run at once as there are processors, and as many
-//! again may wait; whoever comes then is told 503 at once. At Ctrl-C or SIGTERM it takes no more, answers what it has taken,
-//! and destroys its containers.
+//! The answer has the verdict, the outputs and the report. As many programs run at once as there are
+//! processors, and as many again wait in the queue. Further requests get 503 at once. On Ctrl-C or
+//! SIGTERM the service accepts no more requests, answers the accepted ones, and destroys its containers.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -39,7 +41,7 @@ struct Answer {
 type Failure = (StatusCode, String);
 
 fn main() -> ExitCode {
-    cellblock::init(); // in a container's init this never returns
+    cellblock::init(); // must come first: in a container's init this never returns
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
     match tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(&address))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,7 +72,7 @@ async fn serve(address: &str) -> Result<(), Box<dyn std::error::Error>> {
 
 async fn run(State(pool): State<Pool>, Json(request): Json<Request>) -> Result<Json<Answer>, Failure> {
     let [program, args @ ..] = request.args.as_slice() else {
-        return Err((StatusCode::BAD_REQUEST, "args must have a program's name at least\n".into()));
+        return Err((StatusCode::BAD_REQUEST, "args must contain at least the name of a program\n".into()));
     };
     let limits = Limits::new()
         .cpu_time(Duration::from_secs(2))
@@ -81,14 +83,14 @@ async fn run(State(pool): State<Pool>, Json(request): Json<Request>) -> Result<J
         .allow_weaker(true);
     let mut command = Command::new(program);
     command.args(args).env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(Stdio::bytes(request.stdin)).limits(limits);
-    // A caller that hangs up drops this future, and with it the program.
+    // A client that disconnects drops this future, and that kills the program.
     let output = pool.output(&command).await.map_err(failure)?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let verdict = output.report.verdict();
     Ok(Json(Answer { verdict, stdout: text(output.stdout), stderr: text(output.stderr), report: output.report }))
 }
 
-/// Whose fault it was: a program that is not there is the caller's.
+/// The status of an error: 400 if the client is at fault, as with a program that does not exist.
 fn failure(error: Error) -> Failure {
     let status = match error.kind() {
         ErrorKind::Exec | ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,

@@ -1,22 +1,16 @@
-//! What is told to whoever watches: figures through the `metrics` facade, spans through `tracing`.
+//! Metrics through the `metrics` facade, and spans through `tracing`.
 //!
-//! Invariant: the rest of the library tells everything, whatever features there are; without them nothing here does
-//! anything, has a size or reads a clock.
+//! The documentation of [`pool`](crate::pool) lists the metrics.
 //!
-//! | name | kind | what |
-//! |---|---|---|
-//! | `cellblock_leases_total` | counter | containers lent |
-//! | `cellblock_busy_total` | counter | leases refused because the queue was full |
-//! | `cellblock_replaced_total` | counter | containers of a pool that were destroyed and are built anew |
-//! | `cellblock_runs_total` | counter, by `verdict` | runs that ended with a report |
-//! | `cellblock_seconds` | histogram, by `phase` | time: to `wait` for a lease, of a `lease`, a `reset`, a `build`, a `run` |
+//! Invariant: callers report every event, whatever features are on. Without the features nothing
+//! here does anything, has a size, or reads a clock.
 
 use crate::report::Report;
 
 pub(crate) use figures::{Timer, count};
-pub(crate) use spans::container;
+pub(crate) use spans::in_container_span;
 
-/// What is counted.
+/// An event that a counter counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
     Lease,
@@ -24,7 +18,7 @@ pub(crate) enum Event {
     Replaced,
 }
 
-/// What is timed.
+/// A phase whose duration a histogram records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Phase {
     Wait,
@@ -34,22 +28,22 @@ pub(crate) enum Phase {
     Run,
 }
 
-/// A run that goes on, from the moment when it is sent to the init.
+/// The metrics and the span of a run, from the moment at which it is sent to the init.
 #[derive(Debug)]
 pub(crate) struct WatchedRun {
     timer: Timer,
-    span: spans::Run,
+    span: spans::RunSpan,
 }
 
 impl WatchedRun {
     pub(crate) fn start() -> Self {
-        Self { timer: Timer::start(), span: spans::Run::start() }
+        Self { timer: Timer::start(), span: spans::RunSpan::start() }
     }
 
-    pub(crate) fn ended(self, report: &Report) {
+    pub(crate) fn finish(self, report: &Report) {
         self.timer.stop(Phase::Run);
-        figures::ran(report);
-        self.span.ended(report);
+        figures::count_run(report);
+        self.span.finish(report);
     }
 }
 
@@ -91,7 +85,7 @@ mod figures {
         counter!(name).increment(1);
     }
 
-    pub(super) fn ran(report: &Report) {
+    pub(super) fn count_run(report: &Report) {
         counter!("cellblock_runs_total", "verdict" => report.verdict().name()).increment(1);
     }
 }
@@ -114,7 +108,7 @@ mod figures {
 
     pub(crate) fn count(_: Event) {}
 
-    pub(super) fn ran(_: &Report) {}
+    pub(super) fn count_run(_: &Report) {}
 }
 
 #[cfg(feature = "tracing")]
@@ -123,20 +117,20 @@ mod spans {
 
     use crate::report::Report;
 
-    /// A container's life, from its build until it is destroyed.
-    pub(crate) fn container<F: Future>(life: F) -> impl Future<Output = F::Output> {
+    /// Runs the life of a container, from its build to its end, in a span.
+    pub(crate) fn in_container_span<F: Future>(life: F) -> impl Future<Output = F::Output> {
         life.instrument(info_span!("container"))
     }
 
     #[derive(Debug)]
-    pub(super) struct Run(Span);
+    pub(super) struct RunSpan(Span);
 
-    impl Run {
+    impl RunSpan {
         pub(super) fn start() -> Self {
             Self(info_span!("run", status = field::Empty, verdict = field::Empty))
         }
 
-        pub(super) fn ended(self, report: &Report) {
+        pub(super) fn finish(self, report: &Report) {
             self.0.record("status", field::display(report.status));
             self.0.record("verdict", report.verdict().name());
         }
@@ -147,18 +141,18 @@ mod spans {
 mod spans {
     use crate::report::Report;
 
-    pub(crate) fn container<F: Future>(life: F) -> F {
+    pub(crate) fn in_container_span<F: Future>(life: F) -> F {
         life
     }
 
     #[derive(Debug)]
-    pub(super) struct Run;
+    pub(super) struct RunSpan;
 
-    impl Run {
+    impl RunSpan {
         pub(super) fn start() -> Self {
             Self
         }
 
-        pub(super) fn ended(self, _: &Report) {}
+        pub(super) fn finish(self, _: &Report) {}
     }
 }

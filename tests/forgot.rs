@@ -1,4 +1,7 @@
-//! A service that forgot to call `init()`: its own executable is started as the init, and tries to build a container.
+//! A service whose `main` forgot to call `init()`.
+//!
+//! The library starts the service's own executable as the init, so this test needs a `main` of its
+//! own: it has no harness and is a suite by itself.
 #![allow(missing_docs)]
 
 use std::time::{Duration, Instant};
@@ -10,7 +13,7 @@ fn main() {
     let start = Instant::now();
     let error = runtime.block_on(Container::builder().build()).unwrap_err();
     if std::env::args().nth(1).is_some_and(|argument| argument == "cellblock:init") {
-        // This is the process that was meant to be an init.
+        // This process was started as the init.
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(start.elapsed() < Duration::from_millis(100), "it fails at once");
         let children = std::fs::read_to_string("/proc/thread-self/children").unwrap();

@@ -1,18 +1,18 @@
-//! Where this process is in the hierarchies of control groups: what its files say, and no more.
+//! This process's own place in the hierarchies of control groups, as its files in proc describe it.
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::sys::mountinfo::MountPoint;
 
-/// This process's own groups, and where hierarchies are mounted.
+/// This process's own groups, and the mount points of the hierarchies.
 pub(crate) struct ProcCgroup<'a> {
-    /// Controllers or, for cgroup v2, none; and the path (proc_pid_cgroup(5)).
+    /// The controllers, which are empty for cgroup v2, and the path (proc_pid_cgroup(5)).
     groups: Vec<(&'a str, &'a Path)>,
     mounts: Vec<MountPoint<'a>>,
 }
 
 impl<'a> ProcCgroup<'a> {
-    /// From `/proc/self/cgroup` and `/proc/self/mountinfo`.
+    /// Parses the texts of `/proc/self/cgroup` and `/proc/self/mountinfo`.
     pub(crate) fn parse(groups: &'a str, mountinfo: &'a str) -> Self {
         let group = |line: &'a str| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
@@ -29,7 +29,7 @@ impl<'a> ProcCgroup<'a> {
         mounts.find_map(|mount| below(mount, group))
     }
 
-    /// This process's own group in the v2 hierarchy, and where that is mounted.
+    /// This process's own group in the v2 hierarchy, and the mount point of that hierarchy.
     pub(crate) fn of_v2(&self) -> Option<(PathBuf, &'a Path)> {
         let (_, group) = self.groups.iter().find(|(controllers, _)| controllers.is_empty())?;
         let mut mounts = self.mounts.iter().filter(|mount| mount.fs == "cgroup2");
@@ -37,7 +37,7 @@ impl<'a> ProcCgroup<'a> {
     }
 }
 
-/// A group's directory, where it is below what is mounted here.
+/// The directory of a group, if the group is below the root of this mount.
 fn below(mount: &MountPoint<'_>, group: &Path) -> Option<PathBuf> {
     let below = group.strip_prefix(mount.root).ok()?;
     let is_plain = below.components().all(|part| matches!(part, Component::Normal(_)));
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_not_below_what_is_mounted_is_not_there() {
+    fn a_group_outside_of_the_mount_is_not_found() {
         // As seen from a cgroup namespace whose root is elsewhere.
         let own = ProcCgroup::parse("4:memory:/../other\n0::/../x\n", HYBRID);
         assert_eq!(own.of_controller("memory"), None);

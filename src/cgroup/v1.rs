@@ -1,19 +1,24 @@
-//! Groups in the hierarchies of cgroup v1: a directory for each hierarchy, made for the first run and kept.
+//! Groups of cgroup v1: one directory in each hierarchy, made for the first run and kept.
 //!
-//! A run enters by writing to `tasks`, not to `cgroup.procs`: a thread that moves itself takes no lock that waits for an RCU
-//! grace period, which after 50 ms without one takes milliseconds for each file.
+//! A run enters by a write to `tasks`, not to `cgroup.procs`. A thread that moves itself takes no
+//! lock that waits for an RCU grace period. After 50 ms without one, that wait takes milliseconds
+//! for each file.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use std::fs::{self, OpenOptions};
-use std::io;
+use crate::error::{Failure, ResultExt, Step};
+use crate::limits::{CgroupSupport, Form, GroupLimits};
+use crate::wire::{Figure, GroupFile};
 
-use crate::error::{Failure, Step};
-use crate::limits::{Form, GroupLimits, Groups};
-use crate::wire::{self, Figure, GroupFile};
+use super::directory::{GroupDirectory, is_writable, remove_abandoned};
+use super::join_request::{JoinRequest, JoinRequestBuilder};
+use super::proc_cgroup::ProcCgroup;
 
-use super::{Directory, Files, Hierarchy, Joined, ProcCgroup, may_write, remove_left_behind};
+const QUOTA: &str = "cpu.cfs_quota_us";
+const NO_QUOTA: &str = "-1";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Controller {
@@ -29,29 +34,38 @@ use Controller::{Cpu, Cpuacct, Cpuset, Memory, Pids};
 const CONTROLLERS: [(Controller, &str); 5] =
     [(Memory, "memory"), (Pids, "pids"), (Cpuacct, "cpuacct"), (Cpu, "cpu"), (Cpuset, "cpuset")];
 
-/// This process's own groups where it may make others below, each with the controllers of its hierarchy.
+/// The hierarchies in which this process may make groups.
 #[derive(Debug)]
-pub(crate) struct Hierarchies(Vec<(PathBuf, Vec<Controller>)>);
+pub(crate) struct V1Hierarchies {
+    hierarchies: Vec<V1Hierarchy>,
+}
 
-impl Hierarchies {
+#[derive(Debug)]
+struct V1Hierarchy {
+    /// This process's own group, in which the groups of the runs are made.
+    parent: PathBuf,
+    controllers: Vec<Controller>,
+}
+
+impl V1Hierarchies {
     pub(super) fn find(own: &ProcCgroup<'_>) -> Option<Self> {
-        let mut found: Vec<(PathBuf, Vec<Controller>)> = Vec::new();
+        let mut hierarchies: Vec<V1Hierarchy> = Vec::new();
         for (controller, name) in CONTROLLERS {
-            let Some(path) = own.of_controller(name).filter(|path| may_write(path)) else { continue };
-            match found.iter_mut().find(|(it, _)| *it == path) {
-                Some((_, controllers)) => controllers.push(controller),
+            let Some(parent) = own.of_controller(name).filter(|path| is_writable(path)) else { continue };
+            match hierarchies.iter_mut().find(|it| it.parent == parent) {
+                Some(hierarchy) => hierarchy.controllers.push(controller),
                 None => {
-                    remove_left_behind(&path);
-                    found.push((path, vec![controller]));
+                    remove_abandoned(&parent);
+                    hierarchies.push(V1Hierarchy { parent, controllers: vec![controller] });
                 }
             }
         }
-        (!found.is_empty()).then_some(Self(found))
+        (!hierarchies.is_empty()).then_some(Self { hierarchies })
     }
 
-    pub(super) fn grants(&self) -> Groups {
-        let has = |controller| self.0.iter().any(|(_, controllers)| controllers.contains(&controller));
-        Groups {
+    pub(super) fn support(&self) -> CgroupSupport {
+        let has = |controller| self.hierarchies.iter().any(|it| it.controllers.contains(&controller));
+        CgroupSupport {
             form: Form::CgroupV1,
             memory: has(Memory),
             processes: has(Pids),
@@ -62,119 +76,139 @@ impl Hierarchies {
     }
 }
 
-/// A container's directories, as far as its runs have needed any.
+/// The group of a container's runs: the directories that its runs have needed so far.
 #[derive(Debug)]
-pub(crate) struct Group {
-    hierarchy: Arc<Hierarchy>,
-    members: Vec<Member>,
-    /// Whether the init knows these.
-    is_told: bool,
+pub(crate) struct V1Group {
+    hierarchies: Arc<V1Hierarchies>,
+    members: Vec<V1Member>,
+    /// Whether the init knows all of these directories and no other.
+    is_joined: bool,
 }
 
+/// The group's directory in one hierarchy.
 #[derive(Debug)]
-struct Member {
+struct V1Member {
     parent: PathBuf,
     controllers: Vec<Controller>,
-    directory: Directory,
-    set: GroupLimits,
+    directory: GroupDirectory,
+    /// The limits that the directory is set to.
+    applied: GroupLimits,
 }
 
-impl Group {
-    pub(super) fn new(hierarchy: Arc<Hierarchy>) -> Self {
-        Self { hierarchy, members: Vec::new(), is_told: false }
+impl V1Group {
+    pub(super) fn new(hierarchies: Arc<V1Hierarchies>) -> Self {
+        Self { hierarchies, members: Vec::new(), is_joined: false }
     }
 
-    pub(super) fn directories(&self) -> impl Iterator<Item = &Directory> {
+    pub(super) fn directories(&self) -> impl Iterator<Item = &GroupDirectory> {
         self.members.iter().map(|member| &member.directory)
     }
 
-    pub(super) fn lift_rate(&self) -> Result<(), Failure> {
-        let limited = self.members.iter().filter(|member| member.set.cpu_rate.is_some());
-        limited.map(|member| &member.directory).try_for_each(|directory| directory.set(QUOTA, NO_QUOTA))
-    }
-
-    pub(super) fn forget(&mut self) {
-        self.members.clear();
-        self.is_told = false;
-    }
-
-    pub(super) fn renew(&mut self) {
-        self.is_told = false;
-        self.members.retain(|member| !member.controllers.contains(&Pids));
-    }
-
-    pub(super) fn prepare(&mut self, limits: &GroupLimits) -> Result<Option<Joined>, Failure> {
-        let Hierarchy::V1(Hierarchies(hierarchies)) = &*self.hierarchy else { return Ok(None) };
-        let is_needed = |controllers: &[Controller]| {
-            controllers.iter().any(|controller| match controller {
-                // What is always counted; and, without a group, processor time would be shared out by sessions, of which a
-                // program can have as many as processes.
-                Memory | Pids | Cpuacct | Cpu => true,
-                Cpuset => !limits.cpu_set.is_empty(),
-            })
-        };
-        let before = self.members.len();
-        self.members.retain(|member| is_needed(&member.controllers));
-        self.is_told &= self.members.len() == before;
-        for (parent, controllers) in hierarchies.iter().filter(|(_, controllers)| is_needed(controllers)) {
-            if !self.members.iter().any(|member| member.parent == *parent) {
-                self.is_told = false;
-                self.members.push(Member::make(parent, controllers)?);
-            }
-        }
+    pub(super) fn prepare(&mut self, limits: &GroupLimits) -> Result<Option<JoinRequest>, Failure> {
+        self.drop_unneeded(limits);
+        self.make_missing(limits)?;
         self.members.iter_mut().try_for_each(|member| member.apply(limits))?;
-        if self.is_told {
+        if self.is_joined {
             return Ok(None);
         }
-        let mut files = Files::default();
-        for member in &self.members {
-            let path = &member.directory.path;
-            member.files(&mut files).map_err(|error| Failure::at(Step::MakeGroup, path, error))?;
+        let request = self.open_files()?;
+        self.is_joined = true;
+        Ok(Some(request))
+    }
+
+    pub(super) fn lift_rate(&self) -> Result<(), Failure> {
+        let limited = self.members.iter().filter(|member| member.applied.cpu_rate.is_some());
+        limited.map(|member| &member.directory).try_for_each(|directory| directory.write(QUOTA, NO_QUOTA))
+    }
+
+    /// Drops all directories. The next run makes new ones.
+    pub(super) fn invalidate(&mut self) {
+        self.members.clear();
+        self.is_joined = false;
+    }
+
+    /// Drops the directory whose peak of processes cannot start anew. The next run makes a new one.
+    pub(super) fn invalidate_process_counter(&mut self) {
+        self.members.retain(|member| !member.controllers.contains(&Pids));
+        self.is_joined = false;
+    }
+
+    fn drop_unneeded(&mut self, limits: &GroupLimits) {
+        let before = self.members.len();
+        self.members.retain(|member| is_needed(&member.controllers, limits));
+        self.is_joined &= self.members.len() == before;
+    }
+
+    fn make_missing(&mut self, limits: &GroupLimits) -> Result<(), Failure> {
+        for V1Hierarchy { parent, controllers } in &self.hierarchies.hierarchies {
+            let has_one = self.members.iter().any(|member| member.parent == *parent);
+            if !has_one && is_needed(controllers, limits) {
+                self.is_joined = false;
+                self.members.push(V1Member::make(parent, controllers)?);
+            }
         }
-        let Files { kinds, fds } = files;
-        self.is_told = true;
-        Ok(Some((wire::GroupFiles { form: Form::CgroupV1, files: kinds }, fds)))
+        Ok(())
+    }
+
+    fn open_files(&self) -> Result<JoinRequest, Failure> {
+        let mut request = JoinRequestBuilder::default();
+        for member in &self.members {
+            member.add_files(&mut request).step_at(Step::MakeGroup, &member.directory.path)?;
+        }
+        Ok(request.build(Form::CgroupV1))
     }
 }
 
-impl Member {
+/// Whether a run with these limits needs a group in the hierarchy of these controllers.
+fn is_needed(controllers: &[Controller], limits: &GroupLimits) -> bool {
+    controllers.iter().any(|controller| match controller {
+        // The report of every run has these figures.
+        Memory | Pids | Cpuacct => true,
+        // Without a group the kernel shares CPU time out by sessions. A program can have as many
+        // sessions as processes.
+        Cpu => true,
+        Cpuset => !limits.cpu_set.is_empty(),
+    })
+}
+
+impl V1Member {
     fn make(parent: &Path, controllers: &[Controller]) -> Result<Self, Failure> {
-        let directory = Directory::make(parent)?;
+        let directory = GroupDirectory::make(parent)?;
         if controllers.contains(&Cpuset) {
-            // Empty at first, and then nobody may enter.
+            // A new cpuset is empty, and no process may enter an empty one.
             for (from, to) in [("cpuset.effective_cpus", "cpuset.cpus"), ("cpuset.effective_mems", "cpuset.mems")] {
                 let from = parent.join(from);
-                let inherited = fs::read_to_string(&from).map_err(|error| Failure::at(Step::MakeGroup, from, error))?;
-                directory.set(to, inherited.trim())?;
+                let inherited = fs::read_to_string(&from).step_at(Step::MakeGroup, from)?;
+                directory.write(to, inherited.trim())?;
             }
         }
-        Ok(Self { parent: parent.into(), controllers: controllers.into(), directory, set: GroupLimits::default() })
+        Ok(Self { parent: parent.into(), controllers: controllers.into(), directory, applied: GroupLimits::default() })
     }
 
-    /// Sets what differs from what is set.
+    /// Sets the limits that differ from the applied ones.
     fn apply(&mut self, limits: &GroupLimits) -> Result<(), Failure> {
-        let Self { controllers, directory, set, .. } = self;
+        let Self { controllers, directory, applied, .. } = self;
         for controller in &*controllers {
             match controller {
-                Memory if set.memory != limits.memory => {
-                    set_memory(directory, set.memory, limits.memory)?;
-                    set.memory = limits.memory;
+                Memory if applied.memory != limits.memory => {
+                    set_memory(directory, applied.memory, limits.memory)?;
+                    applied.memory = limits.memory;
                 }
-                Pids if set.processes != limits.processes => {
+                Pids if applied.processes != limits.processes => {
                     let most = limits.processes.map_or("max".to_owned(), |count| count.to_string());
-                    directory.set("pids.max", most)?;
-                    set.processes = limits.processes;
+                    directory.write("pids.max", most)?;
+                    applied.processes = limits.processes;
                 }
-                // The init has lifted the last one.
-                Cpu if set.cpu_rate != limits.cpu_rate || limits.cpu_rate.is_some() => {
+                // The init lifts the rate at the end of a run, so it is set for each run.
+                Cpu if applied.cpu_rate != limits.cpu_rate || limits.cpu_rate.is_some() => {
                     // In microseconds of a period of 100 ms.
-                    directory.set(QUOTA, limits.cpu_rate.map_or(-1, |rate| rate as i64 * 100))?;
-                    set.cpu_rate = limits.cpu_rate;
+                    directory.write(QUOTA, limits.cpu_rate.map_or(-1, |rate| rate as i64 * 100))?;
+                    applied.cpu_rate = limits.cpu_rate;
                 }
-                Cpuset if set.cpu_set != limits.cpu_set => {
+                Cpuset if applied.cpu_set != limits.cpu_set => {
                     let cpus: Vec<_> = limits.cpu_set.iter().map(u32::to_string).collect();
-                    directory.set("cpuset.cpus", cpus.join(","))?;
-                    set.cpu_set.clone_from(&limits.cpu_set);
+                    directory.write("cpuset.cpus", cpus.join(","))?;
+                    applied.cpu_set.clone_from(&limits.cpu_set);
                 }
                 _ => {}
             }
@@ -182,25 +216,24 @@ impl Member {
         Ok(())
     }
 
-    fn files(&self, files: &mut Files) -> io::Result<()> {
+    fn add_files(&self, request: &mut JoinRequestBuilder) -> io::Result<()> {
         let path = |name| self.directory.path.join(name);
-        files.add(GroupFile::Tasks, &path("tasks"), OpenOptions::new().write(true))?;
+        request.add_writable(GroupFile::Tasks, &path("tasks"))?;
         for controller in &self.controllers {
             match controller {
                 Memory => {
-                    files.count(Figure::MemoryNow, &path("memory.usage_in_bytes"), "", 1)?;
-                    files.count(Figure::MemoryPeakSinceReset, &path("memory.max_usage_in_bytes"), "", 1)?;
-                    files.count(Figure::OomKills, &path("memory.oom_control"), "oom_kill", 1)?;
+                    request.add_counter(Figure::MemoryNow, &path("memory.usage_in_bytes"), "", 1)?;
+                    request.add_counter(Figure::MemoryPeakSinceReset, &path("memory.max_usage_in_bytes"), "", 1)?;
+                    request.add_counter(Figure::OomKills, &path("memory.oom_control"), "oom_kill", 1)?;
                 }
                 Pids => {
-                    files.count(Figure::ProcessesPeak, &path("pids.peak"), "", 1)?;
-                    files.count(Figure::RefusedForks, &path("pids.events"), "max", 1)?;
+                    request.add_counter(Figure::ProcessesPeak, &path("pids.peak"), "", 1)?;
+                    request.add_counter(Figure::RefusedForks, &path("pids.events"), "max", 1)?;
                 }
-                Cpuacct => files.count(Figure::CpuTime, &path("cpuacct.usage"), "", 1)?,
+                Cpuacct => request.add_counter(Figure::CpuTime, &path("cpuacct.usage"), "", 1)?,
                 Cpu => {
-                    files.count(Figure::Throttled, &path("cpu.stat"), "throttled_time", 1)?;
-                    let rate = GroupFile::Rate { none: NO_QUOTA.to_owned() };
-                    files.add(rate, &path(QUOTA), OpenOptions::new().write(true))?;
+                    request.add_counter(Figure::Throttled, &path("cpu.stat"), "throttled_time", 1)?;
+                    request.add_writable(GroupFile::Rate { none: NO_QUOTA.to_owned() }, &path(QUOTA))?;
                 }
                 Cpuset => {}
             }
@@ -209,17 +242,15 @@ impl Member {
     }
 }
 
-const QUOTA: &str = "cpu.cfs_quota_us";
-const NO_QUOTA: &str = "-1";
-
-/// Memory, and memory with swap: the second is never less than the first, on the way too.
-fn set_memory(directory: &Directory, before: Option<u64>, after: Option<u64>) -> Result<(), Failure> {
+/// Sets the limits of memory, and of memory and swap together. The kernel refuses a second limit
+/// below the first, so the order of the writes depends on whether the limit grows.
+fn set_memory(directory: &GroupDirectory, before: Option<u64>, after: Option<u64>) -> Result<(), Failure> {
     let value = after.map_or("-1".to_owned(), |bytes| bytes.to_string());
     let grows = after.unwrap_or(u64::MAX) > before.unwrap_or(u64::MAX);
     let mut files = vec!["memory.limit_in_bytes"];
-    // Not there where the kernel does not count swap.
+    // The file exists only if the kernel counts swap.
     if directory.path.join("memory.memsw.limit_in_bytes").exists() {
         files.insert(if grows { 0 } else { 1 }, "memory.memsw.limit_in_bytes");
     }
-    files.into_iter().try_for_each(|file| directory.set(file, &value))
+    files.into_iter().try_for_each(|file| directory.write(file, &value))
 }

@@ -1,8 +1,9 @@
 //! Groups of cgroup v2.
 //!
-//! A container has a directory with two below: `init`, in which its init is started, and `box`, which has the limits of the
-//! runs. In that is `run`, into which each run is cloned, and which is made anew where it has counted a peak that it cannot
-//! begin again. So files that earlier runs left stay charged to the box, and the next run's peak is its own.
+//! A container has a group with two groups below. The init is started in `init`. `box` has the
+//! limits of the runs, and in it is `run`, into which each run is cloned. `run` is made anew if it
+//! has counted a peak that it cannot start anew. So files that earlier runs left stay charged to
+//! `box`, and the next run's peak is its own.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -10,85 +11,116 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Failure, Step};
-use crate::limits::{Form, GroupLimits, Groups};
-use crate::wire::{self, Figure, GroupFile, Ids};
+use crate::error::{Failure, ResultExt, Step};
+use crate::limits::{CgroupSupport, Form, GroupLimits};
+use crate::wire::{Figure, GroupFile, Ids};
 
-use super::{Directory, Files, Joined, ProcCgroup, directory, may_write, remove, remove_left_behind, set};
+use super::directory::{GroupDirectory, is_writable, open_directory, remove_abandoned, remove_group, write_value};
+use super::join_request::{JoinRequest, JoinRequestBuilder};
+use super::proc_cgroup::ProcCgroup;
 
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "cpuset"];
+const QUOTA: &str = "cpu.max";
+const NO_QUOTA: &str = "max";
 
-/// A group with controllers that this process may make others in.
+/// A group in which this process may make groups with controllers.
 #[derive(Debug)]
-pub(crate) struct Tree {
-    base: PathBuf,
+pub(crate) struct V2Parent {
+    path: PathBuf,
     controllers: Vec<String>,
 }
 
-impl Tree {
-    /// This process's own group, if it can give its controllers to groups below: the root always can, another one only
-    /// while no process is in it. Otherwise the group above, if that does.
+impl V2Parent {
+    /// Finds a group that can pass its controllers to the groups below. The root always can. Any
+    /// other group can only while no process is in it.
+    ///
+    /// That is this process's own group, if need be after this process has moved into a group below.
+    /// DefaultAction it is the group above.
     pub(super) fn find(own: &ProcCgroup<'_>) -> Option<Self> {
         let (group, root) = own.of_v2()?;
-        Self::at(&group)
-            .or_else(|| {
-                make_way(&group)?;
-                Self::at(&group)
-            })
-            .or_else(|| Self::at(group.parent().filter(|parent| parent.starts_with(root))?))
-    }
-
-    fn at(base: &Path) -> Option<Self> {
-        if !may_write(base) || !may_write(&base.join("cgroup.procs")) {
-            return None;
+        if let Some(parent) = Self::at(&group) {
+            return Some(parent);
         }
-        // With a process in it a group other than the root may have threaded controllers only, and what is below it then is
-        // of no use. Only the root has no type.
-        let is_root = !base.join("cgroup.type").exists();
-        if !is_root && !fs::read_to_string(base.join("cgroup.procs")).is_ok_and(|pids| pids.is_empty()) {
-            return None;
-        }
-        let available = words(&base.join("cgroup.controllers"));
-        let mut controllers = words(&base.join("cgroup.subtree_control"));
-        for controller in CONTROLLERS {
-            let is_missing =
-                available.iter().any(|it| it == controller) && !controllers.iter().any(|it| it == controller);
-            if is_missing && set(&base.join("cgroup.subtree_control"), format!("+{controller}")).is_ok() {
-                controllers.push(controller.to_owned());
+        if move_below(&group) {
+            if let Some(parent) = Self::at(&group) {
+                return Some(parent);
             }
         }
-        controllers.retain(|controller| CONTROLLERS.contains(&&**controller));
+        Self::at(group.parent().filter(|parent| parent.starts_with(root))?)
+    }
+
+    fn at(path: &Path) -> Option<Self> {
+        if !is_writable(path) || !is_writable(&path.join("cgroup.procs")) || !can_have_domains(path) {
+            return None;
+        }
+        let controllers = enable_controllers(path);
         if controllers.is_empty() {
             return None;
         }
-        remove_left_behind(base);
-        Some(Self { base: base.to_owned(), controllers })
+        remove_abandoned(path);
+        Some(Self { path: path.to_owned(), controllers })
     }
 
-    pub(super) fn grants(&self) -> Groups {
-        let has = |controller| self.controllers.iter().any(|it| it == controller);
-        Groups {
+    pub(super) fn support(&self) -> CgroupSupport {
+        CgroupSupport {
             form: Form::CgroupV2,
-            memory: has("memory"),
-            processes: has("pids"),
+            memory: self.has("memory"),
+            processes: self.has("pids"),
             cpu_time: true,
-            cpu_rate: has("cpu"),
-            cpu_set: has("cpuset"),
+            cpu_rate: self.has("cpu"),
+            cpu_set: self.has("cpuset"),
         }
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|it| it == controller)
+    }
+
+    /// Passes those of these controllers that this parent has to the groups below `group`.
+    fn pass_controllers(&self, group: &Path, controllers: &[&str]) -> Result<(), Failure> {
+        let passed = controllers.iter().filter(|controller| self.has(controller));
+        let words: Vec<_> = passed.map(|controller| format!("+{controller}")).collect();
+        write_value(&group.join("cgroup.subtree_control"), words.join(" "))
     }
 }
 
-/// Moves this process, where it is alone in its group, into one below.
-fn make_way(group: &Path) -> Option<()> {
+/// Whether the groups below can have all controllers.
+///
+/// A group other than the root that has a process in it can have threaded controllers only, and
+/// then the groups below are of no use.
+fn can_have_domains(group: &Path) -> bool {
+    // Only the root has no type.
+    let is_root = !group.join("cgroup.type").exists();
+    is_root || fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|pids| pids.is_empty())
+}
+
+/// Enables the available controllers for the groups below. Returns all enabled ones.
+fn enable_controllers(group: &Path) -> Vec<String> {
+    let control = group.join("cgroup.subtree_control");
+    let available = words(&group.join("cgroup.controllers"));
+    let mut enabled = words(&control);
+    for controller in CONTROLLERS {
+        let has = |list: &[String]| list.iter().any(|it| it == controller);
+        let is_missing = has(&available) && !has(&enabled);
+        if is_missing && write_value(&control, format!("+{controller}")).is_ok() {
+            enabled.push(controller.to_owned());
+        }
+    }
+    enabled.retain(|controller| CONTROLLERS.contains(&&**controller));
+    enabled
+}
+
+/// Moves this process into a group below `group`, if it is alone in `group`. Returns whether it did.
+fn move_below(group: &Path) -> bool {
     let own = std::process::id().to_string();
-    let is_alone = fs::read_to_string(group.join("cgroup.procs")).ok()?.lines().all(|pid| pid == own);
-    if !is_alone || !may_write(group) {
-        return None;
+    let is_alone = fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|pids| pids.lines().all(|pid| pid == own));
+    if !is_alone || !is_writable(group) {
+        return false;
     }
     let leaf = group.join("cellblock-host");
     match fs::create_dir(&leaf) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => None,
-        _ => set(&leaf.join("cgroup.procs"), own).ok(),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => false,
+        _ => write_value(&leaf.join("cgroup.procs"), own).is_ok(),
     }
 }
 
@@ -96,145 +128,164 @@ fn words(file: &Path) -> Vec<String> {
     fs::read_to_string(file).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
+/// The groups of a container.
 #[derive(Debug)]
-pub(crate) struct Group {
-    /// Dropped first: nothing of it is needed any more when the directory is removed.
+pub(crate) struct V2Group {
+    /// Dropped first, so that it is closed when the directory is removed.
     init: OwnedFd,
-    container: Directory,
+    directory: GroupDirectory,
+    /// The group `box`, which has the limits.
+    limited: PathBuf,
     owner: Option<Ids>,
-    run: Option<Run>,
-    set: GroupLimits,
+    run: Option<RunDirectory>,
+    /// The limits that `box` is set to.
+    applied: GroupLimits,
 }
 
+/// What decides whether the next run can use the group `run` again.
 #[derive(Debug)]
-struct Run {
-    /// Whether the peak of its memory can begin again.
-    resets: bool,
+struct RunDirectory {
+    can_reset_peak: bool,
     processes: Option<u32>,
 }
 
-impl Group {
-    pub(super) fn new(tree: &Tree) -> Result<Self, Failure> {
-        let container = Directory::make(&tree.base)?;
-        let enable = |directory: &Path, controllers: &[&str]| {
-            let own = controllers.iter().filter(|controller| tree.controllers.iter().any(|it| it == *controller));
-            let words: Vec<_> = own.map(|controller| format!("+{controller}")).collect();
-            set(&directory.join("cgroup.subtree_control"), words.join(" "))
-        };
-        let make = |path: &Path| fs::create_dir(path).map_err(|error| Failure::at(Step::MakeGroup, path, error));
-        enable(&container.path, &CONTROLLERS)?;
-        let (of_init, of_runs) = (container.path.join("init"), container.path.join("box"));
-        make(&of_init)?;
-        make(&of_runs)?;
-        enable(&of_runs, &["memory", "pids"])?;
-        // A kernel without swap accounting has no such file; the other is there where the controller is.
+impl RunDirectory {
+    fn fits(&self, limits: &GroupLimits) -> bool {
+        self.can_reset_peak && self.processes == limits.processes
+    }
+}
+
+impl V2Group {
+    pub(super) fn new(parent: &V2Parent) -> Result<Self, Failure> {
+        let directory = GroupDirectory::make(&parent.path)?;
+        parent.pass_controllers(&directory.path, &CONTROLLERS)?;
+        let (of_init, limited) = (directory.path.join("init"), directory.path.join("box"));
+        make_group(&of_init)?;
+        make_group(&limited)?;
+        parent.pass_controllers(&limited, &["memory", "pids"])?;
+        // The files exist only if the kernel counts swap, and if there is a memory controller.
         for (file, value) in [("memory.swap.max", "0"), ("memory.oom.group", "1")] {
-            if of_runs.join(file).exists() {
-                set(&of_runs.join(file), value)?;
+            if limited.join(file).exists() {
+                write_value(&limited.join(file), value)?;
             }
         }
-        let init = directory(&of_init).map_err(|error| Failure::at(Step::MakeGroup, of_init, error))?;
-        Ok(Self { init, container, owner: None, run: None, set: GroupLimits::default() })
+        let init = open_directory(&of_init).step_at(Step::MakeGroup, of_init)?;
+        Ok(Self { init, directory, limited, owner: None, run: None, applied: GroupLimits::default() })
     }
 
-    pub(super) fn give(&mut self, init: Ids) -> Result<(), Failure> {
+    pub(super) fn delegate_to(&mut self, init: Ids) -> Result<(), Failure> {
         self.owner = Some(init);
-        give(&self.container.path, init)
+        chown_procs(&self.directory.path, init)
     }
 
-    pub(super) fn of_init(&self) -> BorrowedFd<'_> {
+    pub(super) fn init_directory(&self) -> BorrowedFd<'_> {
         self.init.as_fd()
     }
 
-    pub(super) fn directory(&self) -> &Directory {
-        &self.container
+    pub(super) fn directory(&self) -> &GroupDirectory {
+        &self.directory
+    }
+
+    pub(super) fn prepare(&mut self, limits: &GroupLimits) -> Result<Option<JoinRequest>, Failure> {
+        self.apply(limits)?;
+        if self.run.as_ref().is_some_and(|run| run.fits(limits)) {
+            return Ok(None);
+        }
+        let path = self.limited.join("run");
+        self.remake_run(&path, limits.processes)?;
+        let (request, can_reset_peak) = open_files(&self.limited, &path).step_at(Step::MakeGroup, &path)?;
+        self.run = Some(RunDirectory { can_reset_peak, processes: limits.processes });
+        Ok(Some(request))
     }
 
     pub(super) fn lift_rate(&self) -> Result<(), Failure> {
-        match self.set.cpu_rate {
-            Some(_) => set(&self.container.path.join("box").join(QUOTA), NO_QUOTA),
+        match self.applied.cpu_rate {
+            Some(_) => write_value(&self.limited.join(QUOTA), NO_QUOTA),
             None => Ok(()),
         }
     }
 
-    pub(super) fn renew(&mut self) {
+    /// Has the next run make the group `run` anew.
+    pub(super) fn invalidate_run(&mut self) {
         self.run = None;
     }
 
-    pub(super) fn prepare(&mut self, limits: &GroupLimits) -> Result<Option<Joined>, Failure> {
-        let of_runs = self.container.path.join("box");
-        self.apply(&of_runs, limits)?;
-        let path = of_runs.join("run");
-        if self.run.as_ref().is_some_and(|run| run.resets && run.processes == limits.processes) {
-            return Ok(None);
+    fn remake_run(&mut self, path: &Path, processes: Option<u32>) -> Result<(), Failure> {
+        self.invalidate_run();
+        remove_group(path).step_at(Step::MakeGroup, path)?;
+        make_group(path)?;
+        if let Some(owner) = self.owner {
+            chown_procs(path, owner)?;
         }
-        let failure = |error: io::Error| Failure::at(Step::MakeGroup, &path, error);
-        remove(&path).map_err(failure)?;
-        fs::create_dir(&path).map_err(failure)?;
-        self.owner.map_or(Ok(()), |owner| give(&path, owner))?;
-        if let Some(processes) = limits.processes {
-            set(&path.join("pids.max"), processes)?;
+        match processes {
+            Some(processes) => write_value(&path.join("pids.max"), processes),
+            None => Ok(()),
         }
-        let (resets, joined) = join(&of_runs, &path).map_err(failure)?;
-        self.run = Some(Run { resets, processes: limits.processes });
-        Ok(Some(joined))
     }
 
-    /// Sets what differs from what is set.
-    fn apply(&mut self, of_runs: &Path, limits: &GroupLimits) -> Result<(), Failure> {
-        if self.set.memory != limits.memory {
+    /// Sets the limits that differ from the applied ones.
+    fn apply(&mut self, limits: &GroupLimits) -> Result<(), Failure> {
+        let Self { limited, applied, .. } = self;
+        if applied.memory != limits.memory {
             let most = limits.memory.map_or("max".to_owned(), |bytes| bytes.to_string());
-            set(&of_runs.join("memory.max"), most)?;
-            self.set.memory = limits.memory;
+            write_value(&limited.join("memory.max"), most)?;
+            applied.memory = limits.memory;
         }
-        // The init has lifted the last one.
-        if self.set.cpu_rate != limits.cpu_rate || limits.cpu_rate.is_some() {
+        // The init lifts the rate at the end of a run, so it is set for each run.
+        if applied.cpu_rate != limits.cpu_rate || limits.cpu_rate.is_some() {
             // In microseconds of a period of 100 ms.
             let quota = limits.cpu_rate.map_or(NO_QUOTA.to_owned(), |rate| (rate * 100).to_string());
-            set(&of_runs.join(QUOTA), format!("{quota} 100000"))?;
-            self.set.cpu_rate = limits.cpu_rate;
+            write_value(&limited.join(QUOTA), format!("{quota} 100000"))?;
+            applied.cpu_rate = limits.cpu_rate;
         }
-        if self.set.cpu_set != limits.cpu_set {
+        if applied.cpu_set != limits.cpu_set {
             let cpus: Vec<_> = limits.cpu_set.iter().map(u32::to_string).collect();
-            // Nothing is what the group above has.
-            set(&of_runs.join("cpuset.cpus"), if cpus.is_empty() { "\n".to_owned() } else { cpus.join(",") })?;
-            self.set.cpu_set.clone_from(&limits.cpu_set);
+            // An empty line means the CPUs of the group above.
+            let value = if cpus.is_empty() { "\n".to_owned() } else { cpus.join(",") };
+            write_value(&limited.join("cpuset.cpus"), value)?;
+            applied.cpu_set.clone_from(&limits.cpu_set);
         }
         Ok(())
     }
 }
 
-const QUOTA: &str = "cpu.max";
-const NO_QUOTA: &str = "max";
-
-/// Lets an init of these ids clone into a group, or out of what is below it.
-fn give(group: &Path, Ids { uid, gid }: Ids) -> Result<(), Failure> {
-    let file = group.join("cgroup.procs");
-    chown(&file, Some(uid), Some(gid)).map_err(|error| Failure::at(Step::MakeGroup, file, error))
+fn make_group(path: &Path) -> Result<(), Failure> {
+    fs::create_dir(path).step_at(Step::MakeGroup, path)
 }
 
-/// The files for the init, and whether the peak of the memory can begin again (Linux 6.12).
-fn join(of_runs: &Path, run: &Path) -> io::Result<(bool, Joined)> {
-    let mut files = Files::default();
-    files.fds.push(directory(run)?.into());
-    files.kinds.push(GroupFile::Directory);
+/// Gives `cgroup.procs` of a group to an init. The init may then clone processes into that group,
+/// or out of the groups below it.
+fn chown_procs(group: &Path, Ids { uid, gid }: Ids) -> Result<(), Failure> {
+    let file = group.join("cgroup.procs");
+    chown(&file, Some(uid), Some(gid)).step_at(Step::MakeGroup, file)
+}
+
+/// Opens the files of a run's group for the init. Also returns whether the next run's peak of
+/// memory can start anew in this group.
+fn open_files(limited: &Path, run: &Path) -> io::Result<(JoinRequest, bool)> {
+    let mut request = JoinRequestBuilder::default();
+    request.add(GroupFile::Directory, open_directory(run)?);
     let peak = run.join("memory.peak");
-    // Root may open it whatever the kernel can do.
-    let reset = || OpenOptions::new().write(true).open(&peak)?.write_all(b"0");
-    let resets = reset().is_ok();
-    files.count(Figure::MemoryNow, &run.join("memory.current"), "", 1)?;
-    files.count(if resets { Figure::MemoryPeakSinceReset } else { Figure::MemoryPeak }, &peak, "", 1)?;
-    files.count(Figure::OomKills, &of_runs.join("memory.events"), "oom_kill", 1)?;
-    files.count(Figure::ProcessesPeak, &run.join("pids.peak"), "", 1)?;
-    files.count(Figure::RefusedForks, &run.join("pids.events"), "max", 1)?;
-    files.count(Figure::CpuTime, &of_runs.join("cpu.stat"), "usage_usec", 1000)?;
-    files.count(Figure::Throttled, &of_runs.join("cpu.stat"), "throttled_usec", 1000)?;
-    let quota = of_runs.join(QUOTA);
+    let resets_peak = reset_peak(&peak).is_ok();
+    let peak_figure = if resets_peak { Figure::MemoryPeakSinceReset } else { Figure::MemoryPeak };
+    request.add_counter(Figure::MemoryNow, &run.join("memory.current"), "", 1)?;
+    request.add_counter(peak_figure, &peak, "", 1)?;
+    request.add_counter(Figure::OomKills, &limited.join("memory.events"), "oom_kill", 1)?;
+    request.add_counter(Figure::ProcessesPeak, &run.join("pids.peak"), "", 1)?;
+    request.add_counter(Figure::RefusedForks, &run.join("pids.events"), "max", 1)?;
+    request.add_counter(Figure::CpuTime, &limited.join("cpu.stat"), "usage_usec", 1000)?;
+    request.add_counter(Figure::Throttled, &limited.join("cpu.stat"), "throttled_usec", 1000)?;
+    let quota = limited.join(QUOTA);
     if quota.exists() {
-        files.add(GroupFile::Rate { none: NO_QUOTA.to_owned() }, &quota, OpenOptions::new().write(true))?;
+        request.add_writable(GroupFile::Rate { none: NO_QUOTA.to_owned() }, &quota)?;
     }
-    let Files { kinds, fds } = files;
-    // Without a memory controller there is no peak to begin again.
+    // Without a memory controller there is no peak to reset.
     let has_memory = run.join("memory.current").exists();
-    Ok((resets || !has_memory, (wire::GroupFiles { form: Form::CgroupV2, files: kinds }, fds)))
+    Ok((request.build(Form::CgroupV2), resets_peak || !has_memory))
+}
+
+/// Resets the peak of memory, which Linux can since 6.12. Root may open the file on any kernel, so
+/// only a write tells.
+fn reset_peak(peak: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).open(peak)?.write_all(b"0")
 }

@@ -1,7 +1,8 @@
-//! In which form this machine holds each limit.
+//! The form in which this machine holds each limit of a run.
 //!
-//! Invariant: [`Limits::plan`] is the only place that decides. What was asked for is held in its full form, or the run is
-//! refused; a weaker form is taken only where the caller said so, or for a default.
+//! Invariant: [`Limits::plan`] is the only place that decides it. A limit that the caller set is
+//! held in its full form, or the run is refused. The weaker form is for a default, and for a caller
+//! that allows it.
 
 use std::time::Duration;
 
@@ -9,50 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result, Step};
 
-use super::{Form, Held, Limit, Limits, Resource, Rlimit};
+use super::held::{Form, Held, Limit};
+use super::request::{DEFAULT_MEMORY, DEFAULT_OPEN_FILES, DEFAULT_PROCESSES, DEFAULT_STACK, DEFAULT_WALL_TIME, Limits};
+use super::resource::{Resource, Rlimit};
+use super::support::{HostSupport, NprocScope};
 
-pub(super) const DEFAULT_WALL_TIME: Duration = Duration::from_secs(60);
-pub(super) const DEFAULT_MEMORY: u64 = 1 << 30;
-pub(super) const DEFAULT_PROCESSES: u32 = 256;
-pub(super) const DEFAULT_STACK: u64 = 8 << 20;
-pub(super) const DEFAULT_OPEN_FILES: u64 = 1024;
+const NO_GROUP: &str = "there is no control group for it that this process may make";
+const NOT_READ: &str = "an output goes where this library does not read it";
 
-/// What a machine can hold, as a container's builder finds it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HostSupport {
-    pub(crate) groups: Option<Groups>,
-    pub(crate) counted: NprocScope,
-    /// The CPUs that the host may use.
-    pub(crate) cpus: u32,
-    pub(crate) hard_stack: u64,
-    pub(crate) hard_open_files: u64,
-}
-
-/// Whose processes the kernel counts for a program's user id, where it holds `RLIMIT_NPROC`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NprocScope {
-    /// The run's alone.
-    Run,
-    /// The run's and its init.
-    WithInit,
-    /// All of the host's user.
-    User,
-    /// It holds nothing: the user is the machine's root.
-    Nobody,
-}
-
-/// What the control groups that this host may make can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Groups {
-    pub(crate) form: Form,
-    pub(crate) memory: bool,
-    pub(crate) processes: bool,
-    pub(crate) cpu_time: bool,
-    pub(crate) cpu_rate: bool,
-    pub(crate) cpu_set: bool,
-}
-
-/// How a run's limits are held.
+/// How the limits of a run are held.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) times: Times,
@@ -72,7 +38,7 @@ pub(crate) struct Times {
     pub(crate) cpus: u32,
 }
 
-/// What a run's group is set to.
+/// The limits that a run's control group is set to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct GroupLimits {
     pub(crate) memory: Option<u64>,
@@ -83,43 +49,28 @@ pub(crate) struct GroupLimits {
 }
 
 impl Limits {
-    /// Decides how each limit is held. `outputs_elsewhere` says that an output goes where nobody of ours reads it.
-    pub(crate) fn plan(&self, grants: &HostSupport, outputs_elsewhere: bool) -> Result<Plan> {
+    /// Decides how `host` holds each limit.
+    ///
+    /// `outputs_elsewhere` says that this process does not read every output.
+    pub(crate) fn plan(&self, host: &HostSupport, outputs_elsewhere: bool) -> Result<Plan> {
         self.check()?;
         let mut plan = Plan::default();
-        self.plan_times(grants, &mut plan)?;
-        self.plan_tree(grants, &mut plan)?;
-        self.plan_cpus(grants, &mut plan)?;
-        let each = [
-            (Limit::Stack, Resource::Stack, self.stack, Some(DEFAULT_STACK.min(grants.hard_stack))),
-            (Limit::FileSize, Resource::FileSize, self.file_size, None),
-            (
-                Limit::OpenFiles,
-                Resource::OpenFiles,
-                self.open_files,
-                Some(DEFAULT_OPEN_FILES.min(grants.hard_open_files)),
-            ),
-            (Limit::AddressSpace, Resource::AddressSpace, self.address_space, None),
-        ];
-        for (limit, resource, asked, default) in each {
-            if let Some(value) = asked.or(default).filter(|&value| value != u64::MAX) {
-                plan.hold(limit, value, Form::Rlimit);
-                plan.limit(resource, value, value);
-            }
-        }
-        if let Some(bytes) = self.output.filter(|&bytes| bytes != u64::MAX) {
-            plan.output = Some(bytes);
-            if outputs_elsewhere {
-                self.weaken(Limit::Output, "an output goes where this library does not read it")?;
-                plan.hold(Limit::Output, bytes, Form::Rlimit);
-                plan.limit(Resource::FileSize, bytes, bytes);
-            } else {
-                plan.hold(Limit::Output, bytes, Form::Reader);
-            }
-        }
+        self.plan_wall_time(&mut plan);
+        self.plan_cpu_time(host, &mut plan)?;
+        self.plan_memory(host, &mut plan)?;
+        self.plan_processes(host, &mut plan)?;
+        self.plan_cpu_set(host, &mut plan)?;
+        self.plan_cpu_rate(host, &mut plan)?;
+        self.plan_stack(host, &mut plan);
+        self.plan_file_size(&mut plan);
+        self.plan_open_files(host, &mut plan);
+        self.plan_address_space(&mut plan);
+        self.plan_output(outputs_elsewhere, &mut plan)?;
+        plan.times.cpus = plan.busy_cpus(host);
         Ok(plan)
     }
 
+    /// Refuses values that leave a run nothing, or that no kernel takes.
     fn check(&self) -> Result<()> {
         let none = |name: &str| Err(Error::invalid(format!("a limit of no {name} leaves nothing to run with")));
         if self.cpu_time.is_some_and(|time| time.is_zero()) || self.wall_time.is_some_and(|time| time.is_zero()) {
@@ -131,7 +82,7 @@ impl Limits {
         if self.processes == Some(0) {
             return none("processes");
         }
-        // More than any kernel is built for.
+        // No kernel is built for more CPUs.
         if let Some(cpu) = self.cpu_set.iter().find(|&&cpu| cpu >= 1 << 16) {
             return Err(Error::invalid(format!("there is no CPU {cpu}")));
         }
@@ -141,124 +92,174 @@ impl Limits {
         }
     }
 
-    fn plan_times(&self, grants: &HostSupport, plan: &mut Plan) -> Result<()> {
-        let groups = grants.groups.filter(|groups| groups.cpu_time);
-        if let Some(wall) = Some(self.wall_time.unwrap_or(DEFAULT_WALL_TIME)).filter(|&time| time != Duration::MAX) {
-            plan.times.wall = Some(wall);
-            plan.hold(Limit::WallTime, micros(wall), Form::Clock);
+    fn plan_wall_time(&self, plan: &mut Plan) {
+        let time = self.wall_time.unwrap_or(DEFAULT_WALL_TIME);
+        if time == Duration::MAX {
+            return;
         }
-        if let Some(cpu) = self.cpu_time.filter(|&time| time != Duration::MAX) {
-            plan.times.cpu = Some(cpu);
-            match groups {
-                Some(groups) => plan.hold(Limit::CpuTime, micros(cpu), groups.form),
-                None => {
-                    self.weaken(Limit::CpuTime, NO_GROUP)?;
-                    plan.hold(Limit::CpuTime, micros(cpu), Form::ProcessTimes);
-                    // The kernel counts whole seconds. One more, and the init has looked before.
-                    let seconds = cpu.as_secs().saturating_add(2);
-                    plan.limit(Resource::CpuSeconds, seconds, seconds);
-                }
-            }
+        plan.times.wall = Some(time);
+        plan.hold(Limit::WallTime, micros(time), Form::Clock);
+    }
+
+    fn plan_cpu_time(&self, host: &HostSupport, plan: &mut Plan) -> Result<()> {
+        let Some(time) = self.cpu_time.filter(|&time| time != Duration::MAX) else { return Ok(()) };
+        plan.times.cpu = Some(time);
+        if let Some(form) = host.group_form(|groups| groups.cpu_time) {
+            plan.hold(Limit::CpuTime, micros(time), form);
+            return Ok(());
         }
+        self.require_weaker(Limit::CpuTime, NO_GROUP)?;
+        plan.hold(Limit::CpuTime, micros(time), Form::ProcessTimes);
+        // The kernel counts whole seconds. One more second lets the init look first.
+        let seconds = time.as_secs().saturating_add(2);
+        plan.lower_rlimit(Resource::CpuSeconds, seconds);
         Ok(())
     }
 
-    fn plan_tree(&self, grants: &HostSupport, plan: &mut Plan) -> Result<()> {
-        let memory = self.memory.unwrap_or(DEFAULT_MEMORY);
-        if memory != u64::MAX {
-            match grants.groups.filter(|groups| groups.memory) {
-                Some(groups) => {
-                    plan.group.memory = Some(memory);
-                    plan.hold(Limit::Memory, memory, groups.form);
-                }
-                None => {
-                    if self.memory.is_some() {
-                        self.weaken(Limit::Memory, NO_GROUP)?;
-                    }
-                    plan.hold(Limit::Memory, memory, Form::Rlimit);
-                    plan.limit(Resource::Data, memory, memory);
-                }
-            }
+    fn plan_memory(&self, host: &HostSupport, plan: &mut Plan) -> Result<()> {
+        let bytes = self.memory.unwrap_or(DEFAULT_MEMORY);
+        if bytes == u64::MAX {
+            return Ok(());
         }
-        let processes = self.processes.unwrap_or(DEFAULT_PROCESSES);
-        if processes != u32::MAX {
-            match grants.groups.filter(|groups| groups.processes) {
-                Some(groups) => {
-                    plan.group.processes = Some(processes);
-                    plan.hold(Limit::Processes, processes.into(), groups.form);
-                }
-                None => {
-                    let counted = match (self.processes, grants.counted) {
-                        // Others of the user's would be counted, and nobody asked for that.
-                        (None, NprocScope::User | NprocScope::Nobody) => return Ok(()),
-                        (Some(_), NprocScope::Nobody) => return Err(unsupported(Limit::Processes, NO_GROUP)),
-                        (_, NprocScope::Run) => processes.into(),
-                        (_, NprocScope::WithInit | NprocScope::User) => u64::from(processes) + 1,
-                    };
-                    if self.processes.is_some() {
-                        self.weaken(Limit::Processes, NO_GROUP)?;
-                    }
-                    plan.hold(Limit::Processes, processes.into(), Form::Rlimit);
-                    plan.limit(Resource::Processes, counted, counted);
-                }
-            }
+        if let Some(form) = host.group_form(|groups| groups.memory) {
+            plan.group.memory = Some(bytes);
+            plan.hold(Limit::Memory, bytes, form);
+            return Ok(());
         }
+        if self.memory.is_some() {
+            self.require_weaker(Limit::Memory, NO_GROUP)?;
+        }
+        plan.hold_by_rlimit(Limit::Memory, bytes, Resource::Data);
         Ok(())
     }
 
-    fn plan_cpus(&self, grants: &HostSupport, plan: &mut Plan) -> Result<()> {
-        let mut cpus = grants.cpus;
-        if !self.cpu_set.is_empty() {
-            let count = self.cpu_set.len() as u32;
-            match grants.groups.filter(|groups| groups.cpu_set) {
-                Some(groups) => {
-                    plan.group.cpu_set = self.cpu_set.clone();
-                    plan.hold(Limit::CpuSet, count.into(), groups.form);
-                    cpus = cpus.min(count);
-                }
-                None => {
-                    self.weaken(Limit::CpuSet, NO_GROUP)?;
-                    plan.affinity = self.cpu_set.clone();
-                    plan.hold(Limit::CpuSet, count.into(), Form::Affinity);
-                }
-            }
+    fn plan_processes(&self, host: &HostSupport, plan: &mut Plan) -> Result<()> {
+        let count = self.processes.unwrap_or(DEFAULT_PROCESSES);
+        if count == u32::MAX {
+            return Ok(());
         }
-        if let Some(rate) = self.cpu_rate {
-            let Some(groups) = grants.groups.filter(|groups| groups.cpu_rate) else {
-                return Err(unsupported(Limit::CpuRate, NO_GROUP));
-            };
-            let thousandths = (rate * 1000.0) as u64;
-            plan.group.cpu_rate = Some(thousandths);
-            plan.hold(Limit::CpuRate, thousandths, groups.form);
+        if let Some(form) = host.group_form(|groups| groups.processes) {
+            plan.group.processes = Some(count);
+            plan.hold(Limit::Processes, count.into(), form);
+            return Ok(());
         }
-        // Each busy CPU has a process or thread of the run on it.
-        plan.times.cpus = cpus.min(plan.group.processes.unwrap_or(u32::MAX)).max(1);
+        let rlimit = match (self.processes, host.nproc_scope) {
+            // A default must not count other processes of the user.
+            (None, NprocScope::User | NprocScope::Unlimited) => return Ok(()),
+            (Some(_), NprocScope::Unlimited) => return Err(unsupported(Limit::Processes, NO_GROUP)),
+            (_, NprocScope::Run) => u64::from(count),
+            (_, NprocScope::WithInit | NprocScope::User) => u64::from(count) + 1,
+        };
+        if self.processes.is_some() {
+            self.require_weaker(Limit::Processes, NO_GROUP)?;
+        }
+        plan.hold(Limit::Processes, count.into(), Form::Rlimit);
+        plan.lower_rlimit(Resource::Processes, rlimit);
         Ok(())
     }
 
-    fn weaken(&self, limit: Limit, why: &str) -> Result<()> {
-        if self.weaker { Ok(()) } else { Err(unsupported(limit, why)) }
+    fn plan_cpu_set(&self, host: &HostSupport, plan: &mut Plan) -> Result<()> {
+        if self.cpu_set.is_empty() {
+            return Ok(());
+        }
+        let count = self.cpu_set.len() as u64;
+        if let Some(form) = host.group_form(|groups| groups.cpu_set) {
+            plan.group.cpu_set.clone_from(&self.cpu_set);
+            plan.hold(Limit::CpuSet, count, form);
+            return Ok(());
+        }
+        self.require_weaker(Limit::CpuSet, NO_GROUP)?;
+        plan.affinity.clone_from(&self.cpu_set);
+        plan.hold(Limit::CpuSet, count, Form::Affinity);
+        Ok(())
     }
-}
 
-const NO_GROUP: &str = "there is no control group for it that this process may make";
+    fn plan_cpu_rate(&self, host: &HostSupport, plan: &mut Plan) -> Result<()> {
+        let Some(rate) = self.cpu_rate else { return Ok(()) };
+        let Some(form) = host.group_form(|groups| groups.cpu_rate) else {
+            return Err(unsupported(Limit::CpuRate, NO_GROUP));
+        };
+        let thousandths = (rate * 1000.0) as u64;
+        plan.group.cpu_rate = Some(thousandths);
+        plan.hold(Limit::CpuRate, thousandths, form);
+        Ok(())
+    }
 
-fn unsupported(limit: Limit, why: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, Step::HoldLimit).detail(format!("{limit}: {why}"))
+    fn plan_stack(&self, host: &HostSupport, plan: &mut Plan) {
+        let bytes = self.stack.unwrap_or(DEFAULT_STACK.min(host.hard_stack));
+        plan.hold_by_rlimit(Limit::Stack, bytes, Resource::Stack);
+    }
+
+    fn plan_file_size(&self, plan: &mut Plan) {
+        let bytes = self.file_size.unwrap_or(u64::MAX);
+        plan.hold_by_rlimit(Limit::FileSize, bytes, Resource::FileSize);
+    }
+
+    fn plan_open_files(&self, host: &HostSupport, plan: &mut Plan) {
+        let count = self.open_files.unwrap_or(DEFAULT_OPEN_FILES.min(host.hard_open_files));
+        plan.hold_by_rlimit(Limit::OpenFiles, count, Resource::OpenFiles);
+    }
+
+    fn plan_address_space(&self, plan: &mut Plan) {
+        let bytes = self.address_space.unwrap_or(u64::MAX);
+        plan.hold_by_rlimit(Limit::AddressSpace, bytes, Resource::AddressSpace);
+    }
+
+    fn plan_output(&self, outputs_elsewhere: bool, plan: &mut Plan) -> Result<()> {
+        let Some(bytes) = self.output.filter(|&bytes| bytes != u64::MAX) else { return Ok(()) };
+        plan.output = Some(bytes);
+        if !outputs_elsewhere {
+            plan.hold(Limit::Output, bytes, Form::Reader);
+            return Ok(());
+        }
+        self.require_weaker(Limit::Output, NOT_READ)?;
+        plan.hold_by_rlimit(Limit::Output, bytes, Resource::FileSize);
+        Ok(())
+    }
+
+    /// Refuses the run unless the caller allows weaker forms.
+    fn require_weaker(&self, limit: Limit, why: &str) -> Result<()> {
+        if self.allow_weaker { Ok(()) } else { Err(unsupported(limit, why)) }
+    }
 }
 
 impl Plan {
+    /// Records that `form` holds a limit.
     pub(super) fn hold(&mut self, limit: Limit, value: u64, form: Form) {
         self.held.push(Held { limit, value, form });
     }
 
-    /// The lower one counts where there are two for the same resource.
-    fn limit(&mut self, resource: Resource, soft: u64, hard: u64) {
-        match self.rlimits.iter_mut().find(|limit| limit.resource == resource) {
-            Some(limit) => (limit.soft, limit.hard) = (limit.soft.min(soft), limit.hard.min(hard)),
-            None => self.rlimits.push(Rlimit { resource, soft, hard }),
+    /// Holds a limit by a resource limit of the same value. `u64::MAX` is no limit.
+    fn hold_by_rlimit(&mut self, limit: Limit, value: u64, resource: Resource) {
+        if value != u64::MAX {
+            self.hold(limit, value, Form::Rlimit);
+            self.lower_rlimit(resource, value);
         }
     }
+
+    /// Sets a resource limit. Where two limits use the same resource, the lower value counts.
+    fn lower_rlimit(&mut self, resource: Resource, value: u64) {
+        match self.rlimits.iter_mut().find(|limit| limit.resource == resource) {
+            Some(limit) => (limit.soft, limit.hard) = (limit.soft.min(value), limit.hard.min(value)),
+            None => self.rlimits.push(Rlimit { resource, soft: value, hard: value }),
+        }
+    }
+
+    /// How many CPUs the run can keep busy at once. Each busy CPU has a thread of the run on it.
+    ///
+    /// Only what a group holds bounds the number: a program can change its own affinity.
+    fn busy_cpus(&self, host: &HostSupport) -> u32 {
+        let cpu_set = match self.group.cpu_set.len() {
+            0 => u32::MAX,
+            count => count as u32,
+        };
+        let processes = self.group.processes.unwrap_or(u32::MAX);
+        host.cpus.min(cpu_set).min(processes).max(1)
+    }
+}
+
+fn unsupported(limit: Limit, why: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, Step::HoldLimit).detail(format!("{limit}: {why}"))
 }
 
 fn micros(time: Duration) -> u64 {

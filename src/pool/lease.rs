@@ -1,19 +1,24 @@
-//! A container on loan, in its holder's hands.
+//! A container on lease, in the hands of its caller.
 //!
-//! Invariant: a lease is over when this value is dropped: every handle that was cloned from it is dead from then on.
+//! Invariant: dropping the lease ends it. Every handle that was cloned from it is dead from then on.
 
 use std::ops::Deref;
 
 use crate::container::Container;
 use crate::observe::{self, Event, Phase, Timer};
 
-/// A container on loan from a [`Pool`](super::Pool), as good as new when it was lent.
+/// A freshly reset container on lease from a [`Pool`](super::Pool).
 ///
-/// Dropping it returns the container, which is reset and lent again; its holder does not wait for that. What still runs is
-/// killed, and every call on a [`Container`] that was cloned from the lease gives
-/// [`ErrorKind::Returned`](crate::ErrorKind::Returned) from then on. A container that has died, or cannot be reset, is
-/// replaced; so is one without a [filter](crate::ContainerBuilder::filter), where a program could leave what no reset takes back.
+/// A lease derefs to [`Container`]. Dropping it returns the container to the pool, which kills what
+/// still runs, resets the container and leases it again. The caller does not wait for that. Every
+/// call on a [`Container`] that was cloned from the lease gives
+/// [`ErrorKind::Returned`](crate::ErrorKind::Returned) from then on.
+///
+/// The pool replaces a container that has died or cannot be reset. It also replaces a container
+/// without a [filter](crate::ContainerBuilder::filter), because programs can change things there
+/// that no reset takes back.
 #[derive(Debug)]
+#[must_use = "dropping a lease returns its container to the pool"]
 pub struct Lease {
     slot: usize,
     container: Container,
@@ -26,14 +31,31 @@ impl Lease {
         Self { slot, container, timer: Timer::start() }
     }
 
-    /// The number of the container's slot, from 0: one that replaces another has the same.
+    /// The number of the container's slot in the pool, from 0.
+    ///
+    /// A container that replaces another one has the same slot.
     pub fn slot(&self) -> usize {
         self.slot
     }
 
-    /// Gives the container up: it is destroyed, and replaced by a new one.
-    pub fn discard(self) {
-        self.container.condemn();
+    /// Ends the lease and has the pool replace the container instead of resetting it.
+    ///
+    /// This is an associated function, called as `Lease::discard(lease)`, because a lease derefs to
+    /// [`Container`].
+    ///
+    /// ```no_run
+    /// # async fn example(pool: cellblock::Pool) -> cellblock::Result<()> {
+    /// use std::time::Duration;
+    /// use cellblock::Lease;
+    ///
+    /// let lease = pool.lease().await?;
+    /// if lease.ping(Duration::from_millis(100)).await.is_err() {
+    ///     Lease::discard(lease);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn discard(lease: Self) {
+        lease.container.condemn();
     }
 }
 

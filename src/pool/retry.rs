@@ -1,51 +1,58 @@
-//! What is done once more in another container, and what is not.
+//! One retry in another container.
 //!
-//! Invariant: work is begun twice at most, and a second time only where the first failed for the machine's sake. A container
-//! in which work failed so is never lent again.
+//! Invariant: work is started at most twice, and a second time only after a retryable error. A
+//! container in which work failed with such an error is never leased again.
 
 use crate::error::{Error, Result};
 
-use super::{Lease, LeaseRequest, Pool};
+use super::inner::Inner;
+use super::lease::Lease;
+use super::request::LeaseRequest;
 
+/// The attempts at one piece of work. The caller loops over [`acquire`](Self::acquire), the work,
+/// and [`finish`](Self::finish).
 pub(super) struct Retry<'a> {
-    pool: &'a Pool,
-    want: LeaseRequest,
-    /// A lease that is at hand.
+    inner: &'a Inner,
+    request: LeaseRequest,
+    /// The lease of the first attempt, if the caller has one already.
     lease: Option<Lease>,
-    is_last: bool,
+    is_last_attempt: bool,
 }
 
 impl<'a> Retry<'a> {
-    pub(super) fn new(pool: &'a Pool, want: LeaseRequest) -> Self {
-        Self::starting_in(None, pool, want)
+    pub(super) fn new(inner: &'a Inner, request: LeaseRequest, lease: Option<Lease>) -> Self {
+        Self { inner, request, lease, is_last_attempt: false }
     }
 
-    pub(super) fn starting_in(lease: Option<Lease>, pool: &'a Pool, want: LeaseRequest) -> Self {
-        Self { pool, want, lease, is_last: false }
-    }
-
-    /// The container for the next attempt. That there is none was an attempt too, for those who are patient.
-    pub(super) async fn lease(&mut self) -> Result<Lease> {
+    /// Leases a container for the next attempt. For a patient request a lease that cannot be had
+    /// counts as an attempt.
+    pub(super) async fn acquire(&mut self) -> Result<Lease> {
         if let Some(lease) = self.lease.take() {
             return Ok(lease);
         }
-        match self.pool.one(self.want).await {
-            Err(error) if error.is_retryable() && self.want.is_patient() && !self.is_last => {
-                self.is_last = true;
-                self.pool.one(self.want).await
+        match self.inner.acquire_one(self.request).await {
+            Err(error) if error.is_retryable() && self.request.is_patient && !self.is_last_attempt => {
+                self.is_last_attempt = true;
+                self.inner.acquire_one(self.request).await
             }
             result => result,
         }
     }
 
-    /// Whether this is the result, after an attempt under this lease.
-    pub(super) fn are_over<T>(&mut self, lease: Lease, result: &Result<T>) -> bool {
+    /// Ends an attempt. Returns its result, or `None` if the work is to be done once more.
+    ///
+    /// After a retryable error the container is discarded.
+    pub(super) fn finish<T>(&mut self, lease: Lease, result: Result<T>) -> Option<Result<T>> {
         if !result.as_ref().is_err_and(Error::is_retryable) {
-            return true;
+            return Some(result);
         }
-        lease.discard();
-        // It has waited for its turn once, so a full queue is no reason to refuse it.
-        self.want = self.want.patient();
-        std::mem::replace(&mut self.is_last, true)
+        Lease::discard(lease);
+        if self.is_last_attempt {
+            return Some(result);
+        }
+        self.is_last_attempt = true;
+        // The request has waited for its turn once. A full queue does not refuse it now.
+        self.request = self.request.patient();
+        None
     }
 }

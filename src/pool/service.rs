@@ -1,6 +1,6 @@
 //! A pool as a [`tower_service::Service`].
 //!
-//! Invariant: a service that said it is ready has a container in hand, so whoever waits for that waits for the pool.
+//! Invariant: a ready service has a lease, so waiting for readiness is waiting for the pool.
 
 use std::fmt;
 use std::future::Future;
@@ -13,23 +13,26 @@ use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::process::Output;
 
-use super::{Lease, Pool};
+use super::handle::Pool;
+use super::lease::Lease;
 
-type Boxed<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
 /// Runs commands on a pool, as [`Pool::output`] does: from [`Pool::service`].
 ///
-/// It is ready when it has leased a container, of the [default](Pool::lease) memory where the pool counts that, and
-/// returns that when it is dropped or the command is done. Each clone leases for itself. An error of
-/// `poll_ready` does not end it: the next may go well.
+/// `poll_ready` leases a container, with the [default](Pool::lease) memory if the pool counts
+/// memory. The lease ends when the command is done, or when the service is dropped. Each clone has
+/// a lease of its own. After an error of `poll_ready` the service can still be used: the next call
+/// tries again.
+#[must_use = "a service does nothing until it is called"]
 pub struct PoolService {
     pool: Pool,
-    leasing: Option<Boxed<Lease>>,
+    leasing: Option<BoxFuture<Lease>>,
     lease: Option<Lease>,
 }
 
 impl Pool {
-    /// This pool as a service that takes commands and gives outputs. Needs the feature `tower`.
+    /// This pool as a tower service from [`Command`] to [`Output`]. Needs the feature `tower`.
     pub fn service(&self) -> PoolService {
         PoolService { pool: self.clone(), leasing: None, lease: None }
     }
@@ -38,7 +41,7 @@ impl Pool {
 impl Service<Command> for PoolService {
     type Response = Output;
     type Error = Error;
-    type Future = Boxed<Output>;
+    type Future = BoxFuture<Output>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         if self.lease.as_ref().is_none_or(|lease| lease.is_dead()) {
@@ -53,7 +56,7 @@ impl Service<Command> for PoolService {
         Poll::Ready(Ok(()))
     }
 
-    /// Without being ready it waits for a container itself.
+    /// Runs the command. If the service is not ready the returned future waits for a container.
     fn call(&mut self, command: Command) -> Self::Future {
         let (pool, lease) = (self.pool.clone(), self.lease.take());
         Box::pin(async move { pool.output_in(lease, &command).await })

@@ -1,6 +1,7 @@
-//! The task that keeps one container of a pool: builds it, offers it, resets it when it comes back, and replaces it.
+//! The task of one slot: builds a container, offers it, resets it after each lease, replaces it.
 //!
-//! Invariant: a keeper's number is in the pool's state from before it starts until its container is destroyed.
+//! Invariant: a slot is in the pool's state from before its task starts until its container is
+//! destroyed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,55 +13,66 @@ use crate::container::Container;
 use crate::error::{ErrorKind, Result};
 use crate::observe::{self, Event, Phase, Timer};
 
-use super::Inner;
+use super::inner::Inner;
 
-/// How long after a failed build the next is tried. Doubled with each, up to 64 times this.
+/// The pause after a failed build. It doubles with each failure, up to 64 times this.
 const BACKOFF: Duration = Duration::from_millis(50);
 
-/// Starts the keeper of a number that has been entered. Its first container, if that is built, can be lent at once.
-pub(super) fn start(inner: &Arc<Inner>, slot: usize, first: Option<Container>) {
-    let keeper = SlotTask { inner: Arc::clone(inner), slot, bell: inner.bell.subscribe() };
-    let first = first.map(|container| keeper.offer(container));
-    inner.runtime.spawn(keeper.keep(first));
+/// Sets the size of a pool, and starts the tasks of the slots that it gains.
+pub(super) fn resize(inner: &Arc<Inner>, size: usize) {
+    let added = inner.state().resize(size);
+    inner.notify();
+    for slot in added {
+        inner.runtime.spawn(SlotTask::new(inner, slot).run());
+    }
+}
+
+/// Adds a slot whose container is built already. The container can be leased at once.
+pub(super) fn start_with(inner: &Arc<Inner>, slot: usize, container: Container) {
+    inner.state().add_slot(slot);
+    let mut task = SlotTask::new(inner, slot);
+    let container = task.offer(container);
+    inner.runtime.spawn(async move {
+        task.serve(container).await;
+        task.run().await;
+    });
 }
 
 struct SlotTask {
     inner: Arc<Inner>,
     slot: usize,
-    bell: watch::Receiver<()>,
+    changes: watch::Receiver<()>,
 }
 
 impl SlotTask {
-    async fn keep(mut self, mut first: Option<Container>) {
+    fn new(inner: &Arc<Inner>, slot: usize) -> Self {
+        Self { inner: Arc::clone(inner), slot, changes: inner.subscribe() }
+    }
+
+    /// Builds and serves one container after another, until the slot is surplus.
+    async fn run(mut self) {
         let mut failures = 0;
-        while !self.inner.state().leave(self.slot) {
-            let built = match first.take() {
-                Some(container) => Ok(Some(container)),
-                None => self.build().await.map(|built| built.map(|container| self.offer(container))),
-            };
-            match built {
-                Ok(None) => {}
+        while !self.inner.state().remove_if_surplus(self.slot) {
+            match self.build().await {
                 Ok(Some(container)) => {
                     failures = 0;
-                    self.lend(container).await;
-                    self.inner.state().lost(self.slot);
-                    if !self.is_surplus() {
-                        observe::count(Event::Replaced);
-                    }
+                    let container = self.offer(container);
+                    self.serve(container).await;
                 }
+                Ok(None) => {}
                 Err(error) => {
-                    self.inner.state().broke(self.slot, error);
-                    self.pause(BACKOFF * (1 << failures.min(6))).await;
+                    self.inner.state().record_build_error(self.slot, error);
+                    self.back_off(BACKOFF * (1 << failures.min(6))).await;
                     failures += 1;
                 }
             }
         }
-        self.inner.bell.send_replace(());
+        self.inner.notify();
     }
 
-    /// Builds a container, unless none is wanted when its turn has come.
+    /// Builds a container, in turn. `None` if the slot is surplus by then.
     async fn build(&self) -> Result<Option<Container>> {
-        // It is never closed.
+        // The semaphore is never closed.
         let _permit = self.inner.builds.acquire().await;
         if self.is_surplus() {
             return Ok(None);
@@ -71,63 +83,79 @@ impl SlotTask {
         Ok(Some(container))
     }
 
-    fn is_surplus(&self) -> bool {
-        self.inner.state().is_surplus(self.slot)
-    }
-
-    /// From now on the container can be lent.
+    /// Makes a container available for leases.
     fn offer(&self, container: Container) -> Container {
         let cpus = &self.inner.cpus;
-        let container = container.on_cpu((!cpus.is_empty()).then(|| cpus[self.slot % cpus.len()]));
+        let cpu = if cpus.is_empty() { None } else { Some(cpus[self.slot % cpus.len()]) };
+        let container = container.on_cpu(cpu);
         self.inner.state().offer(self.slot, container.clone());
         container
     }
 
-    /// Lends a container time and again, until it is dead, doubtful or one too many. Then it is destroyed.
-    async fn lend(&mut self, mut container: Container) {
-        while self.is_back(&container).await && container.can_be_lent_again() && !self.is_surplus() {
+    /// Serves leases of an offered container to the container's end.
+    async fn serve(&mut self, container: Container) {
+        self.serve_leases(container).await;
+        self.inner.state().start_rebuild(self.slot);
+        if !self.is_surplus() {
+            observe::count(Event::Replaced);
+        }
+    }
+
+    /// Resets the container after each lease and offers it again. Destroys it once it is dead,
+    /// cannot be reset, or is surplus.
+    async fn serve_leases(&mut self, mut container: Container) {
+        while self.wait_until_returned(&container).await && container.can_be_lent_again() && !self.is_surplus() {
             let timer = Timer::start();
-            match container.renew().await {
-                Ok(next) => container = self.offer(next),
-                // Doubtful: what a run has left there cannot be told.
-                Err(_) => break,
-            }
+            // After a failed reset it is unknown what the runs have left.
+            let Ok(next) = container.renew().await else { break };
+            container = self.offer(next);
             timer.stop(Phase::Reset);
         }
         container.retire().await;
     }
 
-    /// Waits until the container comes back from a lease. `false` where it is not to be lent again.
-    async fn is_back(&mut self, container: &Container) -> bool {
+    /// Waits until a lease of the container is over.
+    ///
+    /// Returns `false` if the container must not be leased again: it is dead, the deadline of a
+    /// shutdown has passed, or it was idle and surplus.
+    async fn wait_until_returned(&mut self, container: &Container) -> bool {
         loop {
             let kill_at = self.inner.state().kill_at();
-            let overdue = async {
-                match kill_at {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 reason = container.death() => {
-                    self.inner.state().came_back(self.slot);
+                    self.inner.state().start_return(self.slot);
                     return reason.kind() == ErrorKind::Returned;
                 }
-                () = overdue => return false,
-                _ = self.bell.changed() => if self.inner.state().withdraw(self.slot) {
-                    return false;
+                () = reached(kill_at) => return false,
+                _ = self.changes.changed() => {
+                    if self.inner.state().evict_if_surplus(self.slot) {
+                        return false;
+                    }
                 }
             }
         }
     }
 
-    /// Waits this long, or until there are to be fewer containers.
-    async fn pause(&mut self, time: Duration) {
+    /// Waits for this long, or until the slot is surplus.
+    async fn back_off(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while !self.is_surplus() {
             tokio::select! {
                 () = sleep_until(end) => return,
-                _ = self.bell.changed() => {}
+                _ = self.changes.changed() => {}
             }
         }
+    }
+
+    fn is_surplus(&self) -> bool {
+        self.inner.state().is_surplus(self.slot)
+    }
+}
+
+/// Completes at the deadline, or never if there is none.
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }

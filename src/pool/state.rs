@@ -1,7 +1,8 @@
-//! Who has which container, and who waits for one.
+//! Which caller has which container, and which callers wait.
 //!
-//! Invariant: every number that has a keeper is in `slots`, every container that may be lent in `idle`, and `left` is what
-//! the leases leave of the memory. The first who waits is served as soon as all it wants is there, and nobody before it.
+//! Invariant: `slots` has every slot with a running task, `idle` has every container that can be
+//! leased, and `memory` has what the leases leave. The queue is first come, first served: the first
+//! waiter is served as soon as all that it asked for is free, and no later waiter before it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,136 +15,86 @@ use crate::limits::Limits;
 use crate::observe::{self, Event};
 
 use super::lease::Lease;
+use super::request::LeaseRequest;
+use super::status::PoolStatus;
 
-/// What the containers of a pool are doing, and who waits: from [`Pool::status`](super::Pool::status).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PoolStatus {
-    /// How many containers there are to be.
-    pub size: usize,
-    /// Those that can be lent at once.
-    pub ready: usize,
-    /// Those that are lent.
-    pub leased: usize,
-    /// Those that came back and are being reset or destroyed.
-    pub returning: usize,
-    /// Those that are being built.
-    pub building: usize,
-    /// Those that could not be built the last time; it is tried again.
-    pub broken: usize,
-    /// How many wait for a lease.
-    pub waiting: usize,
-    /// Bytes of memory that no lease has, where the pool [counts](super::PoolBuilder::memory) them.
-    pub memory_left: Option<u64>,
+#[derive(Debug)]
+pub(super) struct State {
+    is_open: bool,
+    /// When the pool destroys the containers that are still leased.
+    kill_at: Option<Instant>,
+    size: usize,
+    slots: BTreeMap<usize, Slot>,
+    /// The last container to come back is leased first: its memory is still in the CPU caches.
+    idle: Vec<(usize, Container)>,
+    queue: VecDeque<Waiter>,
+    max_waiting: usize,
+    last_ticket: u64,
+    memory: Option<MemoryBudget>,
 }
 
-/// What somebody asks for: so many containers at once, with this much memory each.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LeaseRequest {
-    containers: usize,
-    memory: u64,
-    /// Whether it waits also where the queue is full, or the last attempt at every container has failed.
-    is_patient: bool,
-}
-
-impl LeaseRequest {
-    pub(super) fn one(memory: u64) -> Self {
-        Self { containers: 1, memory, is_patient: false }
-    }
-
-    pub(super) fn times(self, containers: usize) -> Self {
-        Self { containers, ..self }
-    }
-
-    pub(super) fn patient(self) -> Self {
-        Self { is_patient: true, ..self }
-    }
-
-    pub(super) fn is_patient(&self) -> bool {
-        self.is_patient
-    }
-
-    fn all_memory(&self) -> u64 {
-        self.memory.saturating_mul(self.containers as u64)
-    }
-}
-
-/// What comes of a question.
-pub(super) enum Acquire {
-    Now(Vec<Lease>),
-    /// The place in the queue, and what comes when its turn has.
-    Later(u64, oneshot::Receiver<Result<Vec<Lease>>>),
-}
-
-/// What a keeper is at. The figures are bytes of memory that a lease has.
+/// The phase of a slot. The numbers are bytes of memory that its lease has.
 #[derive(Debug)]
 enum Slot {
     Building,
     Broken(Error),
     Idle,
-    Lent(u64),
+    Leased(u64),
     Returning(u64),
 }
 
+/// A caller in the queue.
 #[derive(Debug)]
 struct Waiter {
+    /// Tickets ascend along the queue.
     ticket: u64,
-    want: LeaseRequest,
-    leases: oneshot::Sender<Result<Vec<Lease>>>,
+    request: LeaseRequest,
+    reply: oneshot::Sender<Result<Vec<Lease>>>,
 }
 
 #[derive(Debug)]
-struct Memory {
+struct MemoryBudget {
     total: u64,
     left: u64,
 }
 
-#[derive(Debug)]
-pub(super) struct State {
-    is_open: bool,
-    /// When what is still lent is to be destroyed.
-    kill_at: Option<Instant>,
-    size: usize,
-    slots: BTreeMap<usize, Slot>,
-    /// The last that came back is the first to be lent: what it has in the caches is used again.
-    idle: Vec<(usize, Container)>,
-    waiting: VecDeque<Waiter>,
-    /// How many may wait.
-    queue: usize,
-    last_ticket: u64,
-    memory: Option<Memory>,
+/// The answer to a [`LeaseRequest`].
+pub(super) enum Acquire {
+    Now(Vec<Lease>),
+    Queued { ticket: u64, reply: oneshot::Receiver<Result<Vec<Lease>>> },
 }
 
 impl State {
-    pub(super) fn new(queue: usize, memory: Option<u64>) -> Self {
+    pub(super) fn new(max_waiting: usize, memory: Option<u64>) -> Self {
         Self {
             is_open: true,
             kill_at: None,
             size: 1,
             slots: BTreeMap::new(),
             idle: Vec::new(),
-            waiting: VecDeque::new(),
-            queue,
+            queue: VecDeque::new(),
+            max_waiting,
             last_ticket: 0,
-            memory: memory.map(|total| Memory { total, left: total }),
+            memory: memory.map(|total| MemoryBudget { total, left: total }),
         }
     }
 
     pub(super) fn status(&self) -> PoolStatus {
         let mut status = PoolStatus {
             size: self.size,
-            waiting: self.waiting.len(),
+            waiting: self.queue.len(),
             memory_left: self.memory.as_ref().map(|memory| memory.left),
             ..PoolStatus::default()
         };
         for slot in self.slots.values() {
-            *match slot {
+            let count = match slot {
                 Slot::Building => &mut status.building,
                 Slot::Broken(_) => &mut status.broken,
                 Slot::Idle => &mut status.ready,
-                Slot::Lent(_) => &mut status.leased,
+                Slot::Leased(_) => &mut status.leased,
                 Slot::Returning(_) => &mut status.returning,
-            } += 1;
+            };
+            *count += 1;
         }
         status
     }
@@ -152,86 +103,147 @@ impl State {
         self.size
     }
 
-    /// What somebody wants who does not say: the default of a run, if there can be that much.
-    pub(super) fn default_want(&self) -> LeaseRequest {
-        let usual = Limits::new().memory_at_most();
-        LeaseRequest::one(self.memory.as_ref().map_or(usual, |memory| usual.min(memory.total)))
+    /// The memory of a lease whose caller names none: the default of a run, or all that the pool
+    /// has.
+    pub(super) fn default_memory(&self) -> u64 {
+        let default = Limits::new().memory_or_default();
+        self.memory.as_ref().map_or(default, |memory| default.min(memory.total))
     }
 
-    pub(super) fn ask(&mut self, want: LeaseRequest) -> Result<Acquire> {
+    // The callers' side: the queue.
+
+    /// Leases containers now, or puts the request into the queue.
+    pub(super) fn acquire(&mut self, request: LeaseRequest) -> Result<Acquire> {
         if !self.is_open {
             return Err(closed());
         }
-        self.check(&want)?;
-        // Who is patient waits for what comes of the next attempt.
-        if let Some(error) = self.is_hopeless().filter(|_| !want.is_patient) {
+        self.check(&request)?;
+        // A patient request waits for the next build instead.
+        if let Some(error) = self.build_error().filter(|_| !request.is_patient) {
             return Err(error);
         }
-        if self.waiting.is_empty() {
-            if let Some(leases) = self.take(&want) {
+        if self.queue.is_empty() {
+            if let Some(leases) = self.try_lease(&request) {
                 return Ok(Acquire::Now(leases));
             }
         }
-        let waiting = self.waiting.len();
-        if waiting >= self.queue && !want.is_patient {
+        if self.queue.len() >= self.max_waiting && !request.is_patient {
             observe::count(Event::Busy);
-            let detail = format!("{waiting} wait already, and {} may", self.queue);
-            return Err(Error::new(ErrorKind::Busy, Step::Lease).detail(detail));
+            return Err(busy(self.queue.len(), self.max_waiting));
         }
+        Ok(self.enqueue(request))
+    }
+
+    /// Takes a request out of the queue, if it is still there.
+    pub(super) fn cancel(&mut self, ticket: u64) {
+        if let Ok(place) = self.queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
+            self.queue.remove(place);
+            // The next waiters may want less.
+            self.serve_queue();
+        }
+    }
+
+    fn check(&self, request: &LeaseRequest) -> Result<()> {
+        if request.containers > self.size {
+            return Err(too_few(self.size));
+        }
+        match &self.memory {
+            Some(memory) if request.total_memory() > memory.total => {
+                let (wanted, total) = (request.total_memory(), memory.total);
+                Err(Error::invalid(format!("{wanted} bytes of memory, in a pool that has {total}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn enqueue(&mut self, request: LeaseRequest) -> Acquire {
         self.last_ticket += 1;
-        let (leases, given) = oneshot::channel();
-        self.waiting.push_back(Waiter { ticket: self.last_ticket, want, leases });
-        Ok(Acquire::Later(self.last_ticket, given))
+        let ticket = self.last_ticket;
+        let (sender, reply) = oneshot::channel();
+        self.queue.push_back(Waiter { ticket, request, reply: sender });
+        Acquire::Queued { ticket, reply }
     }
 
-    /// Takes somebody out of the queue, if they are still there.
-    pub(super) fn give_up(&mut self, ticket: u64) {
-        if let Ok(place) = self.waiting.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
-            self.waiting.remove(place);
-            // Others may have waited only for this one.
-            self.serve();
+    /// Serves the waiters in order, up to the first one that must go on waiting.
+    fn serve_queue(&mut self) {
+        while let Some(request) = self.queue.front().map(|waiter| waiter.request) {
+            let Some(leases) = self.try_lease(&request) else { return };
+            if let Some(waiter) = self.queue.pop_front() {
+                // If the caller is gone the leases are dropped here, which wakes their slot tasks.
+                waiter.reply.send(Ok(leases)).ok();
+            }
         }
     }
 
-    /// Sets the size, and gives the numbers that need a keeper now.
+    fn try_lease(&mut self, request: &LeaseRequest) -> Option<Vec<Lease>> {
+        // A container may be dead before its slot task has noticed.
+        self.idle.retain(|(_, container)| !container.is_dead());
+        let kept = self.idle.len().checked_sub(request.containers)?;
+        let memory = match &mut self.memory {
+            Some(budget) => {
+                budget.left = budget.left.checked_sub(request.total_memory())?;
+                Some(request.memory)
+            }
+            None => None,
+        };
+        let taken = self.idle.split_off(kept);
+        Some(taken.into_iter().rev().map(|(slot, container)| self.lease(slot, container, memory)).collect())
+    }
+
+    fn lease(&mut self, slot: usize, container: Container, memory: Option<u64>) -> Lease {
+        self.slots.insert(slot, Slot::Leased(memory.unwrap_or(0)));
+        Lease::new(slot, container.with_memory(memory))
+    }
+
+    // The handles' side: the size and the end of the pool.
+
+    /// Sets the size. Returns the slots that need a task now.
     pub(super) fn resize(&mut self, size: usize) -> Vec<usize> {
         if !self.is_open {
             return Vec::new();
         }
         self.size = size;
-        let new: Vec<_> = (0..size).filter(|slot| !self.slots.contains_key(slot)).collect();
-        new.iter().for_each(|&slot| self.enter(slot));
-        let (keep, refuse) = self.waiting.drain(..).partition(|waiter| waiter.want.containers <= size);
-        self.waiting = keep;
-        tell(refuse, &too_few(size));
-        self.serve();
-        new
+        let added: Vec<_> = (0..size).filter(|slot| !self.slots.contains_key(slot)).collect();
+        for &slot in &added {
+            self.add_slot(slot);
+        }
+        let (kept, refused) = self.queue.drain(..).partition(|waiter| waiter.request.containers <= size);
+        self.queue = kept;
+        refuse(refused, &too_few(size));
+        self.serve_queue();
+        added
     }
 
+    /// Stops leasing, and refuses the waiters. Of several deadlines the earliest counts.
     pub(super) fn close(&mut self, kill_at: Option<Instant>) {
         self.is_open = false;
         self.size = 0;
-        // The nearest deadline counts.
         self.kill_at = self.kill_at.into_iter().chain(kill_at).min();
-        tell(std::mem::take(&mut self.waiting), &closed());
+        refuse(std::mem::take(&mut self.queue), &closed());
     }
 
     pub(super) fn kill_at(&self) -> Option<Instant> {
         self.kill_at
     }
 
-    /// Whether no keeper is left.
-    pub(super) fn is_deserted(&self) -> bool {
-        self.slots.is_empty()
+    /// Whether a slot task is left.
+    pub(super) fn has_slots(&self) -> bool {
+        !self.slots.is_empty()
     }
 
-    /// A keeper begins.
-    pub(super) fn enter(&mut self, slot: usize) {
+    // The slot tasks' side: the phases of a slot.
+
+    pub(super) fn add_slot(&mut self, slot: usize) {
         self.slots.insert(slot, Slot::Building);
     }
 
-    /// A keeper ends, if there are to be fewer than it counts.
-    pub(super) fn leave(&mut self, slot: usize) -> bool {
+    /// Whether the pool has become too small for this slot.
+    pub(super) fn is_surplus(&self, slot: usize) -> bool {
+        slot >= self.size
+    }
+
+    /// Removes a slot that is surplus. Returns whether it was.
+    pub(super) fn remove_if_surplus(&mut self, slot: usize) -> bool {
         let is_surplus = self.is_surplus(slot);
         if is_surplus {
             self.slots.remove(&slot);
@@ -239,49 +251,48 @@ impl State {
         is_surplus
     }
 
-    pub(super) fn is_surplus(&self, slot: usize) -> bool {
-        slot >= self.size
-    }
-
-    pub(super) fn offer(&mut self, slot: usize, container: Container) {
-        self.set(slot, Slot::Idle);
-        self.idle.push((slot, container));
-        self.serve();
-    }
-
-    /// Takes a container back that nobody has, if there are to be fewer.
-    pub(super) fn withdraw(&mut self, slot: usize) -> bool {
-        let Some(place) = self.idle.iter().position(|(it, _)| *it == slot).filter(|_| self.is_surplus(slot)) else {
+    /// Takes the container of a surplus slot back, if it is idle. Returns whether it was.
+    pub(super) fn evict_if_surplus(&mut self, slot: usize) -> bool {
+        if !self.is_surplus(slot) {
             return false;
-        };
+        }
+        let Some(place) = self.idle.iter().position(|(it, _)| *it == slot) else { return false };
         self.idle.remove(place);
-        self.set(slot, Slot::Returning(0));
+        self.set_phase(slot, Slot::Returning(0));
         true
     }
 
-    /// Its lease is over, but it cannot be lent yet.
-    pub(super) fn came_back(&mut self, slot: usize) {
+    /// Makes a container available for leases.
+    pub(super) fn offer(&mut self, slot: usize, container: Container) {
+        self.set_phase(slot, Slot::Idle);
+        self.idle.push((slot, container));
+        self.serve_queue();
+    }
+
+    /// The lease is over or the container is dead. Its memory stays reserved until it is reset or
+    /// destroyed.
+    pub(super) fn start_return(&mut self, slot: usize) {
         self.idle.retain(|(it, _)| *it != slot);
         let memory = self.slots.get(&slot).map_or(0, Slot::memory);
-        self.set(slot, Slot::Returning(memory));
+        self.set_phase(slot, Slot::Returning(memory));
     }
 
-    /// It is destroyed, and another is built.
-    pub(super) fn lost(&mut self, slot: usize) {
-        self.set(slot, Slot::Building);
-        self.serve();
+    /// The container is destroyed, and the slot task builds another one.
+    pub(super) fn start_rebuild(&mut self, slot: usize) {
+        self.set_phase(slot, Slot::Building);
+        self.serve_queue();
     }
 
-    /// It could not be built. Where none can be, nobody is left waiting for one.
-    pub(super) fn broke(&mut self, slot: usize, error: Error) {
-        self.set(slot, Slot::Broken(error));
-        if let Some(error) = self.is_hopeless() {
-            tell(std::mem::take(&mut self.waiting), &error);
+    /// A build failed. If every slot has failed, the waiters get the error.
+    pub(super) fn record_build_error(&mut self, slot: usize, error: Error) {
+        self.set_phase(slot, Slot::Broken(error));
+        if let Some(error) = self.build_error() {
+            refuse(std::mem::take(&mut self.queue), &error);
         }
     }
 
-    /// Why there is no container, where every attempt at one has failed.
-    fn is_hopeless(&self) -> Option<Error> {
+    /// Why no container exists. `None` unless the last build of every slot failed.
+    fn build_error(&self) -> Option<Error> {
         let mut last = None;
         for slot in self.slots.values() {
             match slot {
@@ -292,53 +303,10 @@ impl State {
         last.cloned()
     }
 
-    fn check(&self, want: &LeaseRequest) -> Result<()> {
-        if want.containers > self.size {
-            return Err(too_few(self.size));
-        }
-        match &self.memory {
-            Some(memory) if want.all_memory() > memory.total => {
-                let (all, total) = (want.all_memory(), memory.total);
-                Err(Error::invalid(format!("{all} bytes of memory, in a pool that has {total}")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Serves those who wait, in their order, as far as that goes.
-    fn serve(&mut self) {
-        while let Some(first) = self.waiting.front() {
-            let want = first.want;
-            let Some(leases) = self.take(&want) else { return };
-            if let Some(first) = self.waiting.pop_front() {
-                // Where nobody waits any more the leases end here, and their keepers are told.
-                first.leases.send(Ok(leases)).ok();
-            }
-        }
-    }
-
-    fn take(&mut self, want: &LeaseRequest) -> Option<Vec<Lease>> {
-        // Their keepers have not noticed yet.
-        self.idle.retain(|(_, container)| !container.is_dead());
-        let all = want.all_memory();
-        if self.idle.len() < want.containers || self.memory.as_ref().is_some_and(|memory| memory.left < all) {
-            return None;
-        }
-        let share = self.memory.as_mut().map(|memory| {
-            memory.left -= all;
-            want.memory
-        });
-        let taken = self.idle.split_off(self.idle.len() - want.containers);
-        let lend = |(slot, container): (usize, Container)| {
-            self.slots.insert(slot, Slot::Lent(share.unwrap_or(0)));
-            Lease::new(slot, container.with_memory(share))
-        };
-        Some(taken.into_iter().rev().map(lend).collect())
-    }
-
-    fn set(&mut self, slot: usize, new: Slot) {
-        let kept = new.memory();
-        let had = self.slots.insert(slot, new).map_or(0, |old| old.memory());
+    /// Sets the phase of a slot, and frees the memory that only the old phase had.
+    fn set_phase(&mut self, slot: usize, phase: Slot) {
+        let kept = phase.memory();
+        let had = self.slots.insert(slot, phase).map_or(0, |old| old.memory());
         if let Some(memory) = &mut self.memory {
             memory.left += had.saturating_sub(kept);
         }
@@ -348,20 +316,24 @@ impl State {
 impl Slot {
     fn memory(&self) -> u64 {
         match self {
-            Self::Lent(memory) | Self::Returning(memory) => *memory,
+            Self::Leased(memory) | Self::Returning(memory) => *memory,
             Self::Building | Self::Broken(_) | Self::Idle => 0,
         }
     }
 }
 
-fn tell(waiting: VecDeque<Waiter>, error: &Error) {
-    for waiter in waiting {
-        // Who has gone does not mind.
-        waiter.leases.send(Err(error.clone())).ok();
+fn refuse(waiters: VecDeque<Waiter>, error: &Error) {
+    for waiter in waiters {
+        // The caller may be gone.
+        waiter.reply.send(Err(error.clone())).ok();
     }
 }
 
-fn closed() -> Error {
+fn busy(waiting: usize, max_waiting: usize) -> Error {
+    Error::new(ErrorKind::Busy, Step::Lease).detail(format!("{waiting} wait already, and {max_waiting} may"))
+}
+
+pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, Step::Lease)
 }
 

@@ -1,6 +1,7 @@
-//! Jobs in, results out.
+//! A stream of jobs in, a stream of results out.
 //!
-//! Invariant: each job that was taken from the stream of jobs gives exactly one result, unless the results are dropped.
+//! Invariant: each job that was taken from its stream gives exactly one result, unless the results
+//! are dropped.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -13,15 +14,18 @@ use futures_util::stream::FuturesUnordered;
 use crate::error::Result;
 use crate::limits::Limits;
 
-use super::{Lease, LeaseRequest, Pool, Retry};
+use super::handle::Pool;
+use super::lease::Lease;
+use super::request::LeaseRequest;
+use super::retry::Retry;
 
-/// How many results that came too early are kept for their turn, beside one of each container.
-const EARLY: usize = 1024;
+/// How many finished results may wait for an earlier one, for results in order.
+const MAX_FINISHED: usize = 1024;
 
-/// Some work to be done in a container of a pool, under a key that its result comes with.
+/// Work for a container of a pool, with a key that its result comes with.
 ///
 /// ```
-/// use cellblock::{Command, pool::Job, Lease};
+/// use cellblock::{Command, Lease, pool::Job};
 ///
 /// let job = Job::new("hello", async |lease: &Lease| {
 ///     lease.write("input", "hello", 0o644).await?;
@@ -29,6 +33,7 @@ const EARLY: usize = 1024;
 /// });
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "a job does nothing until a pool has it"]
 pub struct Job<K, F> {
     key: K,
     work: F,
@@ -36,32 +41,54 @@ pub struct Job<K, F> {
 }
 
 impl<K, F> Job<K, F> {
-    /// Work that is done once and, where it failed for the machine's sake, once more in another container.
+    /// A job that does `work`, and once more in another container after a
+    /// [retryable](crate::Error::is_retryable) error.
     pub fn new(key: K, work: F) -> Self {
         Self { key, work, memory: None }
     }
 
-    /// Sets to how many bytes of memory the runs of this job are limited at most, for a pool that
-    /// [counts](super::PoolBuilder::memory) them. Default: 1 GiB, or what the pool has.
+    /// Sets the highest memory limit of the job's runs, in bytes, for a pool that
+    /// [counts memory](super::PoolBuilder::memory). Default: 1 GiB, or all that the pool has.
     pub fn memory(self, bytes: u64) -> Self {
         Self { memory: Some(bytes), ..self }
     }
 
     /// Sets [`memory`](Self::memory) to that of these limits.
     pub fn limits(self, limits: &Limits) -> Self {
-        self.memory(limits.memory_at_most())
+        self.memory(limits.memory_or_default())
     }
 }
 
 impl Pool {
-    /// Does jobs, as many at once as the pool has containers, and gives their results as they finish or, with
-    /// [`in_order`](Results::in_order), in the order of the jobs. No job is taken before there is room for it, and none is
-    /// refused for a full queue. A job whose error [is retryable](crate::Error::is_retryable) is done once more in another
-    /// container; its result is that of the second time.
+    /// Does as many jobs at once as the pool has containers. The results come as they finish or,
+    /// with [`in_order`](Results::in_order), in the order of the jobs.
+    ///
+    /// A job is taken from its stream only when there is room for it, so a full queue refuses none.
+    /// After a [retryable](crate::Error::is_retryable) error the job is done once more in another
+    /// container, and its result is that of the second attempt.
     ///
     /// # Cancel safety
-    /// Nothing is done but while the results are polled. Dropping them kills what runs and returns the containers; jobs that
-    /// were not taken stay in their stream, which may be given by reference.
+    /// Work is done only while the results are polled. If they are dropped, running programs are
+    /// killed and the containers returned. Jobs that were not taken stay in their stream, which may
+    /// be passed by reference.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(pool: cellblock::Pool) -> cellblock::Result<()> {
+    /// use cellblock::{Command, Lease, pool::Job};
+    /// use futures::{StreamExt, stream};
+    ///
+    /// let jobs = stream::iter((0..1000).map(|number: u32| {
+    ///     Job::new(number, async move |lease: &Lease| {
+    ///         lease.output(Command::new("echo").arg(number.to_string())).await
+    ///     })
+    /// }));
+    /// let mut results = pool.stream(jobs);
+    /// while let Some((number, result)) = results.next().await {
+    ///     println!("{number}: {}", result?.report.verdict());
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn stream<S, K, F, T>(
         &self,
         jobs: S,
@@ -74,41 +101,41 @@ impl Pool {
         let start = move |(number, Job { key, work, memory }): (usize, Job<K, F>)| {
             let pool = pool.clone();
             async move {
-                let want = memory.map_or_else(|| pool.default_want(), LeaseRequest::one).patient();
-                (number, (key, twice(&pool, want, &work).await))
+                let memory = memory.unwrap_or_else(|| pool.default_memory());
+                let retry = Retry::new(&pool.inner, LeaseRequest::one(memory).patient(), None);
+                (number, (key, do_job(retry, &work).await))
             }
         };
         Results {
             pool: self.clone(),
             jobs: Some(Box::pin(jobs.enumerate().map(start))),
             running: FuturesUnordered::new(),
-            early: None,
+            finished: None,
             next: 0,
         }
     }
 }
 
-async fn twice<T>(pool: &Pool, want: LeaseRequest, work: &impl AsyncFn(&Lease) -> Result<T>) -> Result<T> {
-    let mut tries = Retry::new(pool, want);
+async fn do_job<T>(mut retry: Retry<'_>, work: &impl AsyncFn(&Lease) -> Result<T>) -> Result<T> {
     loop {
-        let lease = tries.lease().await?;
+        let lease = retry.acquire().await?;
         let result = work(&lease).await;
-        if tries.are_over(lease, &result) {
+        if let Some(result) = retry.finish(lease, result) {
             return result;
         }
     }
 }
 
-/// The results of jobs: from [`Pool::stream`]. A stream of keys and results.
-#[must_use = "nothing is done but while it is polled"]
+/// A stream of the keys and results of jobs: from [`Pool::stream`].
+#[must_use = "jobs are done only while the results are polled"]
 pub struct Results<J: Stream<Item: Future>> {
     pool: Pool,
-    /// What is left of the jobs.
+    /// The jobs that were not taken yet. `None` once their stream has ended.
     jobs: Option<Pin<Box<J>>>,
     running: FuturesUnordered<J::Item>,
-    /// Those whose turn has not come, where there are turns.
-    early: Option<BTreeMap<usize, <J::Item as Future>::Output>>,
-    /// The number of the next result.
+    /// For results in order: the results that wait for an earlier one, by the number of their job.
+    finished: Option<BTreeMap<usize, <J::Item as Future>::Output>>,
+    /// For results in order: the number of the job whose result is next.
     next: usize,
 }
 
@@ -116,10 +143,32 @@ impl<J> Results<J>
 where
     J: Stream<Item: Future>,
 {
-    /// Gives the results in the order of the jobs. One that takes long does not hold up the others, until 1024 of
-    /// them wait for it; then no more jobs are taken.
+    /// Gives the results in the order of the jobs.
+    ///
+    /// A slow job does not hold up the jobs after it, until 1024 results wait for it. Then no more
+    /// jobs are taken.
     pub fn in_order(self) -> Self {
-        Self { early: Some(BTreeMap::new()), ..self }
+        Self { finished: Some(BTreeMap::new()), ..self }
+    }
+
+    /// Takes jobs while there is room for them and their stream has some.
+    fn start_jobs(&mut self, context: &mut Context<'_>) {
+        let room = self.pool.inner.state().size().max(1);
+        while self.running.len() < room && self.finished.as_ref().map_or(0, BTreeMap::len) < MAX_FINISHED {
+            let Some(jobs) = &mut self.jobs else { return };
+            match jobs.as_mut().poll_next(context) {
+                Poll::Ready(Some(job)) => self.running.push(job),
+                Poll::Ready(None) => self.jobs = None,
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    /// For results in order: takes the next result, if its job has finished.
+    fn take_next(&mut self) -> Option<<J::Item as Future>::Output> {
+        let result = self.finished.as_mut()?.remove(&self.next)?;
+        self.next += 1;
+        Some(result)
     }
 }
 
@@ -130,41 +179,21 @@ where
     type Item = R;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<R>> {
-        let it = self.get_mut();
+        let this = self.get_mut();
         loop {
-            it.start_jobs(context);
-            if let Some((_, result)) = it.early.as_mut().and_then(|early| early.remove(&it.next)) {
-                it.next += 1;
+            this.start_jobs(context);
+            if let Some((_, result)) = this.take_next() {
                 return Poll::Ready(Some(result));
             }
-            match it.running.poll_next_unpin(context) {
-                Poll::Ready(Some((number, result))) => match &mut it.early {
-                    Some(early) => {
-                        early.insert(number, (number, result));
+            match this.running.poll_next_unpin(context) {
+                Poll::Ready(Some((number, result))) => match &mut this.finished {
+                    Some(finished) => {
+                        finished.insert(number, (number, result));
                     }
                     None => return Poll::Ready(Some(result)),
                 },
-                Poll::Ready(None) if it.jobs.is_none() => return Poll::Ready(None),
+                Poll::Ready(None) if this.jobs.is_none() => return Poll::Ready(None),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-}
-
-impl<J> Results<J>
-where
-    J: Stream<Item: Future>,
-{
-    /// Takes jobs for as long as there is room for them and they come.
-    fn start_jobs(&mut self, context: &mut Context<'_>) {
-        let room = self.pool.0.0.state().size().max(1);
-        let early = self.early.as_ref().map_or(0, BTreeMap::len);
-        while self.running.len() < room && early < EARLY {
-            let Some(jobs) = &mut self.jobs else { return };
-            match jobs.as_mut().poll_next(context) {
-                Poll::Ready(Some(job)) => self.running.push(job),
-                Poll::Ready(None) => self.jobs = None,
-                Poll::Pending => return,
             }
         }
     }

@@ -1,7 +1,6 @@
-//! What the tests share: containers with the small init, scripts, and a count of what a process has.
-#![allow(dead_code, missing_docs, reason = "each test file uses its own part")]
+//! Shared helpers: containers with the small init, scripts, other processes, leak snapshots.
+#![allow(dead_code, missing_docs, reason = "each suite uses its own part")]
 
-pub mod examples;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,11 +9,16 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{Child, Command as HostCommand, Stdio as HostStdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, ContainerBuilder, Output};
+use cellblock::{Command, Container, ContainerBuilder, Output, report::Status};
+
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// The status of a killed program.
+pub const KILLED: Status = Status::Signaled { signal: 9, core_dumped: false };
 
 /// A builder whose init is `cellblock-init`.
 pub fn builder() -> ContainerBuilder {
@@ -29,21 +33,21 @@ pub async fn container() -> Container {
     builder().build().await.unwrap()
 }
 
-/// A shell script, with a PATH.
+/// Runs a shell script with a PATH.
 pub fn sh(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script]).env("PATH", "/usr/bin:/bin");
     command
 }
 
-/// A Python program, under a name that every Debian has it by.
+/// Runs a Python program by the path that it has on Debian.
 pub fn python(source: &str) -> Command {
     let mut command = Command::new("/usr/bin/python3");
     command.args(["-Sc", source]).env("PATH", "/usr/bin:/bin");
     command
 }
 
-/// What a script prints, which must succeed and say nothing on stderr.
+/// The stdout of a program, which must succeed and write nothing to stderr.
 pub async fn says(container: &Container, command: &Command) -> String {
     let Output { report, stdout, stderr, .. } = container.output(command).await.unwrap();
     let stderr = String::from_utf8_lossy(&stderr);
@@ -55,7 +59,8 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Whether programs have ids that are not the host's: root's containers, and those of a user with subordinate ids (subuid(5)).
+/// Whether programs run with ids of their own. They do if the host is root, or has subordinate ids
+/// (subuid(5)).
 pub fn has_own_ids() -> bool {
     let uid = nix::unistd::geteuid();
     let names = [Some(uid.to_string()), nix::unistd::User::from_uid(uid).unwrap().map(|user| user.name)];
@@ -69,18 +74,19 @@ pub fn has_own_ids() -> bool {
             && ["newuidmap", "newgidmap"].into_iter().all(is_there)
 }
 
-/// Whether time means little here, because the machine is emulated.
+/// Whether bounds of time do not hold, because the machine is emulated.
 pub fn is_slow() -> bool {
     std::env::var_os("CELLBLOCK_TEST_SLOW").is_some()
 }
 
-/// What this machine is to the tests, as `CELLBLOCK_TEST_MACHINE` says. Where it says nothing it may lack things.
+/// What the tests may expect of this machine. `CELLBLOCK_TEST_MACHINE` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Machine {
-    /// Lacks nothing that a test asks for: [`lacks`] is a failure.
+    /// A machine that has everything: [`lacks`] fails the test.
     Whole,
-    /// One of those that `tests/vm/run` makes, which end with the tests.
+    /// A virtual machine of `tests/vm/run`, which ends with the tests.
     Throwaway,
+    /// A machine that may lack things. The default.
     Any,
 }
 
@@ -93,37 +99,43 @@ pub fn machine() -> Machine {
     }
 }
 
-/// Says that a test, or a part of it, is left out.
+/// Prints that a test, or a part of it, is skipped.
 pub fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or_default().to_owned();
-    // The harness hides what is printed by a test that passes, but only if a macro prints it.
+    // The harness captures the output of print macros, but not of `write_all`.
     io::stderr().write_all(format!("skipped: {test}: {why}\n").as_bytes()).unwrap();
 }
 
-/// The same because this machine lacks something, without which a control cannot be made.
+/// Skips a test, or a part of it, because this machine lacks something that the test needs.
 pub fn lacks(what: &str) {
     assert_ne!(machine(), Machine::Whole, "this machine lacks {what}");
     skip(&format!("this machine lacks {what}"));
 }
 
-/// Runs a test when no other one of its file runs, with the census to come back to.
+/// Waits for the other tests that take a turn. The guard keeps the next ones waiting.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A failed test poisons the lock, and does not concern the next one.
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a test in its [turn], with a snapshot taken before it.
 pub fn alone(test: impl AsyncFnOnce(LeakSnapshot)) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    // A test that failed has nothing to say about the next.
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        // What the library keeps for ever is there from the first container on.
+        // The library keeps some things after the first container; make them exist before the
+        // snapshot.
         container().await.destroy().await;
         test(LeakSnapshot::take()).await;
     });
 }
 
-/// Names the role in which [`another_host`] runs this test executable.
+/// The variable that tells a process started by [`another_host`] its role.
 pub const ROLE: &str = "CELLBLOCK_TEST_ROLE";
 
-/// This test executable, to be run as another host, through another program where that is named: its test `another_host`
-/// plays the role.
+/// A command that runs this test executable as another host. The suite's test `another_host` plays
+/// the role. If `through` is not empty, it is a command line that executes its further arguments.
 pub fn another_host(role: &str, through: &[&str]) -> HostCommand {
     let own = std::env::current_exe().unwrap();
     let words = [through, &[own.to_str().unwrap(), "--exact", "another_host", "--nocapture"]].concat();
@@ -132,13 +144,13 @@ pub fn another_host(role: &str, through: &[&str]) -> HostCommand {
     command
 }
 
-/// Reads what another host says up to this line. The rest stays unread, but can be written.
+/// Reads the output of another host up to this line. The pipe stays open, so the host can write on.
 pub fn read_up_to(wanted: &str, host: &mut Child) {
     let mut said = BufReader::new(host.stdout.as_mut().unwrap()).lines().map_while(Result::ok);
     assert!(said.any(|line| line.ends_with(wanted)), "the other host never said {wanted}");
 }
 
-/// Waits until something is so; fails after ten seconds.
+/// Waits until a condition holds; fails after ten seconds.
 pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !is_so() {
@@ -147,8 +159,8 @@ pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Polls a future this often, the next time when it asks for it or after a millisecond, and drops it. Gives what it came
-/// to, if it came to an end.
+/// Polls a future up to this often, drops it, and returns its output if it completed. The next poll
+/// comes after a wake-up, or after a millisecond without one.
 pub async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     for _ in 0..times {
@@ -157,7 +169,7 @@ pub async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<
             false => future.as_mut().poll(context).map(Some),
             true => Poll::Ready(None),
         });
-        // Neither a wake-up nor the end of the time is a result.
+        // `Ok(None)` is a wake-up and `Err` the timeout; the future has not completed.
         if let Ok(Some(result)) = tokio::time::timeout(Duration::from_millis(1), once).await {
             return Some(result);
         }
@@ -165,16 +177,16 @@ pub async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<
     None
 }
 
-/// What this process has: it must be the same before and after.
+/// What this process has, to be compared before and after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeakSnapshot {
-    /// Whether the groups of its containers' runs are counted, which change for as long as a container lives.
+    /// Whether the control groups of runs count. They change while a container lives.
     counts_groups: bool,
     pub fds: BTreeSet<String>,
-    /// Zombies included.
+    /// Includes zombies.
     pub children: BTreeSet<u32>,
     pub mounts: Vec<String>,
-    /// What stands in the directories where a library might leave something.
+    /// The entries of directories where the library might leave a file.
     pub directories: BTreeSet<PathBuf>,
 }
 
@@ -183,7 +195,7 @@ impl LeakSnapshot {
         Self::count(true)
     }
 
-    /// One to be compared while a container lives.
+    /// A snapshot to be compared while a container lives.
     pub fn beside_a_container() -> Self {
         Self::count(false)
     }
@@ -195,7 +207,8 @@ impl LeakSnapshot {
             Some(format!("{} {}", path.display(), target.display()))
         });
         let is_lasting = |fd: &String| {
-            // The sealed executables are kept on purpose, one for each path; the other is this listing's own.
+            // The library keeps one sealed executable for each path on purpose. The last condition
+            // excludes the descriptor of this listing.
             (counts_groups || !fd.contains("/cellblock-runs-"))
                 && !fd.contains("memfd:cellblock-init")
                 && !fd.ends_with(&format!("/proc/{}/fd", std::process::id()))
@@ -211,8 +224,9 @@ impl LeakSnapshot {
         }
     }
 
-    /// Waits until this process has what it had at the time of this census.
-    pub async fn is_back(&self) {
+    /// Waits until the process has again exactly what it had at the snapshot; fails after ten
+    /// seconds.
+    pub async fn assert_restored(&self) {
         let end = Instant::now() + Duration::from_secs(10);
         let now = || Self::count(self.counts_groups);
         while now() != *self {
@@ -224,16 +238,34 @@ impl LeakSnapshot {
     }
 }
 
-/// The children of this process, as the kernel lists them.
+/// A generator of pseudo-random numbers (xorshift). Equal seeds give equal numbers.
+pub struct Random(u64);
+
+impl Random {
+    /// `seed` must not be 0.
+    pub fn new(seed: u64) -> Self {
+        assert_ne!(seed, 0);
+        Self(seed)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// The children of this process, zombies included.
 pub fn children() -> BTreeSet<u32> {
     let lists = fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
-        // A thread may have ended since.
+        // A thread may have ended meanwhile.
         fs::read_to_string(task.ok()?.path().join("children")).ok()
     });
     lists.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
 }
 
-/// All processes whose command line holds this text, by their pids on the host.
+/// The pids on the host of all processes whose command line contains this text.
 pub fn processes_with(text: &str) -> Vec<u32> {
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid| {
@@ -243,7 +275,7 @@ pub fn processes_with(text: &str) -> Vec<u32> {
     .collect()
 }
 
-/// A directory that every user may enter.
+/// A temporary directory that every user may enter.
 pub fn open_dir() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
@@ -256,12 +288,12 @@ pub fn cc(source: &str, output: &std::path::Path) {
     gcc(source, output, &[]);
 }
 
-/// Builds a C program that needs no library to be there.
+/// Builds a static C program.
 pub fn cc_static(source: &str, output: &std::path::Path) {
     gcc(source, output, &["-static"]);
 }
 
-/// Builds a C program with these options of the compiler.
+/// Builds a C program with these compiler options.
 pub fn gcc(source: &str, output: &std::path::Path, options: &[&str]) {
     let file = output.with_extension("c");
     fs::write(&file, source).unwrap();

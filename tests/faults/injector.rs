@@ -1,10 +1,11 @@
-//! System calls that fail, or whose callers die, at a place of the test's choice.
+//! Injects a fault at one system call: the call fails, or its caller is killed or stopped.
 //!
-//! A host and all that it starts run under a seccomp filter which hands the calls of [`CALLS`] to a supervisor. That
-//! counts those of one side, strikes at one of them, and lets the others go on.
+//! The host and all its processes run under a seccomp filter that notifies a supervisor of the
+//! calls in [`CALLS`]. The supervisor counts the calls of one side, strikes at one of them, and
+//! lets the others continue.
 //!
-//! Invariant: [`run`] returns only when every thread and process under its filter is gone. So a process that is left
-//! over fails the test, whatever its name and parent are.
+//! Invariant: [`run`] returns only when every thread and process under its filter is gone. So a
+//! leaked process fails the test, whatever its name and parent are.
 #![allow(unsafe_code, reason = "the kernel's interface for this takes pointers, and no crate here wraps it")]
 
 use std::collections::HashMap;
@@ -21,12 +22,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// One fault: what happens at which call.
+/// A fault: what happens, and at which call.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     pub side: Side,
     pub act: Act,
-    /// How many calls of that side, after [`begin`], go well before.
+    /// The number of calls of that side that succeed first, counted from [`begin`].
     pub after: usize,
 }
 
@@ -39,28 +40,28 @@ pub enum Side {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// The caller is killed.
+    /// Kills the caller.
     Kill,
-    /// The caller is stopped.
+    /// Stops the caller.
     Stop,
-    /// The call never returns.
+    /// Never returns from the call.
     Silence,
-    /// The call fails so; only those count that can.
+    /// Fails the call with this errno. Only calls that can fail so are counted.
     Fail(i32),
-    /// The host is killed.
+    /// Kills the host.
     KillHost,
 }
 
-/// Where the host is.
+/// Where the host runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host {
-    /// The thread that [`run`] makes.
+    /// In the thread of [`run`].
     Thread,
-    /// A process that this thread starts.
+    /// In a process that this thread starts.
     Process,
 }
 
-/// What a call is, and how it may fail for want of something.
+/// A system call: its number, its name, and how it may fail when a resource runs out.
 type Call = (c_long, &'static str, &'static [i32]);
 
 const FD: &[i32] = &[libc::EMFILE, libc::ENOMEM];
@@ -69,7 +70,7 @@ const NAME: &[i32] = &[libc::ENOMEM, libc::ENOSPC];
 const MEMORY: &[i32] = &[libc::ENOMEM];
 const NOTHING: &[i32] = &[];
 
-/// The calls that the supervisor sees: those that make something, and the conversation.
+/// The calls that the supervisor sees: the ones that make something, and those on the socket.
 const CALLS: &[Call] = &[
     (BEGIN, "getpgid", NOTHING),
     (libc::SYS_socket, "socket", FD),
@@ -112,27 +113,27 @@ const CALLS: &[Call] = &[
     (libc::SYS_exit_group, "exit_group", NOTHING),
 ];
 
-/// What nobody else calls; see [`begin`].
+/// A call that neither host nor init makes otherwise; see [`begin`].
 const BEGIN: c_long = libc::SYS_getpgid;
 
-/// From here on the host's and the init's calls count.
+/// Starts the count of calls.
 pub fn begin() {
     nix::unistd::getpgid(None).unwrap();
 }
 
-/// What became of a host under the filter.
+/// The outcome of a host under the filter.
 #[derive(Debug)]
 pub struct Outcome<T> {
     pub result: T,
-    /// The call at which the fault struck, if it did.
+    /// The call at which the fault struck, if any.
     pub struck: Option<&'static str>,
-    /// How many calls there were of those that the fault counts.
+    /// The number of calls that the fault counts.
     pub calls: usize,
-    /// From the host's death until everything that it had started was gone.
+    /// The time from the death of the host until all its processes were gone.
     pub lingered: Option<Duration>,
 }
 
-/// Runs a host under the filter, in a thread of its own, with this fault.
+/// Runs a host with a fault, under the filter and in a new thread.
 pub fn run<T: Send>(fault: Fault, place: Host, host: impl FnOnce() -> T + Send) -> Outcome<T> {
     std::thread::scope(|scope| {
         let (sender, listeners) = mpsc::channel();
@@ -161,7 +162,8 @@ pub fn run<T: Send>(fault: Fault, place: Host, host: impl FnOnce() -> T + Send) 
     })
 }
 
-/// A supervisor that has to be woken on another processor costs more than the rest of the test.
+/// Keeps the host on one processor. Waking the supervisor on another one costs more than the rest
+/// of the test.
 fn on_one_processor() {
     let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
     let all: Vec<_> = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap()).collect();
@@ -174,7 +176,7 @@ struct Supervisor {
     fault: Fault,
     host_depth: usize,
     seen: HashMap<u32, Caller>,
-    /// The host's pid, where it is a process of its own.
+    /// The pid of the host, if it is a separate process.
     host: Option<u32>,
     has_begun: bool,
     count: usize,
@@ -186,7 +188,7 @@ struct Supervisor {
 #[derive(Clone, Copy, Debug)]
 struct Caller {
     process: u32,
-    /// 0 is this process, 1 its children.
+    /// 0 for this process, 1 for its children.
     depth: usize,
     has_executed: bool,
 }
@@ -204,11 +206,12 @@ impl Supervisor {
             if finished_at.is_none() && finished.try_recv() != Err(mpsc::TryRecvError::Empty) {
                 finished_at = Some(Instant::now());
             }
-            // Whoever is left over makes no call, perhaps for ever.
+            // A leaked process may never make a call.
             let is_late = finished_at.is_some_and(|at: Instant| at.elapsed() > Duration::from_secs(10));
-            assert!(!is_late, "after {:?} at {:?} somebody is still there", self.fault, self.struck);
+            assert!(!is_late, "after {:?} at {:?} a process is still there", self.fault, self.struck);
             if finished_at.is_some() && self.host.is_some() {
-                // The host's children are this process's now, and some kernels keep the filter until they are reaped.
+                // This process is the new parent of the host's children. Some kernels keep the
+                // filter until they are reaped.
                 while waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL))
                     .is_ok_and(|status| status != WaitStatus::StillAlive)
                 {}
@@ -217,13 +220,13 @@ impl Supervisor {
             poll(&mut ready, 50_u8).unwrap();
             let events = ready[0].revents().unwrap();
             if events.contains(PollFlags::POLLIN) {
-                // The caller may have died since.
+                // The caller may have died meanwhile.
                 if let Some(notice) = receive(listener) {
                     let verdict = self.judge(&notice);
                     answer(listener, notice.id, verdict);
                 }
             } else if events.contains(PollFlags::POLLHUP) {
-                // The others let go of it just before they can be reaped.
+                // Processes drop the filter just before they become reapable.
                 while self.host.is_some() && waitpid(None, Some(WaitPidFlag::__WALL)).is_ok() {}
                 return;
             }
@@ -267,19 +270,19 @@ impl Supervisor {
                 return Verdict::GoOn;
             }
         }
-        // It never makes the call.
+        // The call is never made.
         Verdict::Nothing
     }
 
     fn counts(&self, caller: Caller) -> bool {
         let is_host = caller.depth == self.host_depth;
         let is_init = caller.depth == self.host_depth + 1;
-        // Between its clone and its exec a program is the init's.
+        // Between clone and exec the child runs code of the init.
         let is_program = caller.depth == self.host_depth + 2 && !caller.has_executed;
         let fits = match self.fault.side {
             Side::Host => is_host,
             Side::Init if matches!(self.fault.act, Act::Fail(_)) => is_init || is_program,
-            // Before its exec it has the thread that started it wait, as posix_spawn(3) does.
+            // Before its exec the starting thread waits for it, as in posix_spawn(3).
             Side::Init if matches!(self.fault.act, Act::Stop | Act::Silence) => is_init && caller.has_executed,
             Side::Init => is_init,
             Side::Both => is_host || is_init,
@@ -297,7 +300,7 @@ impl Supervisor {
         };
         let (process, parent) = (field("Tgid:")?, field("PPid:")?);
         let depth = if process == std::process::id() { 0 } else { self.caller(parent).map_or(9, |it| it.depth) + 1 };
-        // A copy of pid 1's is of one that has executed.
+        // A fork of pid 1 copies a process that has executed the init.
         let has_executed = depth == self.host_depth + 1 && status.contains("cellblock-init");
         let caller = Caller { process, depth, has_executed };
         if depth == 1 && self.host_depth == 1 {
@@ -312,7 +315,8 @@ fn strike(process: u32, signal: Signal) {
     kill(Pid::from_raw(process as i32), signal).unwrap();
 }
 
-/// Installs the filter for this thread and all that it starts, and gives the fd on which its calls are heard.
+/// Installs the filter for this thread and its descendants. Returns the descriptor of the
+/// notifications.
 fn install_filter() -> OwnedFd {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
@@ -328,20 +332,20 @@ fn install_filter() -> OwnedFd {
     // SAFETY: the kernel copies the program, which outlives the call.
     let fd = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     assert!(fd >= 0, "no seccomp listener: {}", io::Error::last_os_error());
-    // SAFETY: a new descriptor that nobody else owns.
+    // SAFETY: the kernel has just made this descriptor, and nothing else owns it.
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }
 
-/// `_IOWR('!', number, a struct of this size)`.
+/// `_IOWR('!', number, size)`.
 const fn request(number: u64, size: usize) -> u64 {
     3 << 30 | (size as u64) << 16 | 0x21 << 8 | number
 }
 
 fn receive(listener: &OwnedFd) -> Option<libc::seccomp_notif> {
     let number = request(0, size_of::<libc::seccomp_notif>());
-    // SAFETY: all zeroes is a valid value, and what the kernel asks for.
+    // SAFETY: all zeroes is a valid value, and the kernel requires it.
     let mut notice: libc::seccomp_notif = unsafe { std::mem::zeroed() };
-    // SAFETY: the struct is the kernel's, and outlives the call.
+    // SAFETY: the struct has the kernel's layout and outlives the call.
     let received = unsafe { libc::ioctl(listener.as_raw_fd(), number as _, &raw mut notice) };
     (received == 0).then_some(notice)
 }
@@ -354,8 +358,8 @@ fn answer(listener: &OwnedFd, id: u64, verdict: Verdict) {
     };
     let response = libc::seccomp_notif_resp { id, val: 0, error, flags };
     let number = request(1, size_of::<libc::seccomp_notif_resp>());
-    // SAFETY: the struct is the kernel's, and outlives the call.
+    // SAFETY: the struct has the kernel's layout and outlives the call.
     let sent = unsafe { libc::ioctl(listener.as_raw_fd(), number as _, &raw const response) };
-    // A caller that was struck is not there to be answered.
+    // A killed caller no longer waits for the answer.
     assert!(sent == 0 || nix::errno::Errno::last() == nix::errno::Errno::ENOENT);
 }

@@ -1,6 +1,8 @@
-//! Everything that can break does, at every step: each time somebody is told why, and nothing is left.
+//! Faults at every step of a container's life: each is reported to the caller, and nothing is left.
 //!
-//! These tests count what the process has, so they run one at a time.
+//! A suite by itself, because its processes run under a seccomp filter, and because a test makes
+//! this process a subreaper. The tests compare what the process has before and after, so they run
+//! one at a time.
 #![allow(missing_docs)]
 
 #[path = "../common/mod.rs"]
@@ -12,19 +14,18 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use cellblock::{Command, Container, ContainerBuilder, Error, ErrorKind, Result, container::OpenFile};
-use common::{ROLE, alone, builder, sh};
+
+use common::{ROLE, SECOND, alone, builder, sh};
 use injector::{Act, Fault, Host, Side};
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// What became of a container, from its build to its end, with a bit of everything between.
+/// The results of all calls on a container, from its build to its end.
 #[derive(Debug)]
 struct Life {
-    /// What was asked and what was answered, in order.
+    /// The calls and their results, in order.
     answers: Vec<(&'static str, Result<()>)>,
-    /// What the container says of its end before it is destroyed, if it has ended.
+    /// The reason of its end, if it ended before it was destroyed.
     death: Option<Error>,
-    /// The same, after.
+    /// The reason of its end after it was destroyed.
     end: Option<Error>,
 }
 
@@ -34,7 +35,7 @@ impl Life {
     }
 }
 
-/// Lives once, on a runtime of its own.
+/// Builds, uses and destroys a container, on a new runtime.
 fn live(builder: &ContainerBuilder) -> Life {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -60,7 +61,7 @@ fn live(builder: &ContainerBuilder) -> Life {
             ("run", in_time(&container, container.run(&program)).await.map(drop)),
             ("output", in_time(&container, container.output(&shell)).await.map(drop)),
             ("reset", container.reset().await),
-            // A fault that passes is no reason to be unusable.
+            // A container is usable after a fault that passes.
             ("ping", container.ping(5 * SECOND).await),
             ("run", in_time(&container, container.run(&program)).await.map(drop)),
         ]);
@@ -73,7 +74,7 @@ fn live(builder: &ContainerBuilder) -> Life {
     })
 }
 
-/// A run owes nothing until it is killed, so this one is given up after a while.
+/// Drops a run that takes too long: a run has no reply timeout until it is killed.
 async fn in_time<T>(container: &Container, run: impl Future<Output = Result<T>>) -> Result<()> {
     match tokio::time::timeout(SECOND, run).await {
         Ok(result) => result.map(drop),
@@ -81,18 +82,18 @@ async fn in_time<T>(container: &Container, run: impl Future<Output = Result<T>>)
     }
 }
 
-/// A life that a fault struck.
+/// A life with a fault.
 #[derive(Debug)]
 #[expect(dead_code, reason = "the fault is for the message of a test that fails")]
 struct Struck {
     fault: Fault,
-    /// The name of the call.
+    /// The call at which the fault struck.
     call: &'static str,
     life: Life,
 }
 
-/// Lives again and again, by several at a time, with the fault at another call each time: at `from`, and then at every
-/// `step`th. Gives the lives that were struck.
+/// Lives many times, in several threads, with the fault at a different call each time: at call
+/// `from` and then at every `step`th. Returns the lives that a fault struck.
 fn sweep(
     side: Side,
     act: Act,
@@ -116,14 +117,15 @@ fn sweep(
         let threads: Vec<_> = (0..workers).map(work).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    // The last calls are of a number that varies.
+    // The number of calls varies, so the last places may not be reached.
     assert!(lives.len() > places.len() * 3 / 4, "{} of {}", lives.len(), places.len());
     lives
 }
 
 impl Struck {
-    /// Whoever asked a container that was lost was told the same, and the others were told nothing of it.
-    fn check_that_all_are_told_the_same(&self) {
+    /// Asserts that every call on a lost container fails with the same reason, and no earlier call
+    /// does.
+    fn assert_one_reason_for_all_calls(&self) {
         let Self { life, .. } = self;
         let lost =
             life.answers.iter().position(|(_, answer)| matches!(answer, Err(it) if it.kind() == ErrorKind::Lost));
@@ -142,31 +144,32 @@ impl Struck {
 
 #[test]
 fn an_init_killed_at_any_step_is_an_error_and_leaves_nothing() {
-    alone(async |census| {
+    alone(async |snapshot| {
         let lives = sweep(Side::Init, Act::Kill, (0, 1), 2, &builder());
-        census.is_back().await;
+        snapshot.assert_restored().await;
         assert!(lives.len() > 200, "{}", lives.len());
         for struck in &lives {
-            // Stage one exits once it has done its work; and where pid 1 waits for a request nobody may have one any more.
+            // Stage one exits after its work is done, and pid 1 may wait for a request that never
+            // comes.
             let may_be_missed = ["exit_group", "recvmsg"].contains(&struck.call);
             assert!(may_be_missed || struck.life.errors().next().is_some(), "{struck:?}");
             for error in struck.life.errors() {
                 let is_fit = matches!(error.kind(), ErrorKind::Build | ErrorKind::Lost);
                 assert!(is_fit && error.to_string().contains("the init ended"), "{struck:?}");
             }
-            struck.check_that_all_are_told_the_same();
+            struck.assert_one_reason_for_all_calls();
         }
     });
 }
 
 #[test]
-fn an_init_stopped_or_silent_at_any_step_is_given_up_and_leaves_nothing() {
-    alone(async |census| {
+fn an_init_stopped_or_silent_at_any_step_times_out_and_leaves_nothing() {
+    alone(async |snapshot| {
         let brief = Duration::from_millis(300);
         let builder = builder().start_timeout(brief).reply_timeout(brief);
         let mut lives = sweep(Side::Init, Act::Stop, (0, 4), 16, &builder);
         lives.extend(sweep(Side::Init, Act::Silence, (2, 4), 16, &builder));
-        census.is_back().await;
+        snapshot.assert_restored().await;
         assert!(lives.len() > 100, "{}", lives.len());
         for struck in &lives {
             assert!(struck.call == "recvmsg" || struck.life.errors().next().is_some(), "{struck:?}");
@@ -177,7 +180,7 @@ fn an_init_stopped_or_silent_at_any_step_is_given_up_and_leaves_nothing() {
                     "{struck:?}"
                 );
             }
-            struck.check_that_all_are_told_the_same();
+            struck.assert_one_reason_for_all_calls();
         }
         let steps: BTreeSet<_> =
             lives.iter().flat_map(|it| it.life.errors()).map(|it| format!("{:?}", it.step())).collect();
@@ -187,60 +190,66 @@ fn an_init_stopped_or_silent_at_any_step_is_given_up_and_leaves_nothing() {
     });
 }
 
-/// A call that fails is told to whoever it fails, by its step and errno, and harms nobody else.
-fn a_failing_call_is_told(side: Side, errno: i32, step: usize, at_least: usize) {
-    alone(async |census| {
+/// Asserts that a failing call is reported by step and errno to the caller that it fails, and to no
+/// other.
+fn assert_a_failing_call_is_reported(side: Side, errno: i32, step: usize, at_least: usize) {
+    alone(async |snapshot| {
         let lives = sweep(side, Act::Fail(errno), (0, step), 2, &builder());
-        census.is_back().await;
+        snapshot.assert_restored().await;
         assert!(lives.len() > at_least, "{}", lives.len());
         let text = std::io::Error::from_raw_os_error(errno).to_string();
         for struck in &lives {
             let lost = struck.life.death.is_some();
-            let (told, others): (Vec<_>, Vec<_>) = struck.life.errors().partition(|it| it.to_string().contains(&text));
-            assert!(told.len() <= 1 || lost, "{struck:?}");
-            assert!(told.iter().all(|it| it.step().is_some()), "{struck:?}");
-            // What was not made cannot be read or deleted.
+            let (reported, others): (Vec<_>, Vec<_>) =
+                struck.life.errors().partition(|it| it.to_string().contains(&text));
+            assert!(reported.len() <= 1 || lost, "{struck:?}");
+            assert!(reported.iter().all(|it| it.step().is_some()), "{struck:?}");
+            // A file that was not made cannot be read or deleted.
             assert!(others.iter().all(|it| it.raw_os_error() == Some(libc::ENOENT)), "{struck:?}");
-            struck.check_that_all_are_told_the_same();
+            struck.assert_one_reason_for_all_calls();
             if let (false, Some(end)) = (lost, &struck.life.end) {
                 assert_eq!(end.kind(), ErrorKind::Destroyed, "{struck:?}");
             }
         }
-        // The dynamic loader looks elsewhere, a descriptor to wait with can be done without, and so on.
-        let untold: Vec<_> = lives.iter().filter(|it| it.life.errors().next().is_none()).map(|it| it.call).collect();
-        // A group that has no memory for a moment is made again.
-        let (retried, others): (Vec<&str>, Vec<&str>) =
-            untold.iter().copied().partition(|call| side == Side::Host && errno == libc::ENOMEM && *call == "openat");
-        assert!(others.len() < 12 && retried.len() < 40, "{untold:?}");
+        // Some failures are harmless: the dynamic loader looks elsewhere, waiting works without a
+        // descriptor, and so on.
+        let unreported: Vec<_> =
+            lives.iter().filter(|it| it.life.errors().next().is_none()).map(|it| it.call).collect();
+        // The library makes a group again after ENOMEM.
+        let (retried, others): (Vec<&str>, Vec<&str>) = unreported
+            .iter()
+            .copied()
+            .partition(|call| side == Side::Host && errno == libc::ENOMEM && *call == "openat");
+        assert!(others.len() < 12 && retried.len() < 40, "{unreported:?}");
     });
 }
 
 #[test]
-fn an_init_without_descriptors_at_any_step_says_so() {
-    a_failing_call_is_told(Side::Init, libc::EMFILE, 1, 100);
+fn an_init_without_descriptors_at_any_step_reports_it() {
+    assert_a_failing_call_is_reported(Side::Init, libc::EMFILE, 1, 100);
 }
 
 #[test]
-fn an_init_without_memory_at_any_step_says_so() {
-    a_failing_call_is_told(Side::Init, libc::ENOMEM, 3, 70);
+fn an_init_without_memory_at_any_step_reports_it() {
+    assert_a_failing_call_is_reported(Side::Init, libc::ENOMEM, 3, 70);
 }
 
 #[test]
-fn an_init_without_space_at_any_step_says_so() {
-    a_failing_call_is_told(Side::Init, libc::ENOSPC, 2, 40);
+fn an_init_without_space_at_any_step_reports_it() {
+    assert_a_failing_call_is_reported(Side::Init, libc::ENOSPC, 2, 40);
 }
 
 #[test]
-fn a_host_without_descriptors_at_any_step_is_told_so() {
-    a_failing_call_is_told(Side::Host, libc::EMFILE, 1, 20);
+fn a_host_without_descriptors_at_any_step_gets_the_error() {
+    assert_a_failing_call_is_reported(Side::Host, libc::EMFILE, 1, 20);
 }
 
 #[test]
-fn a_host_without_memory_at_any_step_is_told_so() {
-    a_failing_call_is_told(Side::Host, libc::ENOMEM, 1, 30);
+fn a_host_without_memory_at_any_step_gets_the_error() {
+    assert_a_failing_call_is_reported(Side::Host, libc::ENOMEM, 1, 30);
 }
 
-/// No test of its own: what [`common::another_host`] runs in another process.
+/// Not a test: the part that [`common::another_host`] runs in another process.
 #[test]
 fn another_host() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -252,7 +261,7 @@ fn another_host() {
 
 #[test]
 fn a_host_killed_at_any_step_leaves_nothing() {
-    alone(async |census| {
+    alone(async |snapshot| {
         nix::sys::prctl::set_child_subreaper(true).unwrap();
         let live_with = |after| {
             let fault = Fault { side: Side::Both, act: Act::KillHost, after };
@@ -265,7 +274,7 @@ fn a_host_killed_at_any_step_leaves_nothing() {
         assert!(unstruck.result.success() && unstruck.calls > 300, "the control: {unstruck:?}");
         let mut killed = 0;
         for after in (0..unstruck.calls).step_by(7) {
-            // It returns when everything that the host had started is gone.
+            // Returns when all processes of the host are gone.
             let outcome = live_with(after);
             let Some(lingered) = outcome.lingered else { continue };
             assert!(outcome.result.signal() == Some(libc::SIGKILL) && lingered < SECOND, "{after}: {outcome:?}");
@@ -273,6 +282,6 @@ fn a_host_killed_at_any_step_leaves_nothing() {
         }
         nix::sys::prctl::set_child_subreaper(false).unwrap();
         assert!(killed > 40, "{killed}");
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }

@@ -1,4 +1,4 @@
-//! Figures beside what others measure, and how far limits are overrun.
+//! The figures of a report, compared with other measurements, and how far runs overshoot limits.
 
 use std::time::Instant;
 
@@ -9,14 +9,14 @@ use cellblock::{
 
 use super::*;
 
-/// A scheduler tick of the slowest kernels there are, and the slack: for each busy CPU.
+/// The allowance for each busy CPU: a scheduler tick of the slowest kernels.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What the kernel may have charged ahead before a run, for each CPU, and taken back meanwhile.
+/// What each CPU may have charged in advance before a run and returned during it.
 const BATCHES: u64 = MIB;
 
 #[tokio::test]
-async fn a_cpu_time_limit_is_met_within_a_tick_for_each_cpu() {
+async fn a_run_overshoots_its_cpu_time_limit_by_a_tick_for_each_cpu_at_most() {
     let container = container().await;
     let has_groups = groups(&container).await.is_some();
     let cpus = std::thread::available_parallelism().unwrap().get() as u32;
@@ -26,14 +26,14 @@ async fn a_cpu_time_limit_is_met_within_a_tick_for_each_cpu() {
         let used = report.usage.cpu.unwrap();
         assert!(used >= limit && report.cause == Cause::Limit(Limit::CpuTime), "{report}");
         assert_eq!(report.evidence.cpu_overshoot, Some(used - limit).filter(|it| !it.is_zero()), "{report}");
-        // What the processes' times show comes in hundredths, and late by as much for each process.
+        // The times of processes come in hundredths of a second, each up to a hundredth late.
         let allowed = if has_groups { TICK * cpus + millis(1) } else { millis(100) };
         assert!(is_slow() || used - limit <= allowed, "{what}: {report}");
     }
 }
 
 #[tokio::test]
-async fn a_wall_time_limit_is_met() {
+async fn a_wall_time_limit_holds() {
     let container = container().await;
     for what in ["sleep", "stop", "stubborn"] {
         let start = Instant::now();
@@ -45,18 +45,18 @@ async fn a_wall_time_limit_is_met() {
 }
 
 #[tokio::test]
-async fn cpu_time_is_what_the_programs_own_clock_says() {
+async fn cpu_time_agrees_with_the_programs_clock() {
     let container = container().await;
     groups(&container).await;
     let report = run(&container, &hog("burn 300", limits())).await;
     let (cpu, split) = (report.usage.cpu.unwrap(), report.usage.user.unwrap() + report.usage.system.unwrap());
-    // And what it had used before it could look.
+    // The upper bound includes the time before the program reads its clock.
     assert!(is_slow() || (cpu >= millis(295) && cpu < millis(330)), "{report}");
     assert!(is_slow() || split.abs_diff(cpu) < millis(20), "wait4 and the group agree: {report}");
 }
 
 #[tokio::test]
-async fn a_peak_is_the_runs_own() {
+async fn a_memory_peak_belongs_to_one_run() {
     let container = container().await;
     let Some(_) = groups(&container).await else {
         skip("the figures are those of wait4(2)");
@@ -67,7 +67,7 @@ async fn a_peak_is_the_runs_own() {
     assert!((100_000_000 - BATCHES..106_000_000).contains(&large), "{large}");
     let small = peak("exit 0").await;
     assert!(small < 4_000_000, "a peak does not carry over: {small}");
-    // What stays in the tmpfs stays charged, and is not the next run's.
+    // Pages in a tmpfs stay charged after the run, and must not count for the next run.
     let file = peak("file 30000000").await;
     assert!((30_000_000 - BATCHES..36_000_000).contains(&file), "{file}");
     let small = peak("exit 0").await;
@@ -76,14 +76,14 @@ async fn a_peak_is_the_runs_own() {
     let refused = error.map(|report| report.verdict());
     assert!(
         refused.is_err() || refused.is_ok_and(|verdict| verdict != cellblock::Verdict::Ok),
-        "what is left counts for the limit"
+        "pages left in the tmpfs count for the limit"
     );
     container.reset().await.unwrap();
     assert_eq!(run(&container, &hog("exit 0", limits().memory(16 * MIB))).await.verdict(), cellblock::Verdict::Ok);
 }
 
 #[tokio::test]
-async fn a_full_group_never_takes_the_init_along() {
+async fn a_full_group_never_kills_the_init() {
     let container = container().await;
     if groups(&container).await.is_none() {
         return;
@@ -93,7 +93,7 @@ async fn a_full_group_never_takes_the_init_along() {
         return;
     }
     for _ in 0..20 {
-        // Not enough for its arguments, for its executable, or for its first page.
+        // Too little for the arguments, for the executable, or for the first page.
         for pages in [1, 8, 16, 32, 64] {
             let mut command = hog("exit 0", limits().memory(pages * 4096));
             command.arg("x".repeat(100_000));
@@ -125,12 +125,12 @@ async fn processes_are_counted() {
 }
 
 #[tokio::test]
-async fn cpus_are_limited_by_set_and_by_rate() {
+async fn a_cpu_set_and_a_cpu_rate_hold() {
     let container = container().await;
     let first = "import os; print(sorted(os.sched_getaffinity(0)))";
-    let mut command = common::python(first);
+    let mut command = crate::common::python(first);
     command.limits(limits().cpu_set([0]));
-    assert_eq!(common::says(&container, &command).await, "[0]");
+    assert_eq!(crate::common::says(&container, &command).await, "[0]");
     if groups(&container).await.is_none() {
         let error = container.run(&hog("exit 0", limits().cpu_rate(0.5))).await.unwrap_err();
         assert_eq!(error.kind(), cellblock::ErrorKind::Unsupported, "{error}");
@@ -149,7 +149,7 @@ async fn cpus_are_limited_by_set_and_by_rate() {
 }
 
 #[tokio::test]
-async fn a_limit_that_cannot_be_held_is_refused_before_anything_runs() {
+async fn a_limit_that_cannot_be_enforced_refuses_the_run() {
     let container = container().await;
     let has_groups = groups(&container).await.is_some();
     let strict = Limits::new().memory(64 * MIB).processes(16).cpu_time(millis(100));
@@ -177,7 +177,7 @@ async fn a_limit_that_cannot_be_held_is_refused_before_anything_runs() {
 async fn figures_agree_with_getrusage() {
     let container = container().await;
     groups(&container).await;
-    // A parent that has waited for its children, and what the kernel tells it of them.
+    // A parent that waits for its children and prints what getrusage(2) says of both.
     let script = "import os, resource, time
 for _ in range(3):
     if os.fork() == 0:
@@ -186,14 +186,14 @@ for _ in range(3):
     os.wait()
 both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 print(sum(it.ru_utime + it.ru_stime for it in both), max(it.ru_maxrss for it in both) * 1024)";
-    let mut command = common::python(script);
+    let mut command = crate::common::python(script);
     command.limits(limits());
     let output = container.output(&command).await.unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let (cpu, resident) = said.trim().split_once(' ').unwrap();
     let (cpu, resident) = (Duration::from_secs_f64(cpu.parse().unwrap()), resident.parse::<u64>().unwrap());
     let usage = output.report.usage;
-    // What it still does after it has looked.
+    // The program uses more after it reads the figures.
     assert!(usage.cpu.unwrap() >= cpu.saturating_sub(millis(10)), "{cpu:?}: {}", output.report);
     assert!(is_slow() || usage.cpu.unwrap() < cpu + millis(30), "{cpu:?}: {}", output.report);
     if output.report.sources.memory_peak == Source::Wait4 {
@@ -202,7 +202,7 @@ print(sum(it.ru_utime + it.ru_stime for it in both), max(it.ru_maxrss for it in 
 }
 
 #[tokio::test]
-async fn figures_are_those_of_the_groups_own_files() {
+async fn figures_agree_with_the_files_of_the_group() {
     let container = container().await;
     let Some(source) = groups(&container).await else { return };
     let mark = format!("mark{}", std::process::id());
@@ -210,7 +210,7 @@ async fn figures_are_those_of_the_groups_own_files() {
     command.stdout(cellblock::Stdio::piped());
     let mut process = container.spawn(&command).await.unwrap();
     tokio::io::AsyncReadExt::read_exact(process.stdout.as_mut().unwrap(), &mut [0; 5]).await.unwrap();
-    let pid = common::processes_with(&mark)[0];
+    let pid = crate::common::processes_with(&mark)[0];
     let lines = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let (mount, key, file) = match source {
         Source::CgroupV1 => ("/sys/fs/cgroup/memory", "memory:", "memory.max_usage_in_bytes"),

@@ -1,4 +1,4 @@
-//! The groups themselves: who has them, and that none is left.
+//! The control groups of runs: which processes are in them, and that none is left.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
-/// The directories of runs that exist, wherever they are.
+/// All directories of runs below /sys/fs/cgroup.
 fn directories() -> BTreeSet<PathBuf> {
     fn look(dir: &Path, depth: u32, found: &mut BTreeSet<PathBuf>) {
         for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
@@ -25,6 +25,7 @@ fn directories() -> BTreeSet<PathBuf> {
     found
 }
 
+/// The directories of the runs of one host.
 fn of(host: u32) -> Vec<PathBuf> {
     directories()
         .into_iter()
@@ -32,7 +33,7 @@ fn of(host: u32) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What another host does with its groups.
+/// The part of the other process.
 pub fn play(role: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -48,9 +49,9 @@ pub fn play(role: &str) {
                 run(&container, &hog("exit 0", limits())).await;
                 assert!(!of(std::process::id()).is_empty(), "the control");
                 container.destroy().await;
-                assert_eq!(of(std::process::id()), [] as [PathBuf; 0], "destroy returns when they are gone");
-                // A runtime that is dropped with a run going on.
-                let container = common::container().await;
+                assert_eq!(of(std::process::id()), [] as [PathBuf; 0], "destroy returns when the groups are gone");
+                // The runtime is dropped while a program runs.
+                let container = crate::common::container().await;
                 drop(container.spawn(&hog("sleep", limits())).await.unwrap());
                 let _process = container.spawn(&hog("sleep", limits())).await.unwrap();
             }
@@ -79,47 +80,47 @@ pub fn play(role: &str) {
 }
 
 #[tokio::test]
-async fn groups_are_gone_with_their_container() {
+async fn groups_are_removed_with_their_container() {
     if groups(&container().await).await.is_none() {
         return;
     }
-    let status = common::another_host("destroy", &[]).status().unwrap();
+    let status = crate::common::another_host("destroy", &[]).status().unwrap();
     assert!(status.success());
 }
 
 #[tokio::test]
-async fn groups_of_a_host_that_died_are_removed_by_the_next() {
+async fn groups_of_a_dead_host_are_removed_by_the_next_host() {
     if groups(&container().await).await.is_none() {
         return;
     }
-    let mut host = common::another_host("run", &[]).spawn().unwrap();
-    common::read_up_to("running", &mut host);
+    let mut host = crate::common::another_host("run", &[]).spawn().unwrap();
+    crate::common::read_up_to("running", &mut host);
     let left = of(host.id());
     assert!(!left.is_empty());
-    // A host that looks while the other lives does not touch them.
-    assert!(common::another_host("none", &[]).status().unwrap().success());
+    // Another host does not touch them while the first one lives.
+    assert!(crate::common::another_host("none", &[]).status().unwrap().success());
     assert_eq!(of(host.id()), left);
     host.kill().unwrap();
     host.wait().unwrap();
     assert_eq!(of(host.id()), left, "the control");
-    common::eventually("a host removes what is left once nothing is in it", || {
-        assert!(common::another_host("none", &[]).status().unwrap().success());
+    crate::common::eventually("a host removes what is left once nothing is in it", || {
+        assert!(crate::common::another_host("none", &[]).status().unwrap().success());
         of(host.id()).is_empty()
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_group_that_somebody_removes_is_made_again() {
-    // In v2 the init is in the container's group, and nobody can remove that.
+async fn a_removed_group_is_made_again() {
+    // In v2 the init is in the container's group, so the group cannot be removed.
     if groups(&container().await).await != Some(Source::CgroupV1) {
         return;
     }
-    assert!(common::another_host("remove", &[]).status().unwrap().success());
+    assert!(crate::common::another_host("remove", &[]).status().unwrap().success());
 }
 
 #[tokio::test]
-async fn the_init_stays_out_of_its_runs_group() {
+async fn the_init_is_not_in_the_group_of_its_run() {
     let container = container().await;
     if groups(&container).await.is_none() {
         return;
@@ -129,14 +130,14 @@ async fn the_init_stays_out_of_its_runs_group() {
     command.arg(mark);
     let mut process = container.spawn(&command).await.unwrap();
     let mut pids = Vec::new();
-    common::eventually("it runs", || {
-        pids = common::processes_with(mark);
+    crate::common::eventually("it runs", || {
+        pids = crate::common::processes_with(mark);
         !pids.is_empty()
     })
     .await;
     let groups = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     assert!(groups(pids[0]).contains("cellblock-runs-"));
-    for init in common::children() {
+    for init in crate::common::children() {
         let own = groups(init);
         assert!(!own.contains("cellblock-runs-") || own.trim_end().ends_with("/init"), "{own}");
     }

@@ -1,4 +1,4 @@
-// Programs that use too much, or just enough: hog WHAT [AMOUNT]. What comes after that is a mark for whoever looks.
+// Programs that use a resource: hog WHAT [AMOUNT]. Further arguments mark the process for tests.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -56,10 +56,10 @@ static double cpu(void) {
 
 int main(int count, char **arguments) {
     const char *what = arguments[1];
-    size_t amount = count > 2 ? strtoull(arguments[2], NULL, 10) : 0; // of a mark: 0
+    size_t amount = count > 2 ? strtoull(arguments[2], NULL, 10) : 0; // 0 if it is a mark
 #define IS(name) (strcmp(what, name) == 0)
     if (IS("spin")) spin(NULL);
-    if (IS("burn")) { // milliseconds of CPU time
+    if (IS("burn")) { // for AMOUNT milliseconds of CPU time
         while (cpu() * 1000 < amount) sink++;
         return 0;
     }
@@ -73,7 +73,7 @@ int main(int count, char **arguments) {
         for (size_t i = 1; i < amount; i++) pthread_create(&thread, NULL, wait_for_ever, NULL);
         return 0;
     }
-    if (IS("grandchild")) { // whose parent has left
+    if (IS("grandchild")) { // that spins after its parent has exited
         if (fork() == 0) {
             if (fork() == 0) spin(NULL);
             _exit(0);
@@ -81,7 +81,7 @@ int main(int count, char **arguments) {
         wait(NULL);
         sleep(60);
     }
-    if (IS("children")) { // that are waited for, one after the other
+    if (IS("children")) { // that use CPU time, one after the other, each reaped
         for (;;) {
             if (fork() == 0) {
                 while (cpu() < 0.02) sink++;
@@ -97,7 +97,7 @@ int main(int count, char **arguments) {
         for (;;) pause();
     }
     if (IS("forks")) for (;;) fork();
-    if (IS("orphans")) { // one after the other, that live for a moment
+    if (IS("orphans")) { // one after the other, each alive for a moment
         for (size_t i = 0; i < amount; i++) {
             pid_t child = fork();
             if (child < 0) return 7;
@@ -120,7 +120,7 @@ int main(int count, char **arguments) {
     if (IS("memfd")) return fill(memfd_create("hog", 0), amount), 0;
     if (IS("file")) return fill(open("hog", O_CREAT | O_WRONLY, 0600), amount), 0;
     if (IS("reserve")) return anonymous(amount, MAP_PRIVATE, PROT_READ | PROT_WRITE) == MAP_FAILED;
-    if (IS("child")) { // that touches the memory, and a parent that does not mind what becomes of it
+    if (IS("child")) { // that touches the memory; the parent exits with 0 in any case
         if (fork() == 0) return touch(anonymous(amount, MAP_PRIVATE, PROT_READ | PROT_WRITE), amount), 0;
         wait(NULL);
         return 0;

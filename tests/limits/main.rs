@@ -1,7 +1,9 @@
-//! Limits hold, figures are true, and a verdict follows from its evidence: with programs of each kind.
+//! Limits hold, figures are true, and verdicts follow from the evidence, with a program for each
+//! case.
 //!
-//! `CELLBLOCK_TEST_ROUNDS` says how often each program is run (2); `CELLBLOCK_TEST_CGROUP` which groups there must be (`v1`,
-//! `v2` or `none`); `CELLBLOCK_TEST_SLOW` turns bounds of time off, for a machine that is emulated.
+//! `CELLBLOCK_TEST_ROUNDS` sets how often each program runs (2). `CELLBLOCK_TEST_CGROUP` names the
+//! kind of control groups that must be found (`v1`, `v2` or `none`). `CELLBLOCK_TEST_SLOW` turns
+//! bounds of time off, for an emulated machine.
 #![allow(missing_docs)]
 
 #[path = "../common/mod.rs"]
@@ -15,11 +17,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use cellblock::{Command, Container, Limits, Report, report::Source};
+
 use common::{builder, container, is_slow, lacks, skip};
 
 const MIB: u64 = 1 << 20;
 
-/// Built once; the file is open, and gone.
+/// A run of `hog.c`, which is built once. The executable stays open after its file is removed.
 fn hog(what: &str, limits: Limits) -> Command {
     static HOG: OnceLock<File> = OnceLock::new();
     let program = HOG.get_or_init(|| {
@@ -33,7 +36,7 @@ fn hog(what: &str, limits: Limits) -> Command {
     command
 }
 
-/// Limits that hold in one form or the other, with time for all that ends by itself.
+/// Limits that may take a weaker form, with enough wall time for every program that ends by itself.
 fn limits() -> Limits {
     Limits::new().allow_weaker(true).wall_time(millis(if is_slow() { 100_000 } else { 20_000 }))
 }
@@ -46,7 +49,8 @@ fn rounds() -> u32 {
     std::env::var("CELLBLOCK_TEST_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap())
 }
 
-/// What counts the memory of runs here. Fails where the environment says that something else must.
+/// The kind of control groups that count the memory of runs here, if any. Fails if
+/// `CELLBLOCK_TEST_CGROUP` names another kind.
 async fn groups(container: &Container) -> Option<Source> {
     let report = container.run(&Command::new("/bin/true")).await.unwrap();
     let groups = Some(report.sources.memory_peak).filter(|&source| source != Source::Wait4);
@@ -69,7 +73,7 @@ async fn run(container: &Container, command: &Command) -> Report {
     container.run(command).await.unwrap()
 }
 
-/// No test of its own: what [`common::another_host`] runs in another process.
+/// Not a test: the part that [`common::another_host`] runs in another process.
 #[test]
 fn another_host() {
     if let Ok(role) = std::env::var(common::ROLE) {

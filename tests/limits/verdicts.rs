@@ -1,11 +1,11 @@
-//! A program for each verdict, and the programs that are no reason for one.
+//! Verdicts: programs that exceed a limit, and programs that stay just below it.
 
 use cellblock::Verdict::{self, *};
 use cellblock::{Mount, limits::Limit, report::Cause, seccomp::Filter};
 
 use super::*;
 
-/// What is run, under which limits, and its verdict where groups hold them, and where there are none.
+/// A program, its limits, its verdict with control groups, and its verdict without them.
 type Case = (&'static str, Limits, Verdict, Verdict);
 
 fn cases() -> Vec<Case> {
@@ -28,7 +28,7 @@ fn cases() -> Vec<Case> {
         ("stubborn", wall(), WallTime, WallTime),
         ("spin", wall(), WallTime, WallTime),
         ("grandchild", wall(), WallTime, WallTime),
-        // Where nobody counts what is refused, all that is seen is the time.
+        // Without groups refused forks are not counted, and only the time is seen.
         ("forks", limits().cpu_time(millis(500)).processes(16), Processes, CpuTime),
         ("orphans 1000", limits().processes(16), Ok, Ok),
         ("heap 67112960", memory(), Memory, NonzeroExit),
@@ -43,7 +43,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// What the kernel charges only where a group is charged.
+/// Programs whose memory is charged only to control groups, with their verdicts.
 fn charged_cases() -> Vec<(&'static str, Verdict)> {
     vec![
         ("shared 67112960", Memory),
@@ -66,7 +66,7 @@ async fn check(container: &Container, what: &str, limits: &Limits, wanted: Verdi
 }
 
 #[tokio::test]
-async fn every_verdict_has_its_programs() {
+async fn each_program_gets_its_verdict() {
     let container = container().await;
     let has_groups = groups(&container).await.is_some();
     for (what, limits, grouped, weaker) in cases() {
@@ -75,7 +75,7 @@ async fn every_verdict_has_its_programs() {
 }
 
 #[tokio::test]
-async fn memory_is_what_the_kernel_charges() {
+async fn all_memory_that_the_kernel_charges_counts() {
     let tmpfs = cellblock::mount::Tmpfs::new().bytes(256 * MIB);
     let container = builder().mount(Mount::tmpfs("/w", tmpfs)).build().await.unwrap();
     if groups(&container).await.is_none() {
@@ -84,13 +84,13 @@ async fn memory_is_what_the_kernel_charges() {
     }
     for (what, wanted) in charged_cases() {
         check(&container, what, &limits().memory(64 * MIB), wanted).await;
-        // The control.
+        // The control: a limit that is high enough.
         check(&container, what, &limits().memory(512 * MIB), Ok).await;
     }
 }
 
 #[tokio::test]
-async fn a_run_without_limits_is_within_them() {
+async fn a_run_with_infinite_limits_reports_no_limits() {
     let container = container().await;
     let all = Limits::new()
         .wall_time(Duration::MAX)
@@ -100,17 +100,17 @@ async fn a_run_without_limits_is_within_them() {
         .open_files(u64::MAX)
         .cpu_time(Duration::MAX)
         .output(u64::MAX);
-    // More than the default, where a machine has as much.
+    // More memory than the default limit, except on a machine with little memory.
     let bytes = if is_slow() { 200_000_000 } else { 1_200_000_000 };
     let report = run(&container, &hog(&format!("heap {bytes}"), all)).await;
     assert_eq!((report.verdict(), report.limits.as_slice()), (Ok, &[][..]), "{report}");
 }
 
 #[tokio::test]
-async fn a_forbidden_call_is_a_verdict_where_it_kills() {
+async fn a_forbidden_call_that_kills_is_a_verdict() {
     for (filter, verdict) in [(Filter::Denylist, NonzeroExit), (Filter::DenylistKill, ForbiddenSyscall)] {
         let container = builder().filter(filter).build().await.unwrap();
-        // keyctl
+        // keyctl(2)
         let number = if cfg!(target_arch = "x86_64") { 250 } else { 219 };
         let report = run(&container, &hog(&format!("syscall {number}"), limits())).await;
         assert_eq!((report.verdict(), report.protections.filter), (verdict, filter), "{report}");
@@ -121,7 +121,7 @@ async fn a_forbidden_call_is_a_verdict_where_it_kills() {
 }
 
 #[tokio::test]
-async fn a_kill_that_was_asked_for_is_no_limit() {
+async fn a_requested_kill_is_not_a_limit() {
     let container = container().await;
     let mut process = container.spawn(&hog("sleep", limits())).await.unwrap();
     let report = process.kill().await.unwrap();
@@ -131,7 +131,7 @@ async fn a_kill_that_was_asked_for_is_no_limit() {
 }
 
 #[tokio::test]
-async fn output_is_limited_whoever_reads_it() {
+async fn an_output_limit_holds_for_every_kind_of_stdout() {
     use tokio::io::AsyncReadExt;
     let container = container().await;
     let mut command = hog("flood 1048576", limits().output(1000));
@@ -143,7 +143,7 @@ async fn output_is_limited_whoever_reads_it() {
     assert_eq!(process.wait().await.unwrap().verdict(), Output);
     let output = container.output(&hog("flood 1048576", limits().output(1000))).await.unwrap();
     assert_eq!((output.stdout.len(), output.stdout_truncated), (1000, true));
-    // Where nobody of ours reads, only the weaker form is left.
+    // The library does not read the output to a file, so only the weaker form is possible.
     let file = tempfile::tempfile().unwrap();
     let mut command = hog("flood 1048576", limits().output(1000).allow_weaker(false));
     command.stdout(file.try_clone().unwrap());
@@ -155,15 +155,16 @@ async fn output_is_limited_whoever_reads_it() {
 }
 
 #[tokio::test]
-async fn a_command_may_name_the_only_calls_that_it_needs() {
+async fn a_command_may_restrict_its_system_calls() {
     use cellblock::seccomp::{DefaultAction, Syscalls};
     let container = container().await;
     let with = |mut command: Command, syscalls: Syscalls| {
         command.syscalls(syscalls).limits(limits());
         command
     };
-    // What only computes runs.
-    for mut computes in [hog("burn 20", limits()), hog("heap 1000000", limits()), common::python("print(6 * 7)")] {
+    // Programs that only compute run.
+    for mut computes in [hog("burn 20", limits()), hog("heap 1000000", limits()), crate::common::python("print(6 * 7)")]
+    {
         computes.syscalls(Syscalls::strict());
         let report = run(&container, &computes).await;
         assert_eq!(report.verdict(), Ok, "{computes:?}: {report}");
@@ -176,7 +177,7 @@ async fn a_command_may_name_the_only_calls_that_it_needs() {
         let without = run(&container, &hog(what, limits())).await;
         assert!([control, CpuTime].contains(&without.verdict()), "the control: {without}");
     }
-    // Names of one's own, and an errno: the call that the hog makes by its number answers it.
+    // A list of the test's own with an errno: the forbidden call returns it.
     let number = if cfg!(target_arch = "x86_64") { 110 } else { 173 };
     let getppid = format!("syscall {number}");
     let all = [
@@ -202,7 +203,8 @@ async fn a_command_may_name_the_only_calls_that_it_needs() {
     assert_eq!(run(&container, &hog(&getppid, limits())).await.verdict(), Ok, "the control");
     let error = Syscalls::only(["no_such_call"], DefaultAction::Kill).unwrap_err();
     assert_eq!(error.kind(), cellblock::ErrorKind::InvalidInput);
-    // Instructions of one's own: everything is allowed; and what is no program is an error, not a program without it.
+    // A BPF program that allows everything. An invalid one is an error: the run does not start
+    // unfiltered.
     let allow = Syscalls::bpf([(0x06, 0, 0, 0x7fff_0000)]);
     assert_eq!(run(&container, &with(hog("exit 0", limits()), allow)).await.verdict(), Ok);
     let error = container.run(&with(hog("exit 0", limits()), Syscalls::bpf([(0x06, 9, 9, 9), (0, 0, 0, 0)]))).await;

@@ -1,32 +1,34 @@
-//! Every future of a pool may be dropped after any number of polls: no container is lost, and none is lent twice.
+//! Every future of a pool may be dropped after any number of polls. No container is lost, and none
+//! is leased twice.
 
 use std::pin::pin;
 
 use cellblock::{Lease, Pool, pool::Job};
 use futures::{StreamExt, stream};
 
-use super::common::{LeakSnapshot, alone, builder, polled, sh};
-use super::{SECOND, inits, pool, until};
+use super::{inits, pool, until};
+use crate::common::{LeakSnapshot, SECOND, alone, builder, polled, sh};
 
-/// Makes a future and drops it after no poll, after one, after two, up to the number that completes it: `attempt` says
-/// whether it did. Each time the pool must come to have all its containers, the same ones.
+/// Drops a future after no poll, after one, after two, until it completes. `attempt` makes and
+/// polls the future and returns whether it completed. After each attempt the pool must get all its
+/// containers back, the same ones.
 async fn at_every_poll(pool: &Pool, what: &str, mut attempt: impl AsyncFnMut(usize) -> bool) {
-    let (census, before) = (LeakSnapshot::beside_a_container(), inits(pool.status().size));
+    let (snapshot, before) = (LeakSnapshot::beside_a_container(), inits(pool.status().size));
     for polls in 0..10_000 {
         let is_complete = attempt(polls).await;
         until(pool, |status| status.ready == status.size && status.waiting == 0).await;
         assert_eq!(inits(pool.status().size), before, "{what}, after {polls} polls");
         if is_complete {
             assert!(polls > 0, "{what} is complete before it is polled");
-            return census.is_back().await;
+            return snapshot.assert_restored().await;
         }
     }
     panic!("{what} never ends");
 }
 
 #[test]
-fn a_pool_has_all_its_containers_whatever_is_dropped() {
-    alone(async |census| {
+fn a_pool_keeps_all_containers_after_any_future_is_dropped() {
+    alone(async |snapshot| {
         let pool = pool(2).await;
         let it = &pool;
         let slow = sh("echo left > left; sleep 0.003");
@@ -36,7 +38,7 @@ fn a_pool_has_all_its_containers_whatever_is_dropped() {
             polled(polls, it.lease_within(SECOND)).await.is_some()
         })
         .await;
-        at_every_poll(it, "lease when all are lent", async |polls| {
+        at_every_poll(it, "lease when all are leased", async |polls| {
             let leases = it.lease_pair().await.unwrap();
             let mut waiting = pin!(it.lease());
             if polls == 0 {
@@ -47,7 +49,7 @@ fn a_pool_has_all_its_containers_whatever_is_dropped() {
             polled(polls, waiting).await.is_some()
         })
         .await;
-        at_every_poll(it, "two leases when one is lent", async |polls| {
+        at_every_poll(it, "two leases when one is leased", async |polls| {
             let lease = it.lease().await.unwrap();
             let mut waiting = pin!(it.lease_pair());
             if polls == 0 {
@@ -75,17 +77,17 @@ fn a_pool_has_all_its_containers_whatever_is_dropped() {
             .await;
         }
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_pool_that_is_built_or_shut_down_and_dropped_leaves_nothing() {
-    alone(async |census| {
+fn a_build_or_shutdown_dropped_at_any_poll_leaves_nothing() {
+    alone(async |snapshot| {
         for polls in 0..10_000 {
             let pool = polled(polls, Pool::builder(builder()).size(2).build()).await;
             let is_built = pool.is_some_and(|pool| pool.is_ok());
-            census.is_back().await;
+            snapshot.assert_restored().await;
             if is_built {
                 break;
             }
@@ -95,13 +97,13 @@ fn a_pool_that_is_built_or_shut_down_and_dropped_leaves_nothing() {
             let lease = pool.lease().await.unwrap();
             let is_down = polled(polls, pool.shutdown(SECOND / 200)).await.is_some();
             if polls == 0 {
-                pool.lease().await.expect("nothing has begun");
+                drop(pool.lease().await.expect("nothing has begun"));
             } else if !is_down {
                 pool.shutdown(60 * SECOND).await;
             }
             assert!(polls == 0 || lease.ping(SECOND).await.is_err(), "the deadline holds, dropped or not");
             drop((pool, lease));
-            census.is_back().await;
+            snapshot.assert_restored().await;
             if is_down {
                 return assert!(polls > 1);
             }

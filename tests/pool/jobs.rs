@@ -1,4 +1,4 @@
-//! Jobs in, results out; and programs that talk to each other.
+//! `Pool::stream` and `Pool::converse`.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -11,17 +11,17 @@ use cellblock::{
 use futures::future::join_all;
 use futures::{StreamExt, poll, stream};
 
-use super::common::{alone, builder, children, python, says, sh};
-use super::{SECOND, inits, kill_inits, pool, until};
+use super::{inits, kill_inits, pool, until};
+use crate::common::{SECOND, alone, builder, children, python, says, sh};
 
 #[test]
-fn each_job_has_one_result_and_comes_as_it_finishes_or_in_order() {
-    alone(async |census| {
+fn results_come_as_jobs_finish_or_in_order() {
+    alone(async |snapshot| {
         let pool = pool(2).await;
         let jobs = || {
             stream::iter((0..40_u32).map(|number| {
                 Job::new(number, async move |lease: &Lease| {
-                    // The first of all takes longest.
+                    // The first job takes longest.
                     let pause = if number == 0 { 0.3 } else { 0.0 };
                     Ok(says(lease, &sh(&format!("ls -A; echo {number} | tee f; sleep {pause}"))).await)
                 })
@@ -30,20 +30,20 @@ fn each_job_has_one_result_and_comes_as_it_finishes_or_in_order() {
         let finished: Vec<_> = pool.stream(jobs()).collect().await;
         let text = |number: u32| (number, number.to_string());
         let all: Vec<_> = finished.into_iter().map(|(key, result)| (key, result.unwrap())).collect();
-        assert_ne!(all[0].0, 0, "it does not wait for the slow one");
+        assert_ne!(all[0].0, 0, "the stream does not wait for the slow job");
         assert_eq!(all.iter().cloned().collect::<BTreeSet<_>>(), (0..40).map(text).collect());
         assert_eq!(all.len(), 40);
         let ordered: Vec<_> =
             pool.stream(jobs()).in_order().map(|(key, result)| (key, result.unwrap())).collect().await;
         assert_eq!(ordered, (0..40).map(text).collect::<Vec<_>>());
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_stream_has_no_more_jobs_at_once_than_containers_and_no_full_queue() {
-    alone(async |census| {
+fn a_stream_takes_no_more_jobs_than_it_has_containers() {
+    alone(async |snapshot| {
         let pool = Pool::builder(builder()).size(2).queue(0).build().await.unwrap();
         let taken = RefCell::new(0);
         let jobs = stream::iter(0..20).map(|number| {
@@ -59,13 +59,13 @@ fn a_stream_has_no_more_jobs_at_once_than_containers_and_no_full_queue() {
         assert_eq!(*taken.borrow(), 20);
         drop(results);
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_dropped_stream_kills_what_runs_and_loses_no_job() {
-    alone(async |census| {
+fn a_dropped_stream_kills_its_runs_and_takes_no_further_job() {
+    alone(async |snapshot| {
         let pool = pool(2).await;
         let before = inits(2);
         let mut jobs = stream::iter((0..10).map(|number| {
@@ -77,17 +77,17 @@ fn a_dropped_stream_kills_what_runs_and_loses_no_job() {
         assert!(poll!(results.next()).is_pending());
         drop(results);
         until(&pool, |status| status.ready == 2).await;
-        assert_eq!(jobs.count().await, 8, "what was not begun is still there");
+        assert_eq!(jobs.count().await, 8, "jobs that have not begun stay in the source");
         assert_eq!(inits(2), before);
-        assert!(super::common::processes_with("sleep 4170").is_empty());
+        assert!(crate::common::processes_with("sleep 4170").is_empty());
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_job_that_the_machine_failed_is_done_once_more_elsewhere() {
-    alone(async |census| {
+fn a_job_whose_container_died_is_retried_once_in_another() {
+    alone(async |snapshot| {
         let pool = pool(1).await;
         let attempts = RefCell::new(Vec::new());
         let attempts = &attempts;
@@ -110,15 +110,15 @@ fn a_job_that_the_machine_failed_is_done_once_more_elsewhere() {
             until(&pool, |status| status.ready == 1).await;
         }
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn two_programs_talk_and_it_is_known_who_ended_first() {
-    alone(async |census| {
+fn two_programs_converse_and_the_result_says_which_ended_first() {
+    alone(async |snapshot| {
         let pool = pool(2).await;
-        // Doubles each number it is told, and stays a moment when there is no other.
+        // Doubles each number from its input, and stays for a moment after the end of the input.
         let solution = python(
             "import time\nwhile True:\n  try: print(2 * int(input()), flush=True)\n  except EOFError: break\n\
              time.sleep(0.2)",
@@ -145,29 +145,29 @@ fn two_programs_talk_and_it_is_known_who_ended_first() {
         let error = pool.converse(&sh("sleep 60"), &Command::new("/missing")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Exec);
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn many_pairs_of_programs_never_wait_for_each_other() {
-    alone(async |census| {
+fn many_conversations_never_deadlock() {
+    alone(async |snapshot| {
         let pool = pool(3).await;
         let (says, hears) = (sh("echo word"), sh("read word; echo $word >&2"));
         let talks = join_all((0..30).map(|_| pool.converse(&says, &hears)));
         let singles = join_all((0..30).map(|_| pool.run(&says)));
         let all = async { futures::join!(talks, singles) };
-        let (talks, singles) = tokio::time::timeout(30 * SECOND, all).await.expect("nobody is stuck");
+        let (talks, singles) = tokio::time::timeout(30 * SECOND, all).await.expect("no pair blocks another");
         assert!(talks.into_iter().all(|talk| talk.unwrap().second.stderr == b"word\n"));
         assert!(singles.into_iter().all(|report| report.unwrap().status.success()));
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn what_a_pool_does_may_be_done_by_any_thread() {
-    alone(async |census| {
+fn any_thread_may_use_a_pool() {
+    alone(async |snapshot| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let work = async {
             let pool = pool(2).await;
@@ -197,6 +197,6 @@ fn what_a_pool_does_may_be_done_by_any_thread() {
         };
         runtime.spawn(work).await.unwrap();
         runtime.shutdown_background();
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }

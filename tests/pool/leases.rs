@@ -1,17 +1,17 @@
-//! Who gets a container, when, and what their handles are worth afterwards.
+//! Leases: their order, their limits, and what a handle can do after its lease.
 
 use std::pin::pin;
 
-use cellblock::{Command, ErrorKind, Limits, Pool, container::OpenFile, limits::Limit, seccomp::Filter};
+use cellblock::{Command, ErrorKind, Lease, Limits, Pool, container::OpenFile, limits::Limit, seccomp::Filter};
 use futures::future::{join, join_all};
 use futures::{FutureExt, poll};
 
-use super::common::{alone, builder, says, sh};
-use super::{KILLED, SECOND, full, inits, pool, until};
+use super::{full, inits, pool, until};
+use crate::common::{KILLED, SECOND, alone, builder, says, sh};
 
 #[test]
-fn leases_are_first_come_first_served() {
-    alone(async |census| {
+fn leases_are_granted_in_order() {
+    alone(async |snapshot| {
         let pool = pool(1).await;
         let first = pool.lease().await.unwrap();
         let order = std::cell::RefCell::new(Vec::new());
@@ -23,7 +23,7 @@ fn leases_are_first_come_first_served() {
                 tokio::task::yield_now().await;
             }
         }));
-        // Whoever comes later may not overtake them when the container is free for a moment.
+        // A later request must not overtake them while the container is free for a moment.
         let late = async {
             tokio::time::sleep(SECOND / 100).await;
             drop(first);
@@ -33,13 +33,13 @@ fn leases_are_first_come_first_served() {
         join(waiting, late).await;
         assert_eq!(order.into_inner(), (0..=20).collect::<Vec<_>>());
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_full_queue_answers_busy_at_once_and_says_how_full() {
-    alone(async |census| {
+fn a_full_queue_returns_busy_at_once_with_its_length() {
+    alone(async |snapshot| {
         let pool = Pool::builder(builder()).size(1).queue(2).build().await.unwrap();
         let lease = pool.lease().await.unwrap();
         let (mut one, mut two) = (pin!(pool.lease()), Box::pin(pool.lease()));
@@ -52,29 +52,29 @@ fn a_full_queue_answers_busy_at_once_and_says_how_full() {
         assert_eq!(pool.status().waiting, 1, "a dropped future gives its place up");
         assert!(pool.lease().now_or_never().is_none(), "there is room again");
         drop(lease);
-        one.await.unwrap();
+        drop(one.await.unwrap());
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_lease_may_wait_with_a_deadline() {
-    alone(async |census| {
+fn a_lease_may_have_a_deadline() {
+    alone(async |snapshot| {
         let pool = pool(1).await;
         let lease = pool.lease_within(SECOND).await.unwrap();
         let error = pool.lease_within(SECOND / 50).await.unwrap_err();
         assert_eq!((error.kind(), pool.status().waiting), (ErrorKind::Timeout, 0), "{error}");
         drop(lease);
-        pool.lease_within(5 * SECOND).await.unwrap();
+        drop(pool.lease_within(5 * SECOND).await.unwrap());
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn what_one_lease_leaves_the_next_does_not_see() {
-    alone(async |census| {
+fn the_next_lease_does_not_see_the_files_of_the_last() {
+    alone(async |snapshot| {
         let pool = pool(1).await;
         let list = sh("echo $(ls -A /w /tmp)");
         let init = inits(1);
@@ -86,15 +86,15 @@ fn what_one_lease_leaves_the_next_does_not_see() {
             assert_eq!(says(&lease, &list).await, "/tmp: left /w: left");
         }
         until(&pool, |status| status.ready == 1).await;
-        assert_eq!(inits(1), init, "it is the same container");
+        assert_eq!(inits(1), init, "the container is the same");
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_container_without_a_filter_is_not_lent_again() {
-    alone(async |census| {
+fn a_container_without_a_filter_is_not_leased_again() {
+    alone(async |snapshot| {
         for (filter, is_safe) in [(Filter::Denylist, true), (Filter::Off, false)] {
             let pool = Pool::builder(builder().filter(filter)).size(1).build().await.unwrap();
             let before = inits(1);
@@ -103,20 +103,20 @@ fn a_container_without_a_filter_is_not_lent_again() {
             assert_eq!(inits(1) == before, is_safe, "{filter:?}");
             pool.shutdown(SECOND).await;
         }
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_handle_kept_past_its_lease_is_dead() {
-    alone(async |census| {
+fn a_handle_kept_past_its_lease_returns_errors() {
+    alone(async |snapshot| {
         let pool = pool(1).await;
         let init = inits(1);
         let lease = pool.lease().await.unwrap();
         let kept = lease.clone();
-        kept.ping(SECOND).await.expect("it works for as long as the lease lasts");
+        kept.ping(SECOND).await.expect("the handle works while the lease lasts");
         drop(lease);
-        for round in ["at once", "when the container is lent again"] {
+        for round in ["at once", "when the container is leased again"] {
             let next = (round != "at once").then(|| pool.lease());
             let next = match next {
                 Some(next) => Some(next.await.unwrap()),
@@ -139,20 +139,20 @@ fn a_handle_kept_past_its_lease_is_dead() {
             }
             kept.destroy().await;
             if let Some(next) = next {
-                next.ping(SECOND).await.expect("no other's handle destroys it");
-                assert_eq!(says(&next, &sh("ls -A")).await, "", "nor writes in it");
+                next.ping(SECOND).await.expect("a stale handle does not destroy it");
+                assert_eq!(says(&next, &sh("ls -A")).await, "", "a stale handle does not write to it");
             }
         }
         until(&pool, |status| status.ready == 1).await;
         assert_eq!(inits(1), init);
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn what_runs_when_a_lease_ends_is_killed_and_what_waits_never_starts() {
-    alone(async |census| {
+fn the_end_of_a_lease_kills_its_run_and_cancels_queued_ones() {
+    alone(async |snapshot| {
         let pool = pool(1).await;
         let init = inits(1);
         let lease = pool.lease().await.unwrap();
@@ -167,15 +167,15 @@ fn what_runs_when_a_lease_ends_is_killed_and_what_waits_never_starts() {
         assert_eq!(waits.await.unwrap_err().kind(), ErrorKind::Returned);
         assert_eq!(says(&next, &sh("ls -A")).await, "");
         drop((next, process));
-        assert_eq!(inits(1), init, "the container lived through it");
+        assert_eq!(inits(1), init, "the container is the same");
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_container_that_its_holder_destroys_or_discards_is_replaced() {
-    alone(async |census| {
+fn a_destroyed_or_discarded_container_is_replaced() {
+    alone(async |snapshot| {
         let pool = pool(1).await;
         let first = inits(1);
         let lease = pool.lease().await.unwrap();
@@ -184,7 +184,7 @@ fn a_container_that_its_holder_destroys_or_discards_is_replaced() {
         drop(lease);
         let lease = pool.lease_within(5 * SECOND).await.unwrap();
         let second = inits(1);
-        lease.discard();
+        Lease::discard(lease);
         pool.lease_within(5 * SECOND).await.unwrap().ping(SECOND).await.unwrap();
         let third = inits(1);
         assert!(first != second && second != third);
@@ -192,15 +192,15 @@ fn a_container_that_its_holder_destroys_or_discards_is_replaced() {
         assert!(poll!(pin!(lease.destroy())).is_pending());
         drop(lease);
         pool.lease_within(5 * SECOND).await.unwrap().ping(SECOND).await.unwrap();
-        assert_ne!(inits(1), third, "a destruction that was begun is carried out, whoever has gone");
+        assert_ne!(inits(1), third, "a destroy that has begun completes without its future");
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn runs_in_progress_never_add_up_to_more_memory_than_there_is() {
-    alone(async |census| {
+fn leases_never_exceed_the_memory_of_the_pool() {
+    alone(async |snapshot| {
         let mib = 1 << 20;
         let pool = full(Pool::builder(builder()).size(3).memory(100 * mib).build().await.unwrap()).await;
         let most = pool.lease_with_memory(60 * mib).await.unwrap();
@@ -208,7 +208,7 @@ fn runs_in_progress_never_add_up_to_more_memory_than_there_is() {
         let mut much = Box::pin(pool.lease_with_memory(50 * mib));
         let mut little = pin!(pool.lease_with_memory(10 * mib));
         assert!(poll!(&mut much).is_pending());
-        assert!(poll!(&mut little).is_pending(), "nobody overtakes who waits for much");
+        assert!(poll!(&mut little).is_pending(), "a small request does not overtake a large one");
         assert_eq!(pool.lease_with_memory(101 * mib).await.unwrap_err().kind(), ErrorKind::InvalidInput);
         drop(much);
         let little = little.await.unwrap();
@@ -224,7 +224,7 @@ fn runs_in_progress_never_add_up_to_more_memory_than_there_is() {
         drop((most, little));
         until(&pool, |status| status.ready == 3).await;
         assert_eq!(pool.status().memory_left, Some(100 * mib));
-        // Two of them at a time, though there are three containers.
+        // Memory for two runs at a time, though there are three containers.
         let sleeper = sh("sleep 0.01");
         let mut sleeper = sleeper;
         sleeper.limits(Limits::new().memory(40 * mib).allow_weaker(true));
@@ -237,13 +237,13 @@ fn runs_in_progress_never_add_up_to_more_memory_than_there_is() {
         let (reports, ()) = join(join_all((0..10).map(|_| pool.run(&sleeper))), watch).await;
         assert!(reports.into_iter().all(|report| report.unwrap().status.success()));
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_pinned_containers_runs_are_on_its_cpu() {
-    alone(async |census| {
+fn runs_of_a_pinned_container_stay_on_its_cpu() {
+    alone(async |snapshot| {
         let pool = full(Pool::builder(builder()).size(2).pin_cpus([0]).build().await.unwrap()).await;
         let command = sh("grep Cpus_allowed_list /proc/self/status");
         let leases = [pool.lease().await.unwrap(), pool.lease().await.unwrap()];
@@ -255,10 +255,10 @@ fn a_pinned_containers_runs_are_on_its_cpu() {
         if std::thread::available_parallelism().unwrap().get() > 1 {
             let mut elsewhere = command.clone();
             elsewhere.limits(Limits::new().cpu_set([1]).allow_weaker(true));
-            assert_eq!(says(&leases[0], &elsewhere).await, "Cpus_allowed_list:\t1", "a command says for itself");
+            assert_eq!(says(&leases[0], &elsewhere).await, "Cpus_allowed_list:\t1", "a command may set its own");
         }
         drop(leases);
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }

@@ -1,4 +1,4 @@
-//! A pool's own life: its containers die and are replaced, are more or fewer, and in the end are none.
+//! The life of a pool: replacing containers, resizing, shutting down.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -7,12 +7,12 @@ use cellblock::{Command, ErrorKind, Mount, Pool};
 use futures::future::join_all;
 use futures::poll;
 
-use super::common::{LeakSnapshot, alone, builder, children, eventually, open_dir, sh};
-use super::{SECOND, full, inits, kill_inits, pool, until};
+use super::{full, inits, kill_inits, pool, until};
+use crate::common::{LeakSnapshot, SECOND, alone, builder, children, eventually, open_dir, sh};
 
 #[test]
 fn a_container_whose_init_is_killed_is_replaced() {
-    alone(async |census| {
+    alone(async |snapshot| {
         let pool = pool(2).await;
         let lease = pool.lease().await.unwrap();
         let before = inits(2);
@@ -25,18 +25,18 @@ fn a_container_whose_init_is_killed_is_replaced() {
         drop(run);
         drop(lease);
         until(&pool, |status| status.ready == 2).await;
-        assert!(inits(2).is_disjoint(&before), "the one that was lent, and the one that was not");
+        assert!(inits(2).is_disjoint(&before), "both the leased and the idle container are replaced");
         for lease in join_all([pool.lease(), pool.lease()]).await {
             lease.unwrap().ping(SECOND).await.unwrap();
         }
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_run_that_the_machine_failed_is_done_once_more_and_a_programs_failure_is_not() {
-    alone(async |census| {
+fn a_run_whose_container_died_is_retried_and_a_failed_program_is_not() {
+    alone(async |snapshot| {
         let pool = pool(1).await;
         let endless = sh("echo begun >&2; sleep 0.2");
         let mut run = pin!(pool.output(&endless));
@@ -51,15 +51,15 @@ fn a_run_that_the_machine_failed_is_done_once_more_and_a_programs_failure_is_not
         assert_eq!(failed.status.shell_code(), 3);
         assert_eq!(pool.run(&Command::new("/missing")).await.unwrap_err().kind(), ErrorKind::Exec);
         until(&pool, |status| status.ready == 1).await;
-        assert_eq!(inits(1), before, "no container is given up for it");
+        assert_eq!(inits(1), before, "the container is the same");
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_machine_that_can_build_no_container_says_so() {
-    alone(async |census| {
+fn a_pool_that_cannot_build_containers_returns_the_build_error() {
+    alone(async |snapshot| {
         let dir = open_dir();
         let bound = dir.path().join("bound");
         let builder = builder().mount(Mount::bind(&bound, "/bound"));
@@ -83,13 +83,13 @@ fn a_machine_that_can_build_no_container_says_so() {
         until(&pool, |status| status.ready == 2).await;
         pool.lease().await.unwrap().ping(SECOND).await.unwrap();
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_pool_grows_and_shrinks_while_its_containers_are_lent() {
-    alone(async |census| {
+fn a_pool_grows_and_shrinks_while_its_containers_are_leased() {
+    alone(async |snapshot| {
         let pool = pool(2).await;
         let leases = [pool.lease().await.unwrap(), pool.lease().await.unwrap()];
         let mut waiting = Box::pin(pool.lease());
@@ -101,7 +101,7 @@ fn a_pool_grows_and_shrinks_while_its_containers_are_lent() {
         until(&pool, |status| status.ready == 0).await;
         eventually("the idle one is destroyed", || children().len() == 3).await;
         for lease in leases.iter().chain([&third]) {
-            lease.ping(SECOND).await.expect("what is lent stays");
+            lease.ping(SECOND).await.expect("leased containers stay");
         }
         let mut pair = pin!(pool.lease_pair());
         match poll!(&mut pair) {
@@ -113,7 +113,7 @@ fn a_pool_grows_and_shrinks_while_its_containers_are_lent() {
         inits(1);
         pool.resize(3);
         until(&pool, |status| status.ready == 3).await;
-        // One that goes and is wanted again before it has gone.
+        // A container that is retired and kept after all, before it is gone.
         let lease = pool.lease().await.unwrap();
         pool.resize(0);
         pool.resize(2);
@@ -121,13 +121,13 @@ fn a_pool_grows_and_shrinks_while_its_containers_are_lent() {
         until(&pool, |status| status.ready == 2 && status.leased + status.returning == 0).await;
         inits(2);
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn shutting_down_waits_for_what_is_lent_and_leaves_nothing() {
-    alone(async |census| {
+fn a_shutdown_waits_for_leases_and_leaves_nothing() {
+    alone(async |snapshot| {
         let pool = pool(3).await;
         let lease = pool.lease().await.unwrap();
         let mut closing = pin!(pool.shutdown(60 * SECOND));
@@ -136,17 +136,28 @@ fn shutting_down_waits_for_what_is_lent_and_leaves_nothing() {
         assert!(lease.run(&sh("sleep 0.05")).await.unwrap().status.success());
         drop(lease);
         closing.await;
-        assert_eq!(LeakSnapshot::take(), census, "at once");
+        assert_eq!(LeakSnapshot::take(), snapshot, "at once");
         pool.shutdown(SECOND).await;
         pool.resize(3);
         assert_eq!(pool.lease().await.unwrap_err().kind(), ErrorKind::Closed, "for good");
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn shutting_down_ends_what_is_lent_after_its_deadline() {
-    alone(async |census| {
+fn a_shutdown_at_once_destroys_the_container_that_was_built_first() {
+    alone(async |snapshot| {
+        let pool = Pool::builder(builder()).size(1).build().await.unwrap();
+        pool.shutdown(SECOND).await;
+        assert_eq!(LeakSnapshot::take(), snapshot, "at once");
+        drop(pool);
+        snapshot.is_back().await;
+    });
+}
+
+#[test]
+fn a_shutdown_destroys_leased_containers_after_its_deadline() {
+    alone(async |snapshot| {
         let pool = pool(2).await;
         let (lease, other) = (pool.lease().await.unwrap(), pool.lease().await.unwrap());
         let mut waiting = pin!(pool.lease());
@@ -154,22 +165,22 @@ fn shutting_down_ends_what_is_lent_after_its_deadline() {
         let endless = sh("sleep 60");
         let mut run = Box::pin(lease.run(&endless));
         assert!(poll!(&mut run).is_pending());
-        // The deadline holds though nobody waits for it.
+        // The deadline holds though the future is dropped.
         assert!(poll!(pin!(pool.shutdown(SECOND / 20))).is_pending());
         assert_eq!(waiting.await.unwrap_err().kind(), ErrorKind::Closed);
         assert_eq!(run.as_mut().await.unwrap_err().kind(), ErrorKind::Destroyed);
         drop(run);
         pool.shutdown(60 * SECOND).await;
         assert_eq!(other.ping(SECOND).await.unwrap_err().kind(), ErrorKind::Destroyed);
-        assert_eq!(LeakSnapshot::take(), census, "at once");
+        assert_eq!(LeakSnapshot::take(), snapshot, "at once");
         drop((lease, other));
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn a_dropped_pool_goes_when_its_leases_have() {
-    alone(async |census| {
+fn a_dropped_pool_ends_with_its_last_lease() {
+    alone(async |snapshot| {
         let pool = pool(2).await;
         let lease = pool.lease().await.unwrap();
         let kept = lease.clone();
@@ -177,14 +188,14 @@ fn a_dropped_pool_goes_when_its_leases_have() {
         eventually("the idle one is destroyed", || children().len() == 1).await;
         lease.ping(SECOND).await.unwrap();
         drop(lease);
-        census.is_back().await;
+        snapshot.assert_restored().await;
         assert_eq!(kept.ping(SECOND).await.unwrap_err().kind(), ErrorKind::Returned);
     });
 }
 
 #[test]
-fn a_pool_goes_with_its_runtime() {
-    alone(async |census| {
+fn a_pool_ends_with_its_runtime() {
+    alone(async |snapshot| {
         let own = std::thread::spawn(|| {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
@@ -196,13 +207,13 @@ fn a_pool_goes_with_its_runtime() {
         let (pool, lease) = own.join().unwrap();
         assert_eq!(lease.ping(SECOND).await.unwrap_err().kind(), ErrorKind::Lost);
         drop((pool, lease));
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
 #[test]
-fn many_containers_live_at_once_and_all_answer() {
-    alone(async |census| {
+fn a_hundred_containers_answer_at_once() {
+    alone(async |snapshot| {
         let count = std::env::var("CELLBLOCK_TEST_CONTAINERS").map_or(100, |count| count.parse().unwrap());
         let start = Instant::now();
         let pool = pool(count).await;
@@ -220,6 +231,6 @@ fn many_containers_live_at_once_and_all_answer() {
         println!("{count} containers in {built:?}; their inits have {} KiB each", kib / count as u64);
         drop(leases);
         pool.shutdown(Duration::ZERO).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }

@@ -1,6 +1,7 @@
-//! A pool lends its containers in turn, takes them back as good as new, replaces those that die, and leaves nothing.
+//! A pool leases its containers, resets them in between, replaces the ones that die, and leaves
+//! nothing.
 //!
-//! These tests count what the process has, so they run one at a time.
+//! These tests compare what the process has before and after, so they run one at a time.
 #![allow(missing_docs)]
 
 #[path = "../common/mod.rs"]
@@ -16,12 +17,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use cellblock::{Pool, pool::PoolStatus};
-use common::{builder, children};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-const SECOND: Duration = Duration::from_secs(1);
-const KILLED: cellblock::report::Status = cellblock::report::Status::Signaled { signal: 9, core_dumped: false };
+use common::{SECOND, builder, children};
 
 /// A pool with all its containers ready.
 async fn pool(size: usize) -> Pool {
@@ -33,23 +32,23 @@ async fn full(pool: Pool) -> Pool {
     pool
 }
 
-/// Waits until a pool is like this; fails after thirty seconds.
+/// Waits until the status of a pool meets a condition; fails after thirty seconds.
 async fn until(pool: &Pool, is_so: impl Fn(&PoolStatus) -> bool) {
     let end = Instant::now() + 30 * SECOND;
     while !is_so(&pool.status()) {
-        assert!(Instant::now() < end, "it stays {:?}", pool.status());
+        assert!(Instant::now() < end, "the pool stays {:?}", pool.status());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
 fn kill_inits(inits: &BTreeSet<u32>) {
     for &init in inits {
-        // One that is gone is as dead as it should be.
+        // An init that has ended already is no error.
         kill(Pid::from_raw(init as i32), Signal::SIGKILL).ok();
     }
 }
 
-/// The inits of this process, of which there must be so many.
+/// The pids of this process's inits. Asserts that there are exactly `count`.
 fn inits(count: usize) -> BTreeSet<u32> {
     let inits = children();
     assert_eq!(inits.len(), count);

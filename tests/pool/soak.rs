@@ -1,4 +1,5 @@
-//! Many jobs over a pool to which things happen.
+//! Many jobs in a pool whose inits are killed, whose groups are removed, and whose host runs out of
+//! descriptors.
 
 use std::cell::Cell;
 use std::fs;
@@ -9,15 +10,14 @@ use cellblock::{ErrorKind, Lease, Limits, Pool, pool::Job};
 use futures::future::{Either, select};
 use futures::{StreamExt, stream};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use proptest::test_runner::{RngAlgorithm, TestRng};
 
-use super::common::{alone, children, sh};
-use super::{SECOND, kill_inits, pool, until};
+use super::{kill_inits, pool, until};
+use crate::common::{Random, SECOND, alone, children, sh};
 
-/// `CELLBLOCK_TEST_JOBS` says how many jobs (1000).
+/// `CELLBLOCK_TEST_JOBS` sets the number of jobs (1000).
 #[test]
-fn every_job_has_one_result_whatever_happens_to_the_machine() {
-    alone(async |census| {
+fn every_job_has_one_result_under_any_fault() {
+    alone(async |snapshot| {
         let jobs: u32 = std::env::var("CELLBLOCK_TEST_JOBS").map_or(1000, |jobs| jobs.parse().unwrap());
         let pool = pool(4).await;
         let toll = Toll::default();
@@ -40,19 +40,19 @@ fn every_job_has_one_result_whatever_happens_to_the_machine() {
         };
         match select(Box::pin(work), Box::pin(trouble(&pool, &toll))).await {
             Either::Left(((), trouble)) => drop(trouble),
-            Either::Right(_) => unreachable!("there is no end of trouble"),
+            Either::Right(_) => unreachable!("the faults never end"),
         }
         let took = start.elapsed();
-        assert!(seen.iter().all(|&count| count == 1), "none is lost, and none comes twice");
+        assert!(seen.iter().all(|&count| count == 1), "each job has exactly one result");
         until(&pool, |status| status.ready == 4).await;
         println!("{jobs} jobs in {took:?}, of which {failed} failed twice, with {toll:?}");
-        assert!(failed < jobs / 10 + 10, "most get over it");
+        assert!(failed < jobs / 10 + 10, "most jobs succeed");
         pool.shutdown(SECOND).await;
-        census.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 
-/// Says which one it is, and fails in a container that is not as good as new.
+/// A job that prints its number, and fails in a container that was not reset.
 fn job(number: u32) -> Job<u32, impl AsyncFn(&Lease) -> cellblock::Result<cellblock::Output>> {
     let mut command = sh("read number < number; echo $number; [ ! -e left ] && echo > left");
     command.limits(Limits::new().memory(64 << 20).processes(16).allow_weaker(true));
@@ -62,7 +62,7 @@ fn job(number: u32) -> Job<u32, impl AsyncFn(&Lease) -> cellblock::Result<cellbl
     })
 }
 
-/// What has happened.
+/// How often each fault struck.
 #[derive(Debug, Default)]
 struct Toll {
     inits_killed: Cell<u32>,
@@ -71,10 +71,10 @@ struct Toll {
 }
 
 async fn trouble(pool: &Pool, toll: &Toll) {
-    let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut random = Random::new(0x5eed);
     let add = |cell: &Cell<u32>, more: u32| cell.set(cell.get() + more);
     loop {
-        let number = proptest::prelude::RngCore::next_u32(&mut random);
+        let number = random.below(1 << 32) as u32;
         tokio::time::sleep(SECOND / 1000 * (number % 200)).await;
         match number / 200 % 3 {
             0 => {
@@ -95,7 +95,7 @@ async fn trouble(pool: &Pool, toll: &Toll) {
     }
 }
 
-/// Gives the descriptors back, whatever becomes of who took them.
+/// Restores the limit of open files on drop.
 struct Restored((u64, u64));
 
 impl Drop for Restored {
@@ -104,7 +104,7 @@ impl Drop for Restored {
     }
 }
 
-/// Removes those groups of runs of this process that are empty.
+/// Removes the empty control groups of this process's runs.
 fn remove_groups() -> u32 {
     let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let groups = open.filter_map(|fd| fs::read_link(fd.path()).ok()).filter_map(|file| {

@@ -1,5 +1,6 @@
-// Attacks on what lies around a program: attack WHAT [TARGET]. A line is printed for each attempt: what it was, and "works" or
-// the name of the error. A target is a process id; "child" is a new child that waits, for a control.
+// Attacks on the surroundings of a program: attack WHAT [TARGET]. Each attempt prints a line with
+// its name and "works" or the name of the errno. A target is a pid, or "child": a new child that
+// waits, for a control.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -44,7 +45,7 @@ static pid_t target(const char *name) {
     return control;
 }
 
-// What the kernel shows of a process to those who may trace it.
+// What the kernel shows of a process only to processes that may trace it.
 static void look(pid_t pid) {
     static const char *const files[] = {"mem", "environ", "auxv", "maps", "fd", "ns/user", "map_files", "io", "stack"};
     char path[64];
@@ -53,7 +54,7 @@ static void look(pid_t pid) {
         char byte;
         int fd = open(path, O_RDONLY);
         int is_directory = fd >= 0 && read(fd, &byte, 1) < 0 && errno == EISDIR;
-        // The memory at address 0 is never there.
+        // Address 0 is never mapped, so a read of an open file fails with EIO.
         tell(files[i], fd >= 0 && (is_directory || pread(fd, &byte, 1, 0) >= 0 || errno == EIO || errno == EINVAL) ? 0 : -1);
     }
     static const char *const links[] = {"exe", "root", "cwd"};
@@ -72,7 +73,7 @@ static void look(pid_t pid) {
     tell("setns", setns(pidfd, CLONE_NEWUTS));
 }
 
-// What can be changed about a process by its neighbours of the same user.
+// What a process of the same user may change about a process.
 static void slow(pid_t pid) {
     struct rlimit few = {8, 8};
     cpu_set_t first;
@@ -129,7 +130,7 @@ static void hear(int signal) {
     heard++;
 }
 
-// Has a process hear of its children, or of what it takes for that, again and again.
+// Wakes a process again and again with what looks like news of its children.
 static void wake(const char *how, pid_t pid) {
     siginfo_t info = {.si_signo = SIGCHLD, .si_code = SI_QUEUE};
     int pidfd = syscall(SYS_pidfd_open, pid, 0), owned[2];
@@ -139,7 +140,7 @@ static void wake(const char *how, pid_t pid) {
     fcntl(owned[0], F_SETFL, O_ASYNC);
     pid_t sibling = 0;
 #define IS(name) (strcmp(how, name) == 0)
-    // A child of the init's, and one that this process hears of, for a control.
+    // A child of the init, and for the control a child of this process.
     if (IS("stop") && (sibling = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0)) == 0)
         for (;;) pause();
     if (IS("stop of a child")) signal(SIGCHLD, hear), sibling = control = waiting_child();
@@ -152,7 +153,7 @@ static void wake(const char *how, pid_t pid) {
         if (IS("pidfd_send_signal")) syscall(SYS_pidfd_send_signal, pidfd, SIGCHLD, NULL, 0);
         if (IS("F_SETSIG")) if (write(owned[1], "", 1) < 0 || read(owned[0], &info, 1) < 0) exit(9);
         if (sibling) kill(sibling, SIGSTOP), kill(sibling, SIGCONT);
-        // Whoever hears has the time to.
+        // Gives the target time to run.
         if (times % 100 == 0) usleep(200);
     }
     if (control) kill(control, SIGKILL), printf("%d\n", heard);
@@ -169,12 +170,12 @@ static void *execute(void *unused) {
     exit(9);
 }
 
-// Ways to be hard to end, each of which says "ready" first.
+// Ways to resist an end. Each prints "ready" first.
 static void hang(const char *how) {
     pthread_t thread;
 #define IS(name) (strcmp(how, name) == 0)
     setvbuf(stdout, NULL, _IONBF, 0);
-    if (IS("leader")) { // of whose threads one goes on
+    if (IS("leader")) { // exits, and another thread goes on
         pthread_create(&thread, NULL, spin, NULL);
         puts("ready");
         syscall(SYS_exit, 0);
@@ -192,7 +193,7 @@ static void hang(const char *how) {
         puts("ready");
         for (;;) sleep(1);
     }
-    if (IS("traced")) { // by its own child, which is stopped then
+    if (IS("traced")) { // by its own child, which then stops
         pid_t own = getpid();
         int told[2];
         if (pipe(told) < 0) exit(9);
@@ -206,7 +207,7 @@ static void hang(const char *how) {
         if (read(told[0], &byte, 1) < 0) exit(9);
         _exit(0);
     }
-    if (IS("zombies")) { // that a process traces, which is stopped itself
+    if (IS("zombies")) { // whose tracer is stopped
         for (int i = 0; i < 20; i++) {
             pid_t child = waiting_child();
             ptrace(PTRACE_SEIZE, child, 0, 0);
@@ -215,17 +216,17 @@ static void hang(const char *how) {
         puts("ready");
         raise(SIGSTOP);
     }
-    if (IS("vfork")) { // whose parent waits for a child that never executes
+    if (IS("vfork")) { // whose child never executes, so the parent is blocked
         puts("ready");
         if (vfork() == 0)
             for (;;) pause();
     }
-    if (IS("traced by the init")) { // which is its parent, is not asked, and hears of the stop
+    if (IS("traced by the init")) { // its parent, which does not want that and hears of the stop
         ptrace(PTRACE_TRACEME, 0, 0, 0);
         puts("ready");
         raise(SIGUSR1);
     }
-    if (IS("debt")) { // of CPU time, which a process runs up in the kernel and its siblings have to pay
+    if (IS("debt")) { // of CPU time: one process uses it in the kernel, and its siblings are throttled for it
         cpu_set_t first;
         CPU_ZERO(&first);
         CPU_SET(0, &first);
@@ -239,7 +240,7 @@ static void hang(const char *how) {
         madvise(zeroes, size, MADV_POPULATE_READ);
         spin(NULL);
     }
-    if (IS("sessions")) { // one for each of many that are busy
+    if (IS("sessions")) { // of many busy processes
         for (int i = 0; i < 60; i++)
             if (fork() == 0) setsid(), spin(NULL);
         puts("ready");
@@ -256,14 +257,14 @@ static void hang(const char *how) {
         puts("ready");
         for (;;) pause();
     }
-    if (IS("siblings")) { // which are the init's own children
+    if (IS("siblings")) { // of this process, and so children of the init
         for (int i = 0; i < 20; i++)
             if (syscall(SYS_clone, CLONE_PARENT, 0, 0, 0, 0) == 0)
                 for (;;) pause();
         puts("ready");
         for (;;) pause();
     }
-    if (IS("storm")) { // of deaths, and of signals that say so
+    if (IS("storm")) { // of exits, and of signals that announce them
         puts("ready");
         for (;;) {
             if (fork() == 0) {
@@ -278,7 +279,7 @@ static void hang(const char *how) {
     exit(9);
 }
 
-// Takes as much of a quota as there is, says how much that was, and holds it.
+// Takes as much of a quota as there is, prints how much, and holds it.
 static void take(const char *what) {
     long count = 0;
     const long most = 1 << 20;
@@ -310,7 +311,7 @@ static void take(const char *what) {
             syscall(SYS_mq_unlink, name);
         }
     }
-    if (IS("pipes")) { // in pages
+    if (IS("pipes")) { // counted in pages
         int ends[2];
         while (count < most && pipe(ends) >= 0) {
             long size = fcntl(ends[0], F_SETPIPE_SZ, 1 << 20);
@@ -323,7 +324,7 @@ static void take(const char *what) {
     for (;;) pause();
 }
 
-// Fills the kernel's memory through descriptors, until it is killed or there is no more: in MiB.
+// Fills kernel memory through descriptors until it is killed or there is no more. Prints MiB.
 static void fill(const char *what) {
     static char block[4096];
     size_t bytes = 0;
@@ -339,7 +340,7 @@ static void fill(const char *what) {
             } else if (IS("netlink")) {
                 ends[1] = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, 0);
                 if (ends[1] < 0) break;
-                // A request that is refused, and comes back whole in the answer.
+                // The kernel refuses this request, and returns all of it in the answer.
                 unsigned header[4] = {sizeof block, 0x00050000 | 0xfff0, 1, 0};
                 memcpy(block, header, sizeof header);
             } else exit(9);
@@ -347,14 +348,14 @@ static void fill(const char *what) {
             for (int tries = 0; tries < 300 && (sent = send(ends[1], block, sizeof block, 0)) != 0; tries++) {
                 if (sent < 0 && errno == ENOTSOCK) sent = write(ends[1], block, sizeof block);
                 if (sent < 0) break;
-                // An answer for which there is no room is lost, which is said afterwards.
+                // An answer without room is lost, and SO_ERROR says so.
                 int lost = 0;
                 getsockopt(ends[1], SOL_SOCKET, SO_ERROR, &lost, &(socklen_t){sizeof lost});
                 if (lost) break;
                 bytes += sent;
             }
         }
-        // The next ones are another process's.
+        // A second process opens the next ones.
         if (processes < 1 && fork() != 0) {
             wait(NULL);
             exit(0);
@@ -365,7 +366,7 @@ static void fill(const char *what) {
     exit(0);
 }
 
-// Crashes, as this process and as children with each limit of core dumps that can be had, under a name to be known by.
+// Crashes under a name, first in children with each possible limit of core dumps, then itself.
 static void crash(const char *name) {
     struct rlimit own;
     getrlimit(RLIMIT_CORE, &own);
@@ -388,7 +389,7 @@ static void ids(void) {
     struct { unsigned version; int pid; } header = {0x20080522, 0};
     unsigned sets[6];
     syscall(SYS_capget, &header, sets);
-    // Before they are lost with an id.
+    // A change of id would clear the capabilities, so they come first.
     printf("capabilities %x %x %x\n", sets[0] | sets[3], sets[1] | sets[4], sets[2] | sets[5]);
     tell("setuid", setuid(0) == 0 && getuid() != geteuid() ? 0 : (errno = EPERM, -1));
     tell("setresuid to another", setresuid(7, 7, 7));

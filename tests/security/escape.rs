@@ -1,14 +1,14 @@
-//! Escape: nothing of the host's is within reach but what was mounted, and no right can be gained.
+//! Escape: a program reaches nothing of the host but its mounts, and gains no right.
 
 use std::os::unix::fs::PermissionsExt;
 
 use cellblock::{ErrorKind, Mount, seccomp::Filter};
 
 use super::*;
-use common::{builder, is_root, open_dir, sh};
+use crate::common::{builder, is_root, open_dir, sh};
 
 #[tokio::test]
-async fn a_program_has_its_streams_and_nothing_else_while_others_start() {
+async fn a_program_has_only_its_streams_while_other_containers_start() {
     let container = container().await;
     let list = python("import os; print(os.listdir('/proc/self/fd')[:-1])");
     let others = async {
@@ -36,7 +36,7 @@ async fn a_working_directory_cannot_be_one_of_the_inits_descriptors() {
     assert!(said[0] == "/w" && said[1] == said[2], "{said:?}");
     for number in 0..32 {
         for link in ["self", "1"] {
-            // As an earlier program may have left it.
+            // An earlier program may have left such a link.
             says(&container, &sh(&format!("ln -sfn /proc/{link}/fd/{number} dir"))).await;
             let result = container.run(inside.clone().current_dir("dir")).await;
             assert_eq!(result.expect_err(&format!("{link} {number}")).kind(), ErrorKind::Exec);
@@ -46,7 +46,7 @@ async fn a_working_directory_cannot_be_one_of_the_inits_descriptors() {
 }
 
 #[tokio::test]
-async fn a_directory_is_not_handed_over() {
+async fn a_command_cannot_pass_a_directory() {
     let container = container().await;
     let directory = || File::open("/").unwrap();
     let only_a_path =
@@ -61,11 +61,11 @@ async fn a_directory_is_not_handed_over() {
         }
     }
     let control = container.run(sh("cat <&3").fd(3, File::open("/etc/passwd").unwrap())).await.unwrap();
-    assert!(control.status.success(), "a file is");
+    assert!(control.status.success(), "a file can be passed");
 }
 
 #[tokio::test]
-async fn the_mounts_are_those_that_were_asked_for_and_shared_with_nobody() {
+async fn a_container_has_only_the_requested_mounts_and_they_are_private() {
     let dir = open_dir();
     let container = builder().mount(Mount::bind_writable(dir.path(), "/data")).build().await.unwrap();
     let mounts = says(&container, &sh("cat /proc/self/mountinfo")).await;
@@ -84,7 +84,7 @@ async fn the_mounts_are_those_that_were_asked_for_and_shared_with_nobody() {
 }
 
 #[tokio::test]
-async fn a_setuid_program_gives_nothing() {
+async fn a_setuid_program_gains_nothing() {
     if !is_root() {
         skip("only root can make one that would give something");
         return;
@@ -96,7 +96,8 @@ async fn a_setuid_program_gives_nothing() {
         fs::copy(&attacks().path, &path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
-    // Version 2, effective (capabilities(7)). Where one of them could not be given, nothing would be executed.
+    // Version 2, effective (capabilities(7)). The exec fails if one of them cannot be granted, so
+    // the set must be within the bounding set.
     let every = bounding_set();
     let words = [0x0200_0001, every as u32, 0, (every >> 32) as u32, 0];
     let value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -116,7 +117,7 @@ async fn a_setuid_program_gives_nothing() {
     }
 }
 
-/// The capabilities that a program can be given here.
+/// The capabilities that a program can get from this process.
 fn bounding_set() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap();
@@ -124,7 +125,7 @@ fn bounding_set() -> u64 {
 }
 
 #[tokio::test]
-async fn a_device_cannot_be_made_nor_opened() {
+async fn a_device_can_be_neither_made_nor_opened() {
     let dir = open_dir();
     let node = dir.path().join("null");
     let make = |path: &std::path::Path| {

@@ -1,4 +1,5 @@
-# Prints what a program finds around it when it starts, a line for each thing: all that an earlier run may have left or changed.
+# Prints the state that a program finds when it starts, one line for each part: everything that an
+# earlier run may have left or changed.
 import ctypes, os, resource, socket
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -26,7 +27,7 @@ def call(*arguments):
 
 def info(function, *arguments):
     kernel = (ctypes.c_ulong * 16)()
-    # The highest index in use, and then how much there is.
+    # The highest index in use, and the figures of the kernel.
     return function(*arguments, kernel), list(kernel)
 
 
@@ -43,7 +44,7 @@ print("ids", os.getppid(), os.getsid(0) == os.getpid() == os.getpgrp(), [pid for
 print("prctl", [libc.prctl(option, 0, 0, 0, 0) for option in (3, 7, 21, 27, 30, 39, 42)])
 print("uname", os.uname())
 print("files", sorted(os.listdir("/proc/self/fd"))[:-1], os.getcwd(), sorted(os.environ))
-# Without the numbers of mounts and devices, which a new tmpfs has of its own.
+# Without the numbers of mounts and devices, which are new for each tmpfs.
 print("mounts", sorted(line.split(" ", 3)[3] for line in read("/proc/self/mountinfo").split("\n")))
 for path in ("/", "/w", "/tmp", "/dev", "/usr"):
     stat = os.stat(path)
@@ -54,7 +55,7 @@ for path in ("/w", "/tmp"):
 print("shared memory", info(libc.shmctl, 0, 14))
 print("semaphores", info(libc.semctl, 0, 0, 19))
 print("messages", info(libc.msgctl, 0, 12))
-# The session's, the user's and the process's keyrings.
+# The keyrings -3 of the session, -4 of the user, and -5 of the user's session.
 print("keys", [call(number(250, 219), 10, ring, b"user", b"left", 0) for ring in (-3, -4, -5)])
 
 

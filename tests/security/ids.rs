@@ -1,4 +1,4 @@
-//! Ids: who a program is on the host, and that it can become nobody else.
+//! Ids: the id of a program on the host, and that it cannot change.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -6,16 +6,16 @@ use cellblock::{Mount, Stdio};
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{builder, has_own_ids, is_root, open_dir, sh};
+use crate::common::{builder, has_own_ids, is_root, open_dir, sh};
 
-/// Who the programs of a container are on the host, by a file that one has made.
+/// The user id of a container's programs on the host, taken from a file that a program makes.
 async fn owner(container: &Container, dir: &tempfile::TempDir, name: &str) -> u32 {
     says(container, &sh(&format!("touch /data/{name}"))).await;
     fs::metadata(dir.path().join(name)).unwrap().uid()
 }
 
 #[tokio::test]
-async fn no_two_containers_share_an_id_where_they_have_their_own() {
+async fn containers_with_own_ids_never_share_one() {
     let dir = open_dir();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     fs::set_permissions(dir.path(), mode).unwrap();
@@ -27,7 +27,7 @@ async fn no_two_containers_share_an_id_where_they_have_their_own() {
     assert_eq!(report.protections.own_ids, has_own_ids(), "and the report says so");
     if has_own_ids() {
         assert!(first != second && ![first, second].contains(&own), "{first} {second}");
-        // So the one cannot touch what the other has made.
+        // So one container cannot touch the files of the other.
         says(&one, &sh("chmod 600 /data/one")).await;
         assert!(!other.run(&sh("cat /data/one")).await.unwrap().status.success());
         assert!(one.run(&sh("cat /data/one")).await.unwrap().status.success());
@@ -37,7 +37,7 @@ async fn no_two_containers_share_an_id_where_they_have_their_own() {
 }
 
 #[tokio::test]
-async fn a_program_can_become_nobody_else() {
+async fn a_program_cannot_change_its_ids() {
     let container = container().await;
     let said = says(&container, &attacks().command(&["ids"])).await;
     let (uid, groups) = if has_own_ids() { (1000, 0) } else { (0, nix::unistd::getgroups().unwrap().len()) };
@@ -48,7 +48,7 @@ setuid EPERM
 setresuid to another {0}
 setresgid to another {0}
 setgroups EPERM",
-        // No such id is mapped.
+        // The id is not mapped.
         "EINVAL"
     );
     assert_eq!(said, expected);
@@ -60,7 +60,7 @@ setgroups EPERM",
 }
 
 #[tokio::test]
-async fn a_program_sees_its_own_processes_alone() {
+async fn a_program_sees_only_its_own_processes() {
     let container = container().await;
     let see =
         python("import os; print(sorted(it for it in os.listdir('/proc') if it.isdigit()) == [str(os.getpid())])");
@@ -75,7 +75,7 @@ async fn a_program_sees_its_own_processes_alone() {
 }
 
 #[tokio::test]
-async fn a_private_file_of_the_hosts_stays_private() {
+async fn a_private_file_of_the_host_stays_private() {
     if !has_own_ids() {
         skip("what this user binds is the program's own");
         return;
@@ -85,7 +85,7 @@ async fn a_private_file_of_the_hosts_stays_private() {
     fs::write(&secret, "secret").unwrap();
     let container = builder().mount(Mount::bind_writable(dir.path(), "/data")).build().await.unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode;
-    assert_eq!(says(&container, &sh("cat /data/secret")).await, "secret", "the control: everybody may read it");
+    assert_eq!(says(&container, &sh("cat /data/secret")).await, "secret", "the control: every user may read it");
     fs::set_permissions(&secret, mode(0o600)).unwrap();
     for attack in
         ["cat /data/secret", "chmod 644 /data/secret", "ln /data/secret /data/l", "rm -f /data/secret", "touch /data/x"]

@@ -1,4 +1,4 @@
-//! The init: it cannot be looked into, signalled, slowed or limited, and keeps nothing of what a program did.
+//! The init: a program cannot inspect, signal, slow or limit it, and leaves nothing in it.
 
 use std::time::Instant;
 
@@ -6,13 +6,13 @@ use cellblock::{Limits, Stdio, Verdict, limits::Limit, report::Cause, seccomp::F
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{builder, has_own_ids, is_root, is_slow};
+use crate::common::{builder, has_own_ids, is_root, is_slow};
 
-/// What a program might have changed about the init, as the host sees it.
+/// The state of the init that a program might change, as the host sees it.
 fn state(init: u32) -> String {
     let read = |file: &str| fs::read_to_string(format!("/proc/{init}/{file}")).unwrap();
     let stat = read("stat");
-    // Flags, priority, niceness, threads; real-time priority and policy. Between them are times.
+    // Priority, niceness and threads; real-time priority and policy. The fields between are times.
     let stat: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let status = read("status");
     let lasting = ["Sig", "Shd", "Cap", "Uid", "Gid", "Groups", "Umask", "Cpus_allowed", "Seccomp", "NoNew", "FDSize"];
@@ -31,12 +31,12 @@ fn state(init: u32) -> String {
 }
 
 #[tokio::test]
-async fn a_program_cannot_look_into_the_init() {
+async fn a_program_cannot_inspect_the_init() {
     let container = container().await;
-    // What needs no more than the pid: ptrace and its kind are asked with the filter off as well.
+    // Without the filter too, so that ptrace(2) and its like reach the kernel.
     for unfiltered in [&container, &builder().filter(Filter::Off).build().await.unwrap()] {
         assert_eq!(successes(unfiltered, &attacks().command(&["look", "1"])).await, [""; 0]);
-        is_well(unfiltered).await;
+        assert_well(unfiltered).await;
     }
     let control = successes(&container, &attacks().command(&["look", "child"])).await;
     for way in ["mem", "environ", "maps", "fd", "ns/user", "exe", "root", "cwd", "ptrace"] {
@@ -57,7 +57,7 @@ async fn a_program_cannot_slow_or_limit_the_init() {
     for way in ["nice", "scheduler", "affinity", "ioprio", "open files", "processes", "address space"] {
         assert!(control.iter().any(|it| it == way), "a program may do that to its own: {way} {control:?}");
     }
-    // Without the filter, ids of the container's own are what stands in the way; and where there are none, nothing.
+    // Without the filter only ids of its own protect the init. Without those, nothing does.
     let container = builder().filter(Filter::Off).build().await.unwrap();
     let init = init_of(&container).await;
     let before = state(init);
@@ -66,13 +66,13 @@ async fn a_program_cannot_slow_or_limit_the_init() {
 }
 
 #[tokio::test]
-async fn no_signal_reaches_the_init() {
+async fn no_signal_of_a_program_reaches_the_init() {
     let container = container().await;
     let init = init_of(&container).await;
     let before = state(init);
     assert_eq!(says(&container, &attacks().command(&["signals", "1"])).await, "signals ECHILD");
-    is_well(&container).await;
-    assert_eq!(state(init), before, "none waits for it either");
+    assert_well(&container).await;
+    assert_eq!(state(init), before, "no signal is pending either");
     assert_eq!(says(&container, &attacks().command(&["signals", "child"])).await, "signals works");
 }
 
@@ -91,24 +91,24 @@ async fn a_program_cannot_keep_the_init_busy() {
             *woken = waits(init) - before;
         }
         assert!(woken[0] < 50, "{way}: {woken:?}");
-        // The control is for who has the init's user id, and no filter. Of stops it hears nothing in any case.
+        // The control: a program with the init's id and no filter. The init never hears of stops.
         assert_eq!(woken[1] > 100, !has_own_ids() && way != "stop", "{way}: {woken:?}");
     }
     let heard: u32 = says(&container, &attacks().command(&["wake", "stop of a child"])).await.parse().unwrap();
-    assert!(heard > 100, "the control: others hear of it");
+    assert!(heard > 100, "the control: other processes hear of it");
 }
 
-/// How often a process has waited for something.
+/// How often a process has blocked.
 fn waits(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok()).unwrap()
 }
 
 #[tokio::test]
-async fn programs_that_are_hard_to_end_end_in_time() {
+async fn programs_that_resist_their_end_are_killed_in_time() {
     let container = container().await;
     let fresh = fingerprint(&container).await;
-    // Enough to be ready in: a fork takes milliseconds where the machine is emulated.
+    // Enough for the program to get ready: a fork takes milliseconds on an emulated machine.
     let wall_time = Duration::from_millis(if is_slow() { 1500 } else { 300 });
     for how in [
         "leader",
@@ -130,22 +130,22 @@ async fn programs_that_are_hard_to_end_end_in_time() {
         process.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).await.expect(how);
         container.ping(2 * SECOND).await.unwrap();
         let report = process.wait().await.unwrap();
-        // One has exited by itself, and its tracer kept that from the init.
+        // One program exits by itself, but its tracer keeps the exit from the init.
         let is_over = report.cause == Cause::Limit(Limit::WallTime) || report.verdict() == Verdict::WallTime;
         assert!(is_over && start.elapsed() < wall_time + 3 * SECOND, "{how}: {:?} {report}", start.elapsed());
-        is_well(&container).await;
+        assert_well(&container).await;
     }
     assert_eq!(differences(&fresh, &fingerprint(&container).await), [""; 0]);
 }
 
 #[tokio::test]
-async fn an_exec_by_another_thread_is_still_the_same_run() {
+async fn an_exec_by_another_thread_stays_in_the_same_run() {
     let container = container().await;
     assert_eq!(says(&container, &attacks().command(&["execute"])).await, "from a thread");
 }
 
 #[tokio::test]
-async fn what_a_program_does_to_itself_is_not_the_next_ones() {
+async fn changes_of_a_program_to_itself_do_not_reach_the_next() {
     let container = container().await;
     let fresh = fingerprint(&container).await;
     let change = include_str!("change.py");
@@ -160,25 +160,26 @@ async fn what_a_program_does_to_itself_is_not_the_next_ones() {
 }
 
 #[tokio::test]
-async fn the_init_has_the_files_and_threads_that_it_had() {
+async fn the_init_gains_no_descriptors_or_threads() {
     let container = container().await;
     let init = init_of(&container).await;
     let threads = || fs::read_dir(format!("/proc/{init}/task")).unwrap().count();
-    // An ordinary user's own init is closed to that user as well.
+    // An ordinary user may not list the descriptors of its own init.
     let files = || fs::read_dir(format!("/proc/{init}/fd")).map(Iterator::count).ok();
     assert_eq!(files().is_some(), is_root());
     let before = (threads(), files());
     for _ in 0..3 {
-        says(&container, &common::sh("mkfifo p; ln -s / l; for i in 1 2 3 4 5 6 7 8 9; do : & done; wait")).await;
+        says(&container, &crate::common::sh("mkfifo p; ln -s / l; for i in 1 2 3 4 5 6 7 8 9; do : & done; wait"))
+            .await;
         for path in ["p", "l", "l/usr", "none", "/proc/self/exe"] {
             container.read(path, 9).await.unwrap_err();
         }
         container.run(&Command::new("./none")).await.unwrap_err();
-        container.run(common::sh(":").current_dir("/none")).await.unwrap_err();
+        container.run(crate::common::sh(":").current_dir("/none")).await.unwrap_err();
         container.reset().await.unwrap();
     }
-    // What a reset took away is freed after its answer.
-    is_well(&container).await;
+    // The init frees what a reset removes after it answers.
+    assert_well(&container).await;
     assert_eq!((threads(), files()), before);
     assert_eq!(before.0, 1);
 }

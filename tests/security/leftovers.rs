@@ -1,16 +1,17 @@
-//! Leftovers: what a run has made, changed or filled is not there for the next one, once the container was reset.
+//! Leftovers: a reset removes what a run made, changed or filled.
 //!
-//! Each mess is made, seen by the next run (the control), and gone after a reset: the fingerprint is the first one's again.
+//! Each test makes a mess, checks that the next run sees it (the control), and checks that after a
+//! reset the fingerprint is the first one again.
 
 use std::time::Instant;
 
 use cellblock::{Mount, Output, mount::Tmpfs, seccomp::Filter};
 
 use super::*;
-use common::{builder, lacks, sh};
+use crate::common::{builder, lacks, sh};
 
-/// Makes a mess, which must be to be seen, and resets the container, after which nothing must be.
-async fn is_cleaned(container: &Container, what: &str, mess: &Command) {
+/// Makes a mess, asserts that the next program sees it, and asserts that a reset removes it.
+async fn assert_cleaned(container: &Container, what: &str, mess: &Command) {
     let fresh = fingerprint(container).await;
     let Output { report, stderr, .. } = container.output(mess).await.unwrap();
     let stderr = String::from_utf8_lossy(&stderr);
@@ -21,19 +22,19 @@ async fn is_cleaned(container: &Container, what: &str, mess: &Command) {
     assert_ne!(differences(&fresh, &fingerprint(container).await), [""; 0], "{what}: the control");
     let start = Instant::now();
     container.reset().await.unwrap();
-    is_well(container).await;
+    assert_well(container).await;
     assert!(start.elapsed() < 5 * SECOND, "{what} took {:?}", start.elapsed());
     assert_eq!(differences(&fresh, &fingerprint(container).await), [""; 0], "{what}");
 }
 
-/// A container whose tmpfs are small enough to be filled.
+/// A container whose tmpfs are small enough to fill.
 async fn small() -> Container {
     let tmpfs = Tmpfs::new().bytes(16 << 20).inodes(20_000);
     builder().mounts(Mount::defaults(tmpfs)).build().await.unwrap()
 }
 
 #[tokio::test]
-async fn files_of_every_kind_and_name_are_gone() {
+async fn a_reset_removes_files_of_every_kind_and_name() {
     let container = small().await;
     for mess in [
         "touch /tmp/f; mkdir -p a/b; ln -s / l; mkfifo p",
@@ -43,7 +44,7 @@ async fn files_of_every_kind_and_name_are_gone() {
         "chmod 7777 /w /tmp; chmod +t /w",
         "yes | head -c 100000000 > full 2>/dev/null; :",
     ] {
-        is_cleaned(&container, mess, &sh(mess)).await;
+        assert_cleaned(&container, mess, &sh(mess)).await;
     }
     let python_messes = [
         "import os\nfor i in range(10000): os.mkdir('d'); os.chdir('d')",
@@ -56,12 +57,12 @@ os.setxattr('/w', 'system.posix_acl_default', acl)",
         "import os\nf = os.open('f', os.O_CREAT | os.O_RDWR); os.truncate(f, 7 << 60); os.pwrite(f, b'x', 6 << 60)",
     ];
     for mess in python_messes {
-        is_cleaned(&container, mess, &python(mess)).await;
+        assert_cleaned(&container, mess, &python(mess)).await;
     }
 }
 
 #[tokio::test]
-async fn what_is_renamed_or_removed_comes_back() {
+async fn a_reset_restores_renamed_and_removed_directories() {
     let container = builder().work_dir("/w/deep/er").build().await.unwrap();
     let fresh = fingerprint(&container).await;
     for mess in [
@@ -75,7 +76,7 @@ async fn what_is_renamed_or_removed_comes_back() {
         container.reset().await.unwrap();
         assert_eq!(differences(&fresh, &fingerprint(&container).await), [""; 0], "{mess}");
     }
-    // What is mounted cannot be moved, nor what is read-only.
+    // Mount points and read-only directories cannot be changed.
     for attempt in ["mv /w /x", "rmdir /w", "mkdir /x", "ln -s /w /x", "chmod 777 /", "umount /w"] {
         assert!(!container.run(&sh(attempt)).await.unwrap().status.success(), "{attempt}");
     }
@@ -83,7 +84,7 @@ async fn what_is_renamed_or_removed_comes_back() {
 }
 
 #[tokio::test]
-async fn what_dies_with_its_holder_is_gone_without_a_reset() {
+async fn objects_of_a_process_are_gone_without_a_reset() {
     let container = container().await;
     let fresh = fingerprint(&container).await;
     let hold = "import ctypes, fcntl, os, resource, select, socket, signal
@@ -91,7 +92,7 @@ libc = ctypes.CDLL(None)
 names = socket.socket(socket.AF_UNIX); names.bind(b'\\0left'); names.listen()
 a, b = socket.socketpair()
 memfd = os.memfd_create('left'); os.write(memfd, b'x' * 1000000)
-# A descriptor in a message to itself, and the socket in its own queue.
+# A message with a descriptor and the socket itself, in the queue of that socket.
 socket.send_fds(a, [b'x'], [memfd, a.fileno(), b.fileno()])
 a.detach(); b.detach()
 fcntl.flock(os.open('/usr', os.O_RDONLY), fcntl.LOCK_EX)
@@ -111,7 +112,7 @@ print(open('/proc/self/fdinfo/%d' % memfd).read() != '', flush=True)";
     assert!(changed.iter().any(|line| line.starts_with("abstract name Address already in use")), "{changed:#?}");
 }
 
-/// Objects that outlive who made them, each of the IPC namespace or of a keyring.
+/// IPC objects, which outlive the process that makes them.
 const OBJECTS: [(&str, &str); 3] = [
     ("shared memory", "libc.shmget(0x1ef7, 100000, 0o1666)"),
     ("semaphores", "libc.semget(0x1ef7, 3, 0o1666)"),
@@ -123,23 +124,23 @@ fn make(object: &str) -> Command {
 }
 
 #[tokio::test]
-async fn objects_of_the_kernel_are_gone() {
+async fn a_reset_removes_kernel_objects() {
     let container = container().await;
     for (what, object) in OBJECTS {
-        is_cleaned(&container, what, &make(object)).await;
+        assert_cleaned(&container, what, &make(object)).await;
     }
 }
 
 #[tokio::test]
-async fn keys_of_the_session_are_gone() {
-    // The filter refuses them; here it is off.
+async fn a_reset_removes_keys_of_the_session() {
+    // The filter refuses keys, so it is off here.
     let container = builder().filter(Filter::Off).build().await.unwrap();
     let add = |ring| {
         let number = if cfg!(target_arch = "x86_64") { 248 } else { 217 };
         make(&format!("libc.syscall({number}, b'user', b'left', b'x', 1, {ring})"))
     };
-    is_cleaned(&container, "a key of the session", &add(-3)).await;
-    // Those of the user stay, which is why a pool does not lend such a container again.
+    assert_cleaned(&container, "a key of the session", &add(-3)).await;
+    // Keys of the user stay. That is why a pool does not lease such a container again.
     let fresh = fingerprint(&container).await;
     says(&container, &add(-4)).await;
     container.reset().await.unwrap();
@@ -147,9 +148,9 @@ async fn keys_of_the_session_are_gone() {
     assert!(!builder().build().await.unwrap().run(&add(-4)).await.unwrap().status.success(), "the filter refuses it");
 }
 
-/// The machine has 4096 of them, and keeps each for as long as its maker says.
+/// The machine has 4096 flow labels, and keeps each for as long as its maker requests.
 #[tokio::test]
-async fn labels_of_flows_cannot_be_had() {
+async fn a_program_gets_no_flow_label() {
     let label = "import socket, struct, sys
 try: s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
 except OSError as error: print(error.strerror); sys.exit()
@@ -165,11 +166,11 @@ except OSError as error: print(error.strerror)";
     assert_eq!(says(&unfiltered, &python(label)).await, "works", "the control");
     unfiltered.reset().await.unwrap();
     let left = says(&unfiltered, &python("print(open('/proc/self/net/ip6_flowlabel').read())")).await;
-    assert!(left.contains("11111"), "the control: it is there after a reset: {left}");
+    assert!(left.contains("11111"), "the control: a reset does not remove it: {left}");
 }
 
 #[tokio::test]
-async fn one_containers_objects_are_not_anothers() {
+async fn containers_do_not_share_kernel_objects() {
     let (one, other) = (container().await, container().await);
     let (before, fresh) = (fingerprint(&other).await, fingerprint(&one).await);
     for (_, object) in OBJECTS {

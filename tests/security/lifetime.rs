@@ -1,4 +1,4 @@
-//! Lifetime: what a run has started ends with it, and what a host has started ends with the host.
+//! Lifetime: all processes of a run end with it, and all processes of a host end with the host.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use cellblock::{
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{Machine, another_host, builder, eventually, machine, processes_with, read_up_to, sh, skip};
+use crate::common::{Machine, another_host, builder, eventually, machine, processes_with, read_up_to, sh, skip};
 
 #[tokio::test]
-async fn a_daemon_is_dead_before_the_report_comes() {
+async fn a_daemon_is_dead_before_the_report_arrives() {
     let container = container().await;
     let daemon = "import os, time
 if os.fork() == 0:
@@ -28,7 +28,7 @@ while not os.path.exists('/tmp/written'): time.sleep(0.001)";
         says(&container, &python(daemon)).await;
         let size = sh("stat -c %s /tmp/written; stat -c %s /tmp/written");
         let (first, second) = (says(&container, &size).await, says(&container, &size).await);
-        assert_eq!(first, second, "nobody writes any more");
+        assert_eq!(first, second, "the daemon no longer writes");
         container.reset().await.unwrap();
     }
     let watch = "size = os.path.getsize('/tmp/written')
@@ -38,7 +38,7 @@ print('it grows')";
 }
 
 #[tokio::test]
-async fn an_output_ends_with_the_run_whoever_holds_it() {
+async fn an_output_ends_with_the_run_even_if_a_process_holds_it() {
     let container = container().await;
     let start = Instant::now();
     let output = container.output(&sh("setsid sh -c 'setsid sleep 60 & sleep 60' & echo said")).await.unwrap();
@@ -47,7 +47,7 @@ async fn an_output_ends_with_the_run_whoever_holds_it() {
 }
 
 #[tokio::test]
-async fn everything_is_dead_soon_after_the_host_was_killed() {
+async fn all_processes_die_soon_after_their_host_is_killed() {
     let mark = format!("orphaned{}", std::process::id());
     let mut host = another_host(&mark, &[]).spawn().unwrap();
     read_up_to("running", &mut host);
@@ -55,14 +55,14 @@ async fn everything_is_dead_soon_after_the_host_was_killed() {
     host.kill().unwrap();
     let start = Instant::now();
     host.wait().unwrap();
-    // The mark is in the role's variable and the programs' arguments.
+    // The command lines of the programs contain the mark.
     eventually("they are dead", || processes_with(&mark).is_empty()).await;
     assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
 }
 
-/// The other host's part of the test above.
+/// The part of the other process in the test above.
 pub(super) fn play() {
-    let mark = std::env::var(common::ROLE).unwrap();
+    let mark = std::env::var(crate::common::ROLE).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let container = builder().build().await.unwrap();
@@ -76,29 +76,31 @@ pub(super) fn play() {
     });
 }
 
-/// What a group owes of CPU time is not waited for: it was minutes, once, for each second that a process had been in the kernel.
+/// A killed run does not wait until its group has paid for its CPU time. That once took minutes for
+/// each second that a process had spent in the kernel.
 #[tokio::test]
-async fn a_cpu_rate_does_not_keep_what_is_killed_alive() {
+async fn a_cpu_rate_does_not_delay_a_kill() {
     let container = container().await;
     let limits = Limits::new().cpu_rate(0.05).wall_time(SECOND);
     let report = match container.run(attacks().command(&["hang", "debt"]).limits(limits)).await {
-        Err(error) if error.kind() == ErrorKind::Unsupported => return skip("nobody holds a CPU rate here"),
+        Err(error) if error.kind() == ErrorKind::Unsupported => return skip("this machine has no CPU rate"),
         report => report.unwrap(),
     };
     assert_eq!(report.cause, Cause::Limit(Limit::WallTime), "{report}");
     assert!(report.evidence.throttled.unwrap() > Duration::from_millis(100), "the control: {report}");
     let took = report.usage.wall.unwrap();
     assert!(took < 4 * SECOND, "20 s would have to be paid: {took:?}");
-    // The next run has its own rate.
+    // The next run has a rate of its own.
     let limits = Limits::new().cpu_rate(0.2).wall_time(SECOND);
     let report = container.run(python("while True: pass").limits(limits)).await.unwrap();
     assert!(report.usage.cpu.unwrap() < SECOND / 2, "{report}");
 }
 
 #[tokio::test]
-async fn no_core_is_dumped_whatever_a_program_allows_itself() {
+async fn no_core_is_dumped_whatever_limit_a_program_sets() {
     let container = container().await;
-    // The pattern is the host's, and may name a program of the host's: to that goes what the filter lets through.
+    // The core pattern belongs to the host and may name a program of the host, which would get the
+    // dump.
     let crash = "import os, resource
 print(open('/proc/self/coredump_filter').read().strip())
 for limit in (-1, 0): resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
@@ -115,12 +117,12 @@ os.abort()";
 }
 
 #[tokio::test]
-async fn no_program_of_the_hosts_is_started_for_a_crash() {
+async fn a_crash_starts_no_program_on_the_host() {
     if machine() != Machine::Throwaway {
-        skip("what the kernel starts for a crash is set for a whole machine");
+        skip("the core pattern applies to the whole machine");
         return;
     }
-    // As tests/vm/inside has set it. Who crashes is dead only when that program has ended.
+    // tests/vm/inside sets the pattern. A crashed process is dead only once that program has ended.
     let is_told = |name: &str| std::path::Path::new("/run/cores").join(name).exists();
     HostCommand::new(&attacks().path).args(["crash", "outside"]).status().unwrap();
     assert!(is_told("outside"), "the control");

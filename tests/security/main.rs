@@ -1,7 +1,9 @@
-//! Attacks, each with its control: the same thing done where nothing stands in its way, or by the program to itself.
+//! Attacks, each with a control: the same attack where nothing prevents it, or against the program
+//! itself.
 //!
-//! A file for each group; `SECURITY.md` has the table. They run as root, whose containers have ids of their own, and as an
-//! ordinary user, whose programs have the init's: what differs between the two is said where it is tested.
+//! Each module is a group of the table in `SECURITY.md`. The tests run as root, whose containers
+//! have ids of their own, and as an ordinary user, whose programs share the id of the init. A test
+//! says what differs between the two.
 #![allow(missing_docs)]
 
 #[path = "../common/mod.rs"]
@@ -24,11 +26,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use cellblock::{Command, Container};
-use common::{container, lacks, python, says, skip};
 
-const SECOND: Duration = Duration::from_secs(1);
+use common::{SECOND, container, lacks, python, says, skip};
 
-/// A program of this directory, built once: its file is gone when the tests are over.
+/// An attack program, built once.
 struct Built {
     _dir: tempfile::TempDir,
     path: PathBuf,
@@ -59,7 +60,7 @@ fn calls() -> &'static Built {
     BUILT.get_or_init(|| Built::new(include_str!("surface.c")))
 }
 
-/// What came of each attempt: `works`, or the name of an error.
+/// The outcome of each attempt: `works`, or the name of an errno.
 type Outcomes = BTreeMap<String, String>;
 
 fn outcomes(said: &str) -> Outcomes {
@@ -76,7 +77,7 @@ fn works(outcomes: &Outcomes) -> Vec<String> {
     outcomes.iter().filter(|(_, outcome)| *outcome == "works").map(|(attempt, _)| attempt.clone()).collect()
 }
 
-/// The same attack, by this process's user on the host.
+/// Runs an attack on the host as the current user, for a control.
 fn on_host(attack: &Built, words: &[&str]) -> Outcomes {
     let dir = tempfile::tempdir().unwrap();
     let output = HostCommand::new(&attack.path).args(words).current_dir(dir.path()).output().unwrap();
@@ -84,12 +85,12 @@ fn on_host(attack: &Built, words: &[&str]) -> Outcomes {
     outcomes(&String::from_utf8(output.stdout).unwrap())
 }
 
-/// What a program finds around it.
+/// The state that a program finds when it starts, as `fingerprint.py` prints it.
 async fn fingerprint(container: &Container) -> String {
     says(container, &python(include_str!("fingerprint.py"))).await
 }
 
-/// The lines that two fingerprints do not share.
+/// The lines that are in only one of two fingerprints.
 fn differences(before: &str, after: &str) -> Vec<String> {
     let missing = |from: &str, other: &str| -> Vec<String> {
         from.lines().filter(|line| !other.lines().any(|it| it == *line)).map(str::to_owned).collect()
@@ -97,7 +98,7 @@ fn differences(before: &str, after: &str) -> Vec<String> {
     [missing(before, after), missing(after, before)].concat()
 }
 
-/// The init's pid, as the host sees it.
+/// The pid of the init on the host.
 async fn init_of(container: &Container) -> u32 {
     let parent = Arc::new(Mutex::new(None));
     let found = Arc::clone(&parent);
@@ -113,13 +114,13 @@ async fn init_of(container: &Container) -> u32 {
     found.unwrap()
 }
 
-/// The container serves, and its next run works.
-async fn is_well(container: &Container) {
+/// Asserts that the container answers and runs programs.
+async fn assert_well(container: &Container) {
     container.ping(5 * SECOND).await.unwrap();
     assert!(container.run(&Command::new("/bin/true")).await.unwrap().status.success());
 }
 
-/// No test of its own: what [`common::another_host`] runs in another process.
+/// Not a test: the part that [`common::another_host`] runs in another process.
 #[test]
 fn another_host() {
     if std::env::var(common::ROLE).is_ok() {

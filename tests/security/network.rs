@@ -1,4 +1,4 @@
-//! Network: a container has one of its own, with nothing in it.
+//! Network: a container has an empty network namespace of its own.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -6,9 +6,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use super::*;
-use common::builder;
+use crate::common::builder;
 
-/// Whether a program can connect to something, as `works` or the errno's name.
+/// A program that connects to a target and prints `works` or the name of the errno.
 fn connect(target: &str) -> Command {
     python(&format!(
         "import errno, socket
@@ -59,7 +59,7 @@ async fn the_hosts_abstract_sockets_are_out_of_reach() {
 }
 
 #[tokio::test]
-async fn one_containers_names_are_not_anothers() {
+async fn containers_do_not_share_socket_names() {
     let (one, other) = (container().await, container().await);
     let listen = python(
         "import socket, time\nit = socket.socket(socket.AF_UNIX); it.bind('\\0name'); it.listen()\nprint('ready', flush=True); time.sleep(60)",
@@ -73,11 +73,11 @@ async fn one_containers_names_are_not_anothers() {
 it = socket.socket(socket.AF_UNIX); it.bind('\\0name'); it.listen()
 socket.socket(socket.AF_UNIX).connect('\\0name'); print('works')",
     );
-    assert_eq!(says(&one, &control).await, "works", "the name is free again, and is its own");
+    assert_eq!(says(&one, &control).await, "works", "the name is free again");
 }
 
 #[tokio::test]
-async fn there_is_a_loopback_and_it_is_down() {
+async fn the_loopback_is_down_by_default() {
     let container = container().await;
     let look = python(
         "import socket, fcntl, struct
@@ -90,14 +90,14 @@ def up():
 print(flags & 1, up(), [line.split(':')[0].strip() for line in open('/proc/self/net/dev').readlines()[2:]])",
     );
     let said = says(&container, &look).await;
-    // Some kernels have a tunnel in every new network.
+    // Some kernels make a tunnel in every new network namespace.
     assert!(said.starts_with("0 False ['") && said.contains("'lo'") && !said.contains("eth"), "{said}");
 }
 
 #[tokio::test]
-async fn a_loopback_that_was_asked_for_is_up_and_its_connections_are_gone_after_a_reset() {
+async fn a_requested_loopback_is_up_and_a_reset_removes_its_connections() {
     let container = builder().loopback(true).build().await.unwrap();
-    // Whoever closes first has the address for a minute.
+    // The side that closes first keeps the address for a minute.
     let talk = "import socket, sys
 listener = socket.socket(); listener.bind(('127.0.0.1', 7777)); listener.listen()
 client = socket.create_connection(('127.0.0.1', 7777)); server, _ = listener.accept()
@@ -108,9 +108,9 @@ print(open('/proc/self/net/tcp').read().count('\\n'))";
     assert_eq!(
         says(&container, &python(talk)).await,
         "3",
-        "a line of names, the listener, and what is left of a connection"
+        "a header line, the listener, and the remains of a connection"
     );
-    assert_eq!(says(&container, &python(quiet)).await, "2", "the control: without a reset it is there");
+    assert_eq!(says(&container, &python(quiet)).await, "2", "the control: without a reset the remains stay");
     for _ in 0..3 {
         container.reset().await.unwrap();
         assert_eq!(says(&container, &python(quiet)).await, "1");

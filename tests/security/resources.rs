@@ -1,4 +1,4 @@
-//! Resources: what one run takes is counted and held, and others have what they need.
+//! Resources: what a run takes is counted and limited, and other containers keep their share.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio as HostStdio;
@@ -8,9 +8,9 @@ use cellblock::{Limits, Stdio, Verdict, report::Source, seccomp::Filter};
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use common::{builder, has_own_ids, skip};
+use crate::common::{builder, has_own_ids, skip};
 
-/// Starts a program that takes what it can of a quota, and holds it; how much that was.
+/// Starts a program that takes as much of a quota as it can and holds it. Returns the amount too.
 async fn taken(container: &Container, what: &str) -> (cellblock::Process, u64) {
     let mut process = container.spawn(attacks().command(&["take", what]).stdout(Stdio::piped())).await.unwrap();
     let mut said = [0; 64];
@@ -19,7 +19,8 @@ async fn taken(container: &Container, what: &str) -> (cellblock::Process, u64) {
     (process, said.trim().rsplit_once(' ').unwrap().1.parse().unwrap())
 }
 
-/// Of what the kernel counts for the user who made the namespace as well, whose the host and all its containers are.
+/// Quotas that the kernel also counts for the user who made the namespace: the user of the host,
+/// which all containers share.
 #[tokio::test]
 async fn one_container_leaves_the_others_their_share_of_the_users_quotas() {
     let host = |what: &str| {
@@ -36,17 +37,17 @@ async fn one_container_leaves_the_others_their_share_of_the_users_quotas() {
         let (mut greedy, first) = taken(&one, what).await;
         let (mut next, second) = taken(&other, what).await;
         assert_eq!((first, second), (share, share), "{what}");
-        assert!(host(what) > share, "{what}: the control, and the host has some");
+        assert!(host(what) > share, "{what}: the control: the host still gets some");
         greedy.kill().await.unwrap();
         next.kill().await.unwrap();
         let (mut again, third) = taken(&one, what).await;
-        assert_eq!(third, share, "{what}: it was given back");
+        assert_eq!(third, share, "{what}: the kernel gave it back");
         again.kill().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn processes_are_limited_whoever_counts_them() {
+async fn processes_are_limited_with_and_without_groups() {
     let container = container().await;
     let mut forks = python(
         "import os, signal
@@ -62,9 +63,9 @@ print(count)",
     assert_eq!(says(&container, forks.limits(Limits::new().processes(u32::MAX))).await, "300", "the control");
 }
 
-/// Where there is no group of the run's own, the kernel shares processor time out by sessions.
+/// Without control groups the kernel shares processor time out by sessions.
 #[tokio::test]
-async fn many_sessions_have_no_more_of_the_processors_than_one() {
+async fn many_sessions_get_no_more_processor_time_than_one() {
     let (one, other) = (container().await, container().await);
     let busy = |how| {
         let mut command = attacks().command(&["hang", how]);
@@ -82,18 +83,19 @@ async fn many_sessions_have_no_more_of_the_processors_than_one() {
         times.push(start.elapsed());
         let report = process.kill().await.unwrap();
         if report.sources.cpu == Source::Wait4 {
-            return skip("there are no groups, and they do");
+            return skip("without groups many sessions get more");
         }
     }
     assert!(times[1] < 4 * times[0] + SECOND, "{times:?}");
 }
 
 #[tokio::test]
-async fn pipes_are_counted_for_a_containers_own_user() {
+async fn pipes_are_counted_for_the_containers_user() {
     let (one, other) = (container().await, container().await);
     let (mut greedy, first) = taken(&one, "pipes").await;
     let (mut next, second) = taken(&other, "pipes").await;
-    // Where all have the host's user they share, and the next one's pipes are small: SECURITY.md says so.
+    // Containers that share the host's user share the quota, and the second gets small pipes.
+    // SECURITY.md says so.
     assert_eq!((first > 4000, second > 4000), (true, has_own_ids()), "{first} {second}");
     greedy.kill().await.unwrap();
     next.kill().await.unwrap();
@@ -116,7 +118,7 @@ async fn memory_behind_descriptors_is_counted() {
         let control = container.output(&fill(what, 1 << 30)).await.unwrap();
         assert_eq!(control.report.verdict(), Verdict::Ok, "{what}: {}", control.report);
     }
-    // What nobody counts cannot be had.
+    // The filter refuses memory that the kernel does not count.
     assert_eq!(says(&container, &fill("netlink", 32 << 20)).await, "netlink 0");
     let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
     let said = says(&unfiltered, &fill("netlink", 32 << 20)).await;
@@ -125,7 +127,7 @@ async fn memory_behind_descriptors_is_counted() {
 }
 
 #[tokio::test]
-async fn nobody_gets_ahead_of_the_init() {
+async fn a_program_cannot_raise_its_priority() {
     let container = container().await;
     let attack = python(
         "import os, resource

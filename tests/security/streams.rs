@@ -1,5 +1,5 @@
-//! Files that the host touches: what a program makes of them never blocks or misleads the host, and what the host hands
-//! over stays what it was.
+//! Files that the host and programs share: a program never blocks or misleads the host, and never
+//! gets more from a file than the host gave.
 
 use std::fs::Permissions;
 use std::io::{Read, Seek, Write};
@@ -7,12 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use cellblock::{ErrorKind, Stdio, container::OpenFile, seccomp::Filter};
-
-use super::*;
-use common::{builder, lacks, open_dir, sh};
 use tokio::io::AsyncReadExt;
 
-/// A program that goes on, and has said that it has begun.
+use super::*;
+use crate::common::{builder, lacks, open_dir, sh};
+
+/// Starts a program and waits until it writes a byte.
 async fn started(container: &Container, command: &mut Command) -> cellblock::Process {
     let mut process = container.spawn(command.stdout(Stdio::piped())).await.unwrap();
     process.stdout.as_mut().unwrap().read_exact(&mut [0]).await.unwrap();
@@ -20,7 +20,7 @@ async fn started(container: &Container, command: &mut Command) -> cellblock::Pro
 }
 
 #[tokio::test]
-async fn whatever_a_program_swaps_in_the_host_gets_its_file_or_an_error() {
+async fn the_host_gets_a_regular_file_or_an_error_whatever_a_program_swaps_in() {
     let container = container().await;
     let swap = "import os, socket
 print('.', flush=True)
@@ -42,7 +42,7 @@ while True:
                 Ok(mut file) => {
                     assert!(file.metadata().unwrap().is_file());
                     let mut content = Vec::new();
-                    // One that was opened for writing cannot be read.
+                    // A file that is open for writing cannot be read.
                     file.read_to_end(&mut content).unwrap_or_default();
                     assert!(content.is_empty() || content == b"mine", "{content:?}");
                     opened += 1;
@@ -86,9 +86,9 @@ while True: os.truncate(f, 5000000); os.truncate(f, 0)";
 }
 
 #[tokio::test]
-async fn nothing_that_the_host_does_to_a_file_waits_for_a_lease_or_a_lock() {
+async fn the_host_never_waits_for_a_lease_or_a_lock() {
     let container = container().await;
-    // The kernel asks for a lease back by a signal, of which its holder would die.
+    // The kernel breaks a lease by a signal, which kills a holder that does not ignore it.
     let hold = "import fcntl, os, signal
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 f = os.open('f', os.O_CREAT | os.O_RDWR, 0o666)
@@ -108,7 +108,7 @@ import time; time.sleep(60)";
     assert!(start.elapsed() < 5 * SECOND);
     assert_eq!(String::from_utf8_lossy(&said[..count]), "Operation not permitted\n");
     process.kill().await.unwrap();
-    // The control: who has a lease keeps the host from its file.
+    // The control: a lease keeps the host from the file.
     let container = builder().filter(Filter::Off).build().await.unwrap();
     let mut process = container.spawn(python(hold).stdout(Stdio::piped())).await.unwrap();
     let count = process.stdout.as_mut().unwrap().read(&mut said).await.unwrap();
@@ -118,7 +118,7 @@ import time; time.sleep(60)";
 }
 
 #[tokio::test]
-async fn an_input_of_bytes_is_the_same_for_every_run() {
+async fn a_program_cannot_change_the_input_of_the_next_run() {
     let container = container().await;
     let mut attack = python(
         "import os
@@ -134,14 +134,15 @@ print(open(0).read())",
     for _ in 0..2 {
         assert_eq!(says(&container, &attack).await, "input");
     }
-    // The control: a file in memory that is not sealed, which every user may write to.
+    // The control: a memfd without seals, which every user may write to.
     let mut open = File::from(nix::sys::memfd::memfd_create("open", nix::sys::memfd::MFdFlags::empty()).unwrap());
     open.write_all(b"input").unwrap();
     open.rewind().unwrap();
     assert!(says(&container, attack.stdin(open)).await.starts_with("works"));
 }
 
-/// Tries to do more with the files at 0 and 1 than they were opened for; then what they were opened for, by their names.
+/// Tries to open the files at 0 and 1 for more than the host did. Then uses them as intended, by
+/// name.
 const REOPEN: &str = "import os, sys
 for what, attempt in {
     'write': lambda: os.open('/proc/self/fd/0', os.O_WRONLY), 'both': lambda: os.open('/dev/stdin', os.O_RDWR),
@@ -156,14 +157,14 @@ open('/dev/stdout', 'a').write('output')
 os.makedirs('a/b'); open('a/f', 'w').write('x'); os.rename('a/f', 'a/b/f'); os.link('a/b/f', 'f')";
 
 #[tokio::test]
-async fn a_file_of_the_hosts_cannot_be_opened_for_more_than_it_was_given_for() {
+async fn a_file_of_the_host_cannot_be_reopened_for_more() {
     let container = container().await;
     let dir = open_dir();
     let (input, output) = (dir.path().join("input"), dir.path().join("output"));
     let files = || {
         fs::write(&input, "input").unwrap();
         fs::write(&output, "").unwrap();
-        // Neither the owner nor the mode is in the way.
+        // The mode allows everything to every user.
         for path in [&input, &output] {
             fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
         }
@@ -178,7 +179,7 @@ async fn a_file_of_the_hosts_cannot_be_opened_for_more_than_it_was_given_for() {
     }
     let outcomes = outcomes(&String::from_utf8(said.stderr).unwrap());
     assert_eq!((works(&outcomes), outcomes.len()), (vec![], 6), "{outcomes:?}");
-    assert!(said.report.status.success(), "it goes on with what it may: {}", said.report);
+    assert!(said.report.status.success(), "the intended use works: {}", said.report);
     assert_eq!([&input, &output].map(|path| fs::read_to_string(path).unwrap()), ["input", "output"]);
 
     let (stdin, stdout) = files();
@@ -189,7 +190,7 @@ async fn a_file_of_the_hosts_cannot_be_opened_for_more_than_it_was_given_for() {
 }
 
 #[tokio::test]
-async fn a_file_of_the_hosts_may_have_any_number() {
+async fn a_command_may_pass_many_files_of_the_host() {
     let container = container().await;
     let mut command = sh("exec echo well");
     for number in 3..100 {
@@ -199,7 +200,7 @@ async fn a_file_of_the_hosts_may_have_any_number() {
 }
 
 #[tokio::test]
-async fn what_a_program_names_its_files_comes_out_of_errors_as_one_line() {
+async fn an_error_escapes_the_names_of_files() {
     let container = container().await;
     let name = "\u{1b}[31mred\n\u{202e}evil";
     let error = container.read(name, 9).await.unwrap_err().to_string();

@@ -1,4 +1,5 @@
-// System calls that no ordinary program makes: surface all|namespaces|foreign. A line is printed for each, as in attack.c.
+// System calls that no ordinary program makes: surface all|namespaces|foreign. Prints lines as
+// attack.c does.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -107,7 +108,7 @@ static void ask(void) {
     for (size_t i = 0; i < sizeof sockets / sizeof *sockets; i++)
         tell(sockets[i].name, socket(sockets[i].family, sockets[i].type, sockets[i].protocol));
 
-    // The kernel looks at the low half of a request only.
+    // The kernel uses only the low half of a request.
     tell("TIOCSTI", syscall(SYS_ioctl, 0, 0x5412UL, "x"));
     tell("TIOCSTI with high bits", syscall(SYS_ioctl, 0, 0x100005412UL, "x"));
     tell("TIOCLINUX with high bits", syscall(SYS_ioctl, 0, 0xffffffff0000541cUL, "x"));
@@ -118,7 +119,7 @@ static void ask(void) {
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) tell(files[i], open(files[i], O_RDONLY));
 }
 
-// The same kernel by other doors: what is asked for is its own pid, by 32-bit numbers and those of x32.
+// Asks for its own pid by x32 numbers and by 32-bit numbers.
 static void ask_otherwise(void) {
 #ifdef __x86_64__
     tell("x32", syscall(0x40000000 | SYS_getpid));

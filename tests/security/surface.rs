@@ -1,15 +1,15 @@
-//! Kernel surface: what no ordinary program needs is refused, by whichever door it is asked for.
+//! Kernel surface: system calls that ordinary programs do not need are refused.
 
 use cellblock::{report::Status, seccomp::Filter};
 
 use super::*;
-use common::{builder, sh};
+use crate::common::{builder, sh};
 
 const ENOSYS: &str = "ENOSYS";
 const EPERM: &str = "EPERM";
 const NO_FAMILY: &str = "EAFNOSUPPORT";
 
-/// What a program asks for in vain, and what it is told.
+/// Refused system calls, and their errno.
 const REFUSED: &[(&str, &str)] = &[
     ("user namespace", EPERM),
     ("mount namespace", EPERM),
@@ -85,14 +85,14 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn what_no_ordinary_program_needs_is_refused() {
+async fn calls_that_no_ordinary_program_needs_are_refused() {
     let container = container().await;
     let said = outcomes(&says(&container, &calls().command(&["all"])).await);
     for (what, answer) in REFUSED {
         assert_eq!(said.get(*what).map(String::as_str), Some(*answer), "{what}");
     }
-    is_well(&container).await;
-    // The controls: a program that has no filter, and this user on the host.
+    assert_well(&container).await;
+    // The control: a program without a filter.
     let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
     let unfiltered = outcomes(&says(&unfiltered, &calls().command(&["all"])).await);
     for what in [
@@ -109,7 +109,7 @@ async fn what_no_ordinary_program_needs_is_refused() {
     ] {
         match unfiltered[what].as_str() {
             "works" => {}
-            // Nobody but the kernel says so then.
+            // Without a filter this answer is the kernel's.
             ENOSYS | "EINVAL" => lacks(what),
             other => panic!("without a filter there is {what}: {other}"),
         }
@@ -120,22 +120,26 @@ async fn what_no_ordinary_program_needs_is_refused() {
 }
 
 #[tokio::test]
-async fn a_user_namespace_is_refused_by_the_kernel_too() {
+async fn the_kernel_refuses_user_namespaces_without_the_filter_too() {
     let container = builder().filter(Filter::Off).build().await.unwrap();
     let said = outcomes(&says(&container, &calls().command(&["all"])).await);
     assert_eq!((&*said["user namespace"], &*said["clone3"]), ("ENOSPC", "ENOSPC"));
     let control = on_host(calls(), &["namespaces"]);
-    assert_eq!((&*control["user namespace"], &*control["clone3"]), ("works", "works"), "on the host they can be had");
+    assert_eq!(
+        (&*control["user namespace"], &*control["clone3"]),
+        ("works", "works"),
+        "the control: the host may make them"
+    );
 }
 
 #[tokio::test]
-async fn other_architectures_numbers_are_no_way_around() {
+async fn numbers_of_other_architectures_do_not_bypass_the_filter() {
     if cfg!(not(target_arch = "x86_64")) {
         return;
     }
     let container = container().await;
     let said = outcomes(&says(&container, &calls().command(&["foreign"])).await);
-    // Few kernels have numbers of x32, so there is no control.
+    // Few kernels support x32, so there is no control.
     assert_eq!(said["x32"], ENOSYS);
     let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
     let control = unfiltered.output(&calls().command(&["foreign"])).await.unwrap();
@@ -151,13 +155,13 @@ async fn other_architectures_numbers_are_no_way_around() {
 }
 
 #[tokio::test]
-async fn the_names_of_control_groups_are_not_shown() {
+async fn a_program_does_not_see_the_names_of_control_groups() {
     let said = says(&container().await, &sh("cat /proc/self/cgroup")).await;
     assert!(!said.is_empty() && said.lines().all(|line| line.ends_with(":/")), "{said}");
 }
 
 #[tokio::test]
-async fn what_programs_need_works() {
+async fn calls_that_programs_need_work() {
     let container = container().await;
     let script = "import threading, subprocess, socket, os, select, multiprocessing, tempfile, inspect
 t = threading.Thread(target=lambda: None); t.start(); t.join()

@@ -1,0 +1,183 @@
+//! `cellblock run`: one program in a fresh container, with the streams of this process.
+//!
+//! Invariant: the container is destroyed before this process exits, also after SIGINT and SIGTERM.
+
+mod terminal;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cellblock::process::OutputPipe;
+use cellblock::{Command, Container, ErrorKind, Limits, Mount, Report, Stdio};
+use clap::{Args, ValueHint};
+use serde_json::json;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::environment::{PATH, Variable};
+use crate::interrupts::Interrupts;
+use crate::limits::LimitOptions;
+use crate::runtime::block_on;
+use crate::stdout::print;
+
+/// Run one program in a fresh container and exit as it did
+///
+/// The program has the standard streams of this command. It sees /usr, /bin, /lib and a few files of /etc, all
+/// read-only. /w, its working directory, and /tmp are writable and empty. It has no network.
+#[derive(Args)]
+#[command(override_usage = "cellblock run [OPTIONS] [--] PROGRAM [ARGS]...", after_help = EXAMPLES)]
+pub struct Options {
+    /// The program and its arguments; options of `run` come before them
+    #[arg(
+        value_names = ["PROGRAM", "ARGS"],
+        required = true,
+        trailing_var_arg = true,
+        value_hint = ValueHint::CommandWithArguments
+    )]
+    command: Vec<OsString>,
+    /// Read the program's standard input from a file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    stdin: Option<PathBuf>,
+    /// Give the program a terminal of its own, as an interactive shell needs
+    #[arg(long, conflicts_with = "stdin")]
+    tty: bool,
+    /// Set an environment variable; by default there is only PATH
+    #[arg(long, value_name = "K=V", value_parser = named_variable)]
+    env: Vec<Variable>,
+    /// Show a file or directory of the host at DST, or at its own path
+    ///
+    /// It is read-only unless the option ends in `:rw`.
+    #[arg(long, value_name = "SRC[:DST[:rw]]", value_hint = ValueHint::AnyPath)]
+    bind: Vec<Mount>,
+    /// Print the report as a line of JSON after the program has ended
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    limits: LimitOptions,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cellblock run /bin/sh -c 'id; ls -A / /w; echo hello'
+  cellblock run --bind ./solution:/solution --stdin input.txt \\
+      --cpu-time 1s --memory 64MiB --json /solution
+  cellblock run --tty /bin/bash
+
+Exit code: the program's own, or 128+n if signal n ended it; 127 if the program
+is missing, 126 if it cannot be executed, 125 if the container failed, 2 if the
+arguments are wrong. SIGINT and SIGTERM kill the program and destroy the
+container; the exit code is then 128+n.";
+
+pub fn main(options: Options) -> ExitCode {
+    match block_on(run(options)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("cellblock run: {error}");
+            ExitCode::from(failure_code(error.as_ref()))
+        }
+    }
+}
+
+/// The exit code of an error: 127 and 126 as a shell gives them, or 125 if the program is not the cause.
+fn failure_code(error: &(dyn Error + 'static)) -> u8 {
+    match error.downcast_ref::<cellblock::Error>() {
+        Some(error) if error.kind() == ErrorKind::Exec && error.step() == Some("exec") => {
+            let is_missing = error.raw_os_error() == Some(nix::errno::Errno::ENOENT as i32);
+            if is_missing { 127 } else { 126 }
+        }
+        _ => 125,
+    }
+}
+
+fn named_variable(text: &str) -> Result<Variable, String> {
+    match text.parse()? {
+        Variable { key, .. } if key.is_empty() => Err(format!("a variable is K=V, not {text:?}")),
+        variable => Ok(variable),
+    }
+}
+
+async fn run(options: Options) -> Result<u8, Box<dyn Error>> {
+    let command = command(&options)?;
+    let mut interrupts = Interrupts::catch()?;
+    let container = build(options.bind, options.tty).await?;
+    let run = async {
+        if options.tty {
+            terminal::run(&container, command).await
+        } else if options.limits.output.is_some() {
+            run_piped(&container, command).await
+        } else {
+            Ok(container.run(&command).await?)
+        }
+    };
+    let result = tokio::select! {
+        report = run => Ok(report),
+        code = interrupts.recv() => Err(code),
+    };
+    container.destroy().await;
+    let report = match result {
+        Ok(report) => report?,
+        Err(code) => return Ok(code),
+    };
+    if options.json {
+        let mut line = json!(report);
+        line["verdict"] = json!(report.verdict());
+        print(format_args!("{line}\n"))?;
+    }
+    Ok(u8::try_from(report.status.shell_code())?)
+}
+
+async fn build(binds: Vec<Mount>, tty: bool) -> cellblock::Result<Container> {
+    let mut builder = Container::builder();
+    for mount in binds.into_iter().chain(tty.then(|| Mount::device("/dev/tty"))) {
+        builder = builder.mount(mount);
+    }
+    builder.build().await
+}
+
+fn command(options: &Options) -> Result<Command, Box<dyn Error>> {
+    let [program, args @ ..] = options.command.as_slice() else { return Err("no program".into()) };
+    let stdin = match &options.stdin {
+        Some(path) => File::open(path).map_err(|error| format!("{}: {error}", path.display()))?.into(),
+        None => Stdio::inherit(),
+    };
+    let mut command = Command::new(program);
+    command.args(args).stdin(stdin).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    command.env("PATH", PATH).envs(options.env.iter().map(|variable| (&variable.key, &variable.value)));
+    command.limits(limits(options));
+    Ok(command)
+}
+
+fn limits(options: &Options) -> Limits {
+    let limits = options.limits.limits();
+    let is_unlimited = options.tty && options.limits.wall_time.is_none();
+    if is_unlimited { limits.wall_time(Duration::MAX) } else { limits }
+}
+
+/// Runs a program with pipes and copies its output. The library limits output only where it reads the pipes.
+async fn run_piped(container: &Container, mut command: Command) -> Result<Report, Box<dyn Error>> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = container.spawn(&command).await?;
+    let stdout = process.stdout.take().ok_or("no standard output")?;
+    let stderr = process.stderr.take().ok_or("no standard error")?;
+    let copied = tokio::try_join!(copy(stdout, tokio::io::stdout()), copy(stderr, tokio::io::stderr()));
+    let report = process.wait().await?;
+    copied?;
+    Ok(report)
+}
+
+/// Copies a stream of the program to one of this process.
+async fn copy(mut from: OutputPipe, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let copied = match tokio::io::copy(&mut from, &mut to).await {
+        Ok(_) => to.flush().await,
+        Err(error) => Err(error),
+    };
+    match copied {
+        // The pipe of the program closes too, so its next write fails as it would without this copy.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,8 @@
+//! The command `cellblock` as its users meet it: by its streams and exit codes.
+#![allow(missing_docs)]
+
+mod console;
+mod doctor;
+mod grade;
+mod run;
+mod support;

@@ -1,0 +1,115 @@
+//! What the tests share: the command, directories, and a look at the processes of this machine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, ExitStatus, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Long enough for a machine that is busy with other tests.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// `cellblock` with a subcommand.
+pub fn cellblock(subcommand: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cellblock"));
+    command.arg(subcommand);
+    command
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A directory that every user may enter.
+pub fn open_dir() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+pub fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+pub fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A process that a number alone would not name for ever.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    pub pid: u32,
+    start: u64,
+    pub name: String,
+}
+
+/// All processes of the machine, each with its parent's pid.
+pub fn processes() -> Vec<(u32, Process)> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (head, tail) = stat.rsplit_once(')')?;
+        let fields: Vec<_> = tail.split_whitespace().collect();
+        let name = head.split_once('(')?.1.to_owned();
+        Some((fields[1].parse().ok()?, Process { pid, start: fields[19].parse().ok()?, name }))
+    })
+    .collect()
+}
+
+/// The processes that a process has started, and those that they have.
+pub fn descendants(pid: u32) -> BTreeSet<Process> {
+    let processes = processes();
+    let mut found = BTreeSet::new();
+    let mut parents = vec![pid];
+    while let Some(parent) = parents.pop() {
+        for (_, process) in processes.iter().filter(|(its_parent, _)| *its_parent == parent) {
+            parents.push(process.pid);
+            found.insert(process.clone());
+        }
+    }
+    found
+}
+
+pub fn alive(of: &BTreeSet<Process>) -> Vec<Process> {
+    processes().into_iter().map(|(_, process)| process).filter(|process| of.contains(process)).collect()
+}
+
+/// Waits until this many programs of this name run below a process, and gives all that is below it.
+pub fn running(pid: u32, count: usize, name: &str) -> BTreeSet<Process> {
+    let mut found = BTreeSet::new();
+    eventually(&format!("{count} × {name}"), || {
+        found = descendants(pid);
+        found.iter().filter(|process| process.name == name).count() == count
+    });
+    found
+}
+
+pub fn wait(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    eventually("the end of the example", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
+}
+pub fn keys(object: &Value) -> BTreeSet<&str> {
+    object.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+pub fn assert_report(report: &Value, status: &Value) {
+    assert_eq!(report["status"], *status);
+    let usage = &report["usage"];
+    let figures = ["wall_us", "cpu_us", "user_us", "system_us", "memory_peak_bytes", "processes_peak", "set_up_us"];
+    assert_eq!(keys(usage), figures.into(), "{report}");
+    assert!(usage.as_object().unwrap().values().all(|figure| figure.is_u64() || figure.is_null()), "{report}");
+}

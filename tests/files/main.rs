@@ -1,0 +1,10 @@
+//! The root file system of a container, access to its files, and resets.
+#![allow(missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod access;
+mod overlay;
+mod reset;
+mod rootfs;

@@ -1,0 +1,13 @@
+//! What a program gets from its command and its container, and how its run ends.
+#![allow(missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod commands;
+mod descriptors;
+mod hooks;
+mod privileges;
+mod runs;
+mod streams;
+mod terminals;

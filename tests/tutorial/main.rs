@@ -1,0 +1,84 @@
+//! The examples, run as a reader runs them.
+//!
+//! `cargo test` builds the examples first. `cargo test --test tutorial` does not, and runs those of an
+//! earlier build. The tests run one at a time, because the examples have limits of wall time.
+#![allow(missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod processes;
+mod service;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::turn;
+
+/// The program of an example. Cargo puts examples beside the directory of the tests.
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
+    assert!(program.exists(), "{} is not built: run `cargo build --examples` first", program.display());
+    Command::new(program)
+}
+
+/// Runs an example to its end, which must be a success, and returns what it printed.
+fn printed_by(name: &str, args: &[&str]) -> String {
+    let output = example(name).args(args).output().unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn hello_prints_the_output_of_its_program() {
+    let _turn = turn();
+    assert_eq!(printed_by("hello", &[]), "42\n");
+}
+
+#[test]
+fn interactive_plays_the_game_to_its_end() {
+    let _turn = turn();
+    let printed = printed_by("interactive", &["437"]);
+    let expected = "500 is lower\n250 is higher\n375 is higher\n437 is right\nthe guesser wins\n";
+    assert_eq!(printed, expected);
+    // The keeper accepts no guess, since the guesser never leaves its range.
+    let printed = printed_by("interactive", &["1001"]);
+    assert!(printed.ends_with("the game is off: the keeper nonzero_exit, the guesser nonzero_exit\n"), "{printed}");
+}
+
+#[test]
+fn session_loses_its_variables_at_an_overrun_and_its_files_at_a_reset() {
+    let _turn = turn();
+    let expected = ">>> x = 6
+>>> print(x * 7)
+42
+>>> open('notes', 'w').write('kept')
+>>> while True: pass
+the cell overran its deadline
+>>> print('x' in globals(), open('notes').read())
+False kept
+>>> print(1 / 0)
+ZeroDivisionError: division by zero
+after a reset: []
+";
+    assert_eq!(printed_by("session", &[]), expected);
+}
+
+/// The example is built only with the feature, like this test.
+#[cfg(feature = "metrics")]
+#[test]
+fn batch_counts_its_verdicts_and_its_metrics() {
+    let _turn = turn();
+    let printed = printed_by("batch", &["200"]);
+    for line in [
+        "ok: 180",
+        "nonzero_exit: 20",
+        "cellblock_runs_total verdict=ok: 180",
+        "cellblock_runs_total verdict=nonzero_exit: 20",
+        "cellblock_leases_total: 200",
+    ] {
+        assert!(printed.lines().any(|it| it == line), "{line} is not in:\n{printed}");
+    }
+    assert!(printed.contains("cellblock_seconds phase=run: 200 times, median "), "{printed}");
+}
