@@ -282,7 +282,7 @@ impl ContainerBuilder {
         }
         self.spec.check()?;
         let (ready, built) = oneshot::channel();
-        tokio::spawn(observe::container(launch_and_serve(self.spec.clone(), self.reply_timeout, ready)));
+        tokio::spawn(observe::in_container_span(launch_and_serve(self.spec.clone(), self.reply_timeout, ready)));
         let container = built
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")))?;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 
-use crate::cgroup::Group;
+use crate::cgroup::RunGroup;
 use crate::error::printable;
 use crate::limits::HostSupport;
 use crate::report::Protections;
@@ -21,7 +21,7 @@ pub(super) struct Connection {
     /// The reading end of the init's standard error.
     pub(super) stderr: File,
     /// The control group of the runs, if this process may make groups.
-    pub(super) group: Option<Group>,
+    pub(super) group: Option<RunGroup>,
     pub(super) info: ContainerInfo,
 }
 
@@ -98,7 +98,7 @@ mod fake {
         pub(crate) fn for_tests() -> Self {
             let support = HostSupport {
                 groups: None,
-                counted: NprocScope::User,
+                nproc_scope: NprocScope::User,
                 cpus: 1,
                 hard_stack: u64::MAX,
                 hard_open_files: u64::MAX,

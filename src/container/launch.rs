@@ -19,10 +19,10 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tokio::io::Interest;
 
-use crate::cgroup::{Group, Hierarchy};
+use crate::cgroup::{Hierarchy, RunGroup};
 use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
 
-use crate::limits::{Groups, HostSupport, NprocScope};
+use crate::limits::{CgroupSupport, HostSupport, NprocScope};
 use crate::report::Protections;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
@@ -56,7 +56,7 @@ struct Launch {
     socket: Async,
     decoder: Decoder,
     stderr: File,
-    group: Option<(Group, Groups)>,
+    group: Option<(RunGroup, CgroupSupport)>,
     /// The step that the host waits for.
     step: Step,
 }
@@ -75,7 +75,7 @@ impl Launch {
         let image = init_image(&spec.init_exe).fail_at(ErrorKind::Build, Step::ReadInitExecutable, &spec.init_exe)?;
         let group = make_group()?;
         let (stage_one, socket, stderr) =
-            start_stage_one(&image, group.as_ref().and_then(|(group, _)| group.of_init()))
+            start_stage_one(&image, group.as_ref().and_then(|(group, _)| group.init_directory()))
                 .map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
         Ok(Self { stage_one, socket, decoder: Decoder::new(Peer::Init), stderr, group, step: Step::Hello })
     }
@@ -84,9 +84,9 @@ impl Launch {
     async fn bring_up(&mut self, spec: &ContainerSpec) -> Result<(Pid1, ProgramIds), LaunchError> {
         // Stage one makes its namespaces meanwhile.
         let mapping = Mapping::choose(spec.id_range.as_ref()).fail(ErrorKind::Host, Step::ReserveIds)?;
-        let clones_into_group = self.group.as_ref().is_some_and(|(group, _)| group.of_init().is_some());
+        let clones_into_group = self.group.as_ref().is_some_and(|(group, _)| group.init_directory().is_some());
         if let (Some((group, _)), Some(init)) = (&mut self.group, mapping.init_on_host()) {
-            group.give(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
+            group.delegate_to(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
         }
         let (configure, mut fds) = configuration(spec, &mapping, clones_into_group)?;
 
@@ -204,11 +204,11 @@ impl Launch {
 }
 
 /// Makes a control group for the runs, if this process may.
-fn make_group() -> Result<Option<(Group, Groups)>> {
+fn make_group() -> Result<Option<(RunGroup, CgroupSupport)>> {
     let hierarchy = Hierarchy::find().map_err(|error| Error::io(kind(&error), Step::MakeGroup, error))?;
     let Some(hierarchy) = hierarchy else { return Ok(None) };
-    let groups = hierarchy.grants();
-    let group = Group::new(hierarchy).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
+    let groups = hierarchy.support();
+    let group = RunGroup::new(hierarchy).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
     Ok(Some((group, groups)))
 }
 
@@ -240,11 +240,11 @@ fn init_image(path: &Path) -> io::Result<Arc<OwnedFd>> {
 }
 
 /// What this machine can hold for the runs of a container.
-fn host_support(groups: Option<Groups>, own_ids: bool) -> HostSupport {
+fn host_support(groups: Option<CgroupSupport>, own_ids: bool) -> HostSupport {
     let hard = |resource| nix::sys::resource::getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard);
     HostSupport {
         groups,
-        counted: nproc_scope(own_ids),
+        nproc_scope: nproc_scope(own_ids),
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
         hard_stack: hard(nix::sys::resource::Resource::RLIMIT_STACK),
         hard_open_files: hard(nix::sys::resource::Resource::RLIMIT_NOFILE),
@@ -256,7 +256,7 @@ fn nproc_scope(own_ids: bool) -> NprocScope {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     match kernel::version(&release) {
         _ if own_ids => NprocScope::Run,
-        _ if nix::unistd::geteuid().is_root() => NprocScope::Nobody,
+        _ if nix::unistd::geteuid().is_root() => NprocScope::Unlimited,
         Some(version) if version >= (5, 14) => NprocScope::WithInit,
         _ => NprocScope::User,
     }

@@ -103,7 +103,7 @@ impl PendingReply {
 impl PendingRun {
     fn finish(self, measured: Measured) {
         let report = Report::new(measured, self.held, self.protections);
-        self.watched.ended(&report);
+        self.watched.finish(&report);
         self.outcome.send(Ok(report)).ok();
     }
 }

@@ -1,7 +1,6 @@
 //! Shared helpers: containers with the small init, scripts, other processes, leak snapshots.
 #![allow(dead_code, missing_docs, reason = "each suite uses its own part")]
 
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::future::poll_fn;

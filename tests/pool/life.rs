@@ -151,7 +151,7 @@ fn a_shutdown_at_once_destroys_the_container_that_was_built_first() {
         pool.shutdown(SECOND).await;
         assert_eq!(LeakSnapshot::take(), snapshot, "at once");
         drop(pool);
-        snapshot.is_back().await;
+        snapshot.assert_restored().await;
     });
 }
 

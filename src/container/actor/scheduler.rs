@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::cgroup::Group;
+use crate::cgroup::RunGroup;
 use crate::container::message::{Operation, QueuedRun};
 use crate::container::processes::Pid1;
 use crate::container::reply::{PendingReply, PendingRun, ReplySender, is_group_failure};
@@ -35,7 +35,7 @@ pub(super) struct Scheduler {
     queue: VecDeque<Operation>,
     current: Current,
     /// The control group of the runs, if this process may make groups.
-    group: Option<Group>,
+    group: Option<RunGroup>,
     protections: Protections,
     reply_timeout: Duration,
 }
@@ -85,7 +85,7 @@ enum GroupState {
 }
 
 impl Scheduler {
-    pub(super) fn new(group: Option<Group>, protections: Protections, reply_timeout: Duration) -> Self {
+    pub(super) fn new(group: Option<RunGroup>, protections: Protections, reply_timeout: Duration) -> Self {
         Self { queue: VecDeque::new(), current: Current::Idle, group, protections, reply_timeout }
     }
 
@@ -94,7 +94,7 @@ impl Scheduler {
     }
 
     /// Takes the group out: no run starts after this.
-    pub(super) fn take_group(&mut self) -> Option<Group> {
+    pub(super) fn take_group(&mut self) -> Option<RunGroup> {
         self.group.take()
     }
 
@@ -203,9 +203,9 @@ impl Scheduler {
     pub(super) fn account(&mut self, reply: &Reply) {
         let Some(group) = &mut self.group else { return };
         match reply {
-            Reply::Ended(measured) => group.ran(&measured.usage),
+            Reply::Ended(measured) => group.finish_run(&measured.usage),
             // Another process has removed the group.
-            Reply::Failed(failure) if is_group_failure(failure) => group.forget(),
+            Reply::Failed(failure) if is_group_failure(failure) => group.invalidate(),
             _ => {}
         }
     }

@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::time::Duration;
 
-use crate::cgroup::Group;
+use crate::cgroup::RunGroup;
 use crate::container::connection::stderr_tail;
 use crate::container::processes::Pid1;
 use crate::error::{Error, ErrorKind, Step};
 
 /// Kills and reaps the init and removes the group. Adds the init's standard error to a reason that
 /// the caller did not ask for.
-pub(super) async fn teardown(pid1: Pid1, group: Option<Group>, mut stderr: File, reason: Error) -> Error {
+pub(super) async fn teardown(pid1: Pid1, group: Option<RunGroup>, mut stderr: File, reason: Error) -> Error {
     if let Some(group) = &group {
         group.lift_rate();
     }
@@ -28,7 +28,7 @@ pub(super) async fn teardown(pid1: Pid1, group: Option<Group>, mut stderr: File,
 
 /// Removes the group. The last processes may still be exiting. After 100 ms the drop of the group
 /// removes it in the background.
-async fn remove(group: Group) {
+async fn remove(group: RunGroup) {
     for _ in 0..100 {
         match group.remove() {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
