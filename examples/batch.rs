@@ -4,8 +4,8 @@
 //! cargo run --release --features metrics --example batch [RUNS]
 //! ```
 //!
-//! `Pool::stream` takes a job when a container is free, so that the source may be endless. It retries a
-//! job once if the machine failed it, and yields results as they come.
+//! `Pool::stream` takes a job when a container is free, so that the source may be endless. It
+//! retries a job once if the machine failed it, and yields results as they come.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -6,9 +6,10 @@
 //!     -d '{"args": ["python3", "-c", "print(6 * int(input()))"], "stdin": "7"}'
 //! ```
 //!
-//! The answer has the verdict, the outputs and the report. As many programs run at once as there are
-//! processors, and as many again wait in the queue. Further requests get 503 at once. On Ctrl-C or
-//! SIGTERM the service accepts no more requests, answers the accepted ones, and destroys its containers.
+//! The answer has the verdict, the outputs and the report. As many programs run at once as there
+//! are processors, and as many again wait in the queue. Further requests get 503 at once. On Ctrl-C
+//! or SIGTERM the service accepts no more requests, answers the accepted ones, and destroys its
+//! containers.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::future::poll_fn;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, Command as HostCommand, Stdio as HostStdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use cellblock::{Command, Container, ContainerBuilder, Output, report::Status};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
@@ -130,6 +131,33 @@ pub fn alone(test: impl AsyncFnOnce(LeakSnapshot)) {
         container().await.destroy().await;
         test(LeakSnapshot::take()).await;
     });
+}
+
+/// Lowers this process's limit of open files until it is dropped.
+pub struct FewDescriptors {
+    soft: u64,
+    hard: u64,
+}
+
+impl FewDescriptors {
+    /// Allows only descriptors below a number.
+    pub fn below(number: u64) -> Self {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, number, hard).unwrap();
+        Self { soft, hard }
+    }
+
+    /// Leaves room for this many more descriptors.
+    pub fn with_room_for(count: u64) -> Self {
+        let lowest_free = (0..).find(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).exists()).unwrap();
+        Self::below(lowest_free + count)
+    }
+}
+
+impl Drop for FewDescriptors {
+    fn drop(&mut self) {
+        setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard).unwrap();
+    }
 }
 
 /// The variable that tells a process started by [`another_host`] its role.
@@ -285,17 +313,17 @@ pub fn open_dir() -> tempfile::TempDir {
 }
 
 /// Builds a C program.
-pub fn cc(source: &str, output: &std::path::Path) {
+pub fn cc(source: &str, output: &Path) {
     gcc(source, output, &[]);
 }
 
 /// Builds a static C program.
-pub fn cc_static(source: &str, output: &std::path::Path) {
+pub fn cc_static(source: &str, output: &Path) {
     gcc(source, output, &["-static"]);
 }
 
 /// Builds a C program with these compiler options.
-pub fn gcc(source: &str, output: &std::path::Path, options: &[&str]) {
+pub fn gcc(source: &str, output: &Path, options: &[&str]) {
     let file = output.with_extension("c");
     fs::write(&file, source).unwrap();
     let status = HostCommand::new("gcc").args(["-O1", "-o"]).arg(output).arg(file).args(options).status().unwrap();
