@@ -15,7 +15,7 @@ fn a_service_is_ready_once_it_holds_a_lease() {
         let mut service = pool.service();
         poll_fn(|context| service.poll_ready(context)).await.unwrap();
         poll_fn(|context| service.poll_ready(context)).await.unwrap();
-        assert_eq!(pool.status().leased, 1, "once");
+        assert_eq!(pool.status().leased, 1, "it holds one lease");
         let mut other = service.clone();
         let ready = poll_fn(|context| other.poll_ready(context));
         let mut ready = Box::pin(ready);
@@ -24,7 +24,10 @@ fn a_service_is_ready_once_it_holds_a_lease() {
         assert_eq!(output.stdout, b"hello\n");
         ready.await.unwrap();
         drop(other);
-        assert!(service.call(Command::new("/bin/true")).await.unwrap().report.status.success(), "ready or not");
+        assert!(
+            service.call(Command::new("/bin/true")).await.unwrap().report.status.success(),
+            "a call waits by itself"
+        );
         pool.shutdown(SECOND).await;
         let error = poll_fn(|context| service.poll_ready(context)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);

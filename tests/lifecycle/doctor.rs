@@ -103,8 +103,8 @@ fn a_sysctl_that_forbids_namespaces_is_named_with_its_command() {
     let forbid = format!("echo 0 > {file}");
     let command = "sysctl -w user.max_user_namespaces=15000";
     assert_missing(&with(&forbid), "namespaces", "unshare namespaces", "user.max_user_namespaces is 0", command);
-    assert_eq!(doctor(&with(&format!("{forbid}; echo 15000 > {file}"))).0, 0, "what is said to mend it does");
-    assert_eq!(std::fs::read_to_string(file).unwrap(), host, "nothing was changed outside");
+    assert_eq!(doctor(&with(&format!("{forbid}; echo 15000 > {file}"))).0, 0, "the advised command mends it");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), host, "the host's setting is unchanged");
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn ids_that_cannot_be_mapped_are_reported() {
     let one = r#"exec unshare --user --map-root-user "$@""#;
     assert_missing(one, "ids", "map user and group ids", "maps no ids but its own", UNDER_ONE_ID);
     let (code, _) = doctor(&format!(r#"exec unshare --user --map-root-user {UNDER_ONE_ID} "$@""#));
-    assert_eq!(code, 0, "what is said to mend it does");
+    assert_eq!(code, 0, "the advised command mends it");
 
     let bare = r#"exec unshare --user --map-root-user setpriv --bounding-set=-all "$@""#;
     assert_missing(bare, "ids", "map user and group ids", "no CAP_SETFCAP", "docker run --cap-add SETFCAP");

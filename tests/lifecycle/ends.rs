@@ -116,9 +116,9 @@ fn a_killed_init_fails_every_call_with_the_same_error() {
         kill(init, Signal::SIGKILL).unwrap();
         let error = process.wait().await.unwrap_err();
         assert!(is_lost(&error), "{error}");
-        let told =
+        let errors =
             [container.death().await, container.ping(SECOND).await.unwrap_err(), process.wait().await.unwrap_err()];
-        assert!(told.iter().all(|it| it.to_string() == error.to_string()));
+        assert!(errors.iter().all(|it| it.to_string() == error.to_string()));
         container.destroy().await;
         drop((container, process));
         snapshot.assert_restored().await;
