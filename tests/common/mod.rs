@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, ContainerBuilder, Output, report::Status};
+use cellblock::{Command, Container, ContainerBuilder, Error, ErrorKind, Output, report::Status};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -55,6 +55,11 @@ pub async fn says(container: &Container, command: &Command) -> String {
     let stderr = String::from_utf8_lossy(&stderr);
     assert!(report.status.success() && stderr.is_empty(), "{command:?}: {}: {stderr}", report.status);
     String::from_utf8(stdout).unwrap().trim_end().to_owned()
+}
+
+/// Whether an error says that the container was lost, and that a retry in another one can help.
+pub fn is_lost(error: &Error) -> bool {
+    error.kind() == ErrorKind::Lost && error.is_retryable()
 }
 
 pub fn is_root() -> bool {

@@ -3,14 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cellblock::{Container, Error, ErrorKind, container::OpenFile, report::Status};
+use cellblock::{Container, ErrorKind, container::OpenFile, report::Status};
 use futures::future::join_all;
 
-use crate::common::{FewDescriptors, SECOND, alone, builder, cc, container, init_exe, is_root, open_dir, says, sh};
-
-fn is_lost(error: &Error) -> bool {
-    error.kind() == ErrorKind::Lost && error.is_retryable()
-}
+use crate::common::{
+    FewDescriptors, SECOND, alone, builder, cc, container, init_exe, is_lost, is_root, open_dir, says, sh,
+};
 
 #[test]
 fn a_dropped_build_leaves_nothing() {
