@@ -1,5 +1,5 @@
-//! The doctor, and the hints of errors, where something really stands in a container's way. Each obstacle is made in
-//! namespaces of the test's own, or by giving up a right.
+//! The doctor, and the hints of errors, where something really stands in a container's way. Each
+//! obstacle is made in namespaces of the test's own, or by giving up a right.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -39,8 +39,8 @@ fn lacks(findings: &[Value], grant: &str) -> Vec<String> {
     findings.iter().filter(|it| it["grant"] == grant).map(|it| it["subject"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A script that finds no container possible for the want of `subject`, says so in the error and in the finding, and names
-/// what mends it.
+/// A script that finds no container possible for the want of `subject`, says so in the error and in
+/// the finding, and names what mends it.
 #[track_caller]
 fn is_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &str) {
     let (code, findings) = doctor(script);

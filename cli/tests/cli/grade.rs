@@ -1,4 +1,5 @@
-//! The batch grader as its users meet it: folders and files in; a table, JSON, a page and an exit code out.
+//! The batch grader as its users meet it: folders and files in; a table, JSON, a page and an exit
+//! code out.
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
@@ -113,7 +114,7 @@ fn what_is_not_as_expected_is_said_with_its_reason() {
         "SyntaxError",
         "exited with 3",
         "1 as expected, 5 not, 1 skipped",
-        "no language has that ending",
+        "no language has this extension",
     ] {
         assert!(said.replace(['‘', '’'], "'").contains(words), "{words}: {said}");
     }
@@ -324,5 +325,5 @@ fn the_tasks_of_humaneval_are_run_and_counted() {
     fs::write(&samples, sample("ProcCgroup/7", "")).unwrap();
     let output = grade(&args);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("ProcCgroup/7 is no task of the data set"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("ProcCgroup/7 is not a task of the data set"), "{}", stderr(&output));
 }

@@ -27,6 +27,12 @@ fn exits_as_the_program_did_with_its_streams() {
 }
 
 #[test]
+fn the_program_may_follow_the_options_without_dashes() {
+    let output = run(&["--env", "A=1", "/bin/sh", "-c", "echo $A $0 $*; exit 4", "--json", "--", "--help"]);
+    assert_eq!((output.status.code(), stdout(&output), stderr(&output)), (Some(4), "1 --json -- --help\n", ""));
+}
+
+#[test]
 fn reads_the_terminal_or_a_file() {
     let dir = open_dir();
     let file = dir.path().join("input");
@@ -82,13 +88,14 @@ fn tells_whose_fault_a_failure_was() {
     let text = dir.path().join("text");
     fs::write(&text, "no program").unwrap();
     let missing = dir.path().join("missing");
-    let cases: [(&[&str], i32, &str); 8] = [
+    let cases: [(&[&str], i32, &str); 9] = [
         (&["--", "no-such-program"], 127, "execute no-such-program: No such file"),
         (&["--", "/w/no/such/program"], 127, "No such file"),
         (&["--bind", &format!("{}:/text", text.display()), "--", "/text"], 126, "execute /text: Permission denied"),
         (&["--bind", missing.to_str().unwrap(), "--", "true"], 125, "open bind source"),
         (&["--bind", "a:b:c", "--", "true"], 2, "SRC:DST:rw"),
         (&["--env", "novalue", "--", "true"], 2, "K=V"),
+        (&["--env", "=value", "--", "true"], 2, "K=V"),
         (&["--no-such-option", "--", "true"], 2, "--no-such-option"),
         (&[], 2, "required"),
     ];
@@ -133,7 +140,8 @@ fn holds_the_limits_asked_for() {
     assert!(output.status.code() == Some(125) && stderr(&output).contains("no memory"), "{}", stderr(&output));
 }
 
-/// Somebody at a terminal: starts the program that is its arguments there, types, and looks at what is shown.
+/// Somebody at a terminal: starts the program that is its arguments there, types, and looks at what
+/// is shown.
 const SOMEBODY_AT_A_TERMINAL: &str = r#"
 import fcntl, os, pty, struct, sys, termios
 def resize(rows, columns): fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
