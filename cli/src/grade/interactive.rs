@@ -11,8 +11,7 @@ use std::time::Duration;
 use cellblock::process::OutputPipe;
 use cellblock::report::Status;
 use cellblock::{Command, Container, Error, Process, Report, Stdio};
-use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
@@ -33,8 +32,8 @@ pub async fn judge(run: CaseRun<'_>, validator: &Program) -> Result<CaseResult, 
     let mut submission = run.install(&own).await?;
     let mut interactor = validator::install(&other, validator, run.case, run.limits).await?;
 
-    let (submission_stdin, interactor_stdout) = pipe2(OFlag::O_CLOEXEC)?;
-    let (interactor_stdin, submission_stdout) = pipe2(OFlag::O_CLOEXEC)?;
+    let (submission_stdin, interactor_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (interactor_stdin, submission_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
     let kept = KeptEnds { stdin: submission_stdin.try_clone()?, stdout: submission_stdout.try_clone()? };
     submission.stdin(submission_stdin).stdout(submission_stdout).stderr(Stdio::piped());
     interactor.stdin(interactor_stdin).stdout(interactor_stdout).stderr(Stdio::piped());

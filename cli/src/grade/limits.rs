@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use cellblock::Limits;
-use nix::sys::resource::{Resource, getrlimit};
+use rustix::process::{Resource, getrlimit};
 
 /// The limits that a problem sets, with sizes in bytes.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub fn submission(limits: &ProblemLimits, time: TimeLimit, memory: u64) -> Limit
     let base = base(time.kill, memory).output(limits.output);
     // In contests the stack may grow as far as the memory goes. Threads reserve a stack of this
     // size each, so it has a bound.
-    let hard = getrlimit(Resource::RLIMIT_STACK).map_or(8 << 20, |(_, hard)| hard);
+    let hard = getrlimit(Resource::Stack).maximum.unwrap_or(u64::MAX);
     base.stack(limits.memory.min(256 << 20).min(hard))
 }
 

@@ -129,19 +129,18 @@ fn write_results(
     let passed = results.iter().filter(|result| result.has_passed()).count();
     let pass_at_1 = matches!(work, Work::HumanEval(_)).then_some((passed, results.len()));
     let totals = table::totals(results, elapsed);
-    let mut text = match pass_at_1 {
-        // Of hundreds of attempts only those that did not pass.
+    print(match pass_at_1 {
+        // Of hundreds of attempts the table has only those that failed.
         Some(_) => table::table(results.iter().filter(|result| !result.has_passed())),
         None => table::table(results),
-    };
+    })?;
     for remark in table::remarks(results) {
-        text += &format!("{remark}\n");
+        print(format_args!("{remark}\n"))?;
     }
     if !workers.has_memory_groups {
-        text += "no control groups here: memory was limited for each process (see `cellblock doctor`)\n";
+        print("no control groups here: memory was limited for each process (see `cellblock doctor`)\n")?;
     }
-    text += &format!("{totals}\n");
-    print(text)?;
+    print(format_args!("{totals}\n"))?;
     if let Some(path) = &options.json {
         write(path, format!("{:#}\n", table::json(results, pass_at_1)))?;
     }

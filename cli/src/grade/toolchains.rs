@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cellblock::{ContainerBuilder, Mount};
-use nix::unistd::{AccessFlags, access};
+use rustix::fs::{Access, access};
 
 use super::languages::{LANGUAGES, Language};
 
@@ -56,7 +56,7 @@ impl Toolchains {
         let output = Command::new(tool).args(query).output().ok().filter(|output| output.status.success())?;
         let source = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
         let program = Path::new("bin").join(tool);
-        access(&source.join(&program), AccessFlags::X_OK).ok()?;
+        access(source.join(&program), Access::EXEC_OK).ok()?;
         self.mounts.push(Mount::bind(source, target));
         Some(Path::new(target).join(program))
     }
@@ -64,7 +64,7 @@ impl Toolchains {
 
 /// Whether a path is a program in a directory that every container has.
 fn is_visible(path: &Path) -> bool {
-    let real = path.canonicalize().ok().filter(|real| access(real, AccessFlags::X_OK).is_ok());
+    let real = path.canonicalize().ok().filter(|real| access(real, Access::EXEC_OK).is_ok());
     real.is_some_and(|real| ["/usr", "/bin", "/lib"].iter().any(|dir| real.starts_with(dir)))
 }
 

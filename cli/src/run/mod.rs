@@ -15,6 +15,7 @@ use std::time::Duration;
 use cellblock::process::OutputPipe;
 use cellblock::{Command, Container, ErrorKind, Limits, Mount, Report, Stdio};
 use clap::{Args, ValueHint};
+use rustix::io::Errno;
 use serde_json::json;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -88,7 +89,7 @@ pub fn main(options: Options) -> ExitCode {
 fn failure_code(error: &(dyn Error + 'static)) -> u8 {
     match error.downcast_ref::<cellblock::Error>() {
         Some(error) if error.kind() == ErrorKind::Exec && error.step() == Some("exec") => {
-            let is_missing = error.raw_os_error() == Some(nix::errno::Errno::ENOENT as i32);
+            let is_missing = error.raw_os_error() == Some(Errno::NOENT.raw_os_error());
             if is_missing { 127 } else { 126 }
         }
         _ => 125,
