@@ -1,6 +1,7 @@
-//! A program's terminal, as the host has it.
+//! The host's end of a program's terminal.
 //!
-//! Invariant: the program's end is never kept here, so that the host reads an end of file once the program has gone.
+//! Invariant: the program's end is never kept here. So the host reads the end of file once no process
+//! has the terminal open.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,15 +16,32 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use crate::command::Window;
 use crate::sys::reactor::Async;
 
-/// The other end of a program's [terminal](crate::Stdio::pty): what is written here is typed, what is read here is shown.
+/// The host's end of a program's [terminal](crate::Stdio::pty): writing types, reading shows.
 ///
-/// Reading comes to an end when no process has the terminal any more. Dropping it hangs up: `SIGHUP` for the program,
-/// and where that has not begun it never does (`EIO` at [`Step::TakeTerminal`](crate::Step::TakeTerminal)).
+/// Reading returns the end of file when no process has the terminal open. Dropping this end hangs up:
+/// the kernel sends `SIGHUP` to the program. A program that has not begun never begins then; its run
+/// fails with `EIO` in the step `take_terminal`.
+///
+/// ```no_run
+/// # async fn example(container: &cellblock::Container) -> Result<(), Box<dyn std::error::Error>> {
+/// use cellblock::{Command, Stdio};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// let mut command = Command::new("sh");
+/// command.stdin(Stdio::pty()).stdout(Stdio::pty()).stderr(Stdio::pty());
+/// let mut process = container.spawn(&command).await?;
+/// let mut pty = process.pty.take().expect("it has one");
+/// pty.write_all(b"tput cols; exit\n").await?;
+/// let mut shown = String::new();
+/// pty.read_to_string(&mut shown).await?;
+/// process.wait().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Pty(Async);
 
 impl Pty {
-    /// Makes a terminal; the other part is the program's.
+    /// Makes a terminal. Returns the host's end and the program's.
     pub(crate) fn open(window: Window) -> io::Result<(Self, OwnedFd)> {
         let host = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         unlockpt(&host)?;
@@ -34,7 +52,11 @@ impl Pty {
         Ok((pty, program))
     }
 
-    /// Sets the terminal's size, in characters. The kernel sends `SIGWINCH` to what runs in its foreground.
+    /// Sets the terminal's size, in characters. The kernel sends `SIGWINCH` to the foreground processes
+    /// of the terminal.
+    ///
+    /// # Errors
+    /// The kernel's, of ioctl(2) with `TIOCSWINSZ`.
     pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         Ok(tcsetwinsize(self.0.as_fd(), size)?)
@@ -46,7 +68,7 @@ impl AsyncRead for &Pty {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = self.0.poll_io(Interest::READABLE, context, |fd| {
             match rustix::io::read(fd, buffer.initialize_unfilled()) {
-                // So the kernel says that nobody has the other end any more.
+                // No process has the other end open.
                 Err(rustix::io::Errno::IO) => Ok(0),
                 read => Ok(read?),
             }

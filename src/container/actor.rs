@@ -1,8 +1,8 @@
 //! The actor: one task that owns one container's socket.
 //!
-//! Invariant: every message gets an answer. A message is in the mailbox, in the queue, without a reply, or
-//! answered. When the actor ends, for whatever reason, it records the reason before it drops what has no
-//! answer. A caller whose reply is dropped reads the reason from the record.
+//! Invariant: every message gets an answer. A message is in the mailbox, in the queue, without a
+//! reply, or answered. When the actor ends, for whatever reason, it records the reason before it
+//! drops what has no answer. A caller whose reply is dropped reads the reason from the record.
 
 mod link;
 mod scheduler;
@@ -90,7 +90,8 @@ impl Actor {
         drop((unanswered, scheduler, mailbox));
     }
 
-    /// Whether the init owes a reply. Of the requests without one, a run that goes on owes none yet.
+    /// Whether the init owes a reply. Of the requests without one, a run that goes on owes none
+    /// yet.
     fn is_reply_owed(&self) -> bool {
         self.link.unanswered() > usize::from(self.scheduler.is_unhurried())
     }
@@ -98,7 +99,8 @@ impl Actor {
     /// Takes a message from a handle.
     fn accept(&mut self, Envelope { from, message }: Envelope) -> Result<()> {
         if !self.death.is_for(&from) {
-            // The lease of that handle is over. Its reply is dropped, and the caller reads the reason.
+            // The lease of that handle is over. Its reply is dropped, and the caller reads the
+            // reason.
             return Ok(());
         }
         match message {
@@ -107,7 +109,8 @@ impl Actor {
                 self.scheduler.push(operation);
                 Ok(())
             }
-            // The holder of the lease wanted the container destroyed, perhaps because it is not as it should be.
+            // The holder of the lease wanted the container destroyed, perhaps because it is not as
+            // it should be.
             Message::Renew(..) if self.death.is_end_requested() => Err(destroyed()),
             Message::Renew(next, reset) => {
                 self.death.replace(next);

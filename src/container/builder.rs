@@ -1,7 +1,7 @@
-//! What a container is made of.
+//! The builder of containers.
 //!
-//! Invariant: a [`ContainerBuilder`] is only a description; [`ContainerBuilder::build`] may be called many times, and makes a container
-//! each time.
+//! Invariant: a [`ContainerBuilder`] is only a description. [`ContainerBuilder::build`] may be
+//! called many times, and makes a new container each time.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::init;
 use crate::mount::Mount;
 use crate::observe;
+use crate::process::Output;
 use crate::seccomp::Filter;
 
 use super::handle::Container;
@@ -24,7 +25,7 @@ use super::spec::{ContainerSpec, symlink};
 /// Room for a burst of messages. If the mailbox is full, callers wait.
 const MAILBOX_CAPACITY: usize = 64;
 
-/// Describes a container; from [`Container::builder`].
+/// The description of a container: from [`Container::builder`].
 ///
 /// ```no_run
 /// # async fn example() -> cellblock::Result<()> {
@@ -52,26 +53,49 @@ impl Default for ContainerBuilder {
 }
 
 impl Container {
-    /// The description of a container, to [build](ContainerBuilder::build).
+    /// A builder with the default settings.
+    ///
+    /// ```no_run
+    /// # async fn example() -> cellblock::Result<()> {
+    /// use cellblock::{Command, Container};
+    ///
+    /// let container = Container::builder().build().await?;
+    /// let output = container.output(Command::new("echo").arg("hello")).await?;
+    /// assert_eq!(output.stdout, b"hello\n");
+    /// container.destroy().await;
+    /// # Ok(()) }
+    /// ```
     pub fn builder() -> ContainerBuilder {
         ContainerBuilder::default()
     }
 }
 
 impl ContainerBuilder {
-    /// Sets the executable that becomes the init: one whose `main` calls [`init()`](crate::init()) before anything else.
-    /// Default: the host's own.
+    /// Sets the executable that becomes the init. Its `main` must call [`init()`](crate::init())
+    /// before anything else. Default: the host's own executable.
     ///
-    /// It is read once for the whole process, at the first build that names it, and needs nothing of its directory or
-    /// environment afterwards. Cargo does not build the binaries of a dependency: a service that wants the small
-    /// `cellblock-init` installs it (`cargo install cellblock`) or has a binary of its own with that one line.
+    /// The executable is read once for the whole process, at the first build that names it. After
+    /// that the init needs nothing of its directory or environment. Cargo does not build the
+    /// binaries of a dependency: to use the small `cellblock-init`, a service installs it (`cargo
+    /// install cellblock`) or has a binary of its own with that one line.
+    ///
+    /// ```
+    /// # use cellblock::Container;
+    /// let builder = Container::builder().init_exe("/usr/local/bin/cellblock-init");
+    /// ```
     pub fn init_exe(mut self, path: impl Into<PathBuf>) -> Self {
         self.spec.init_exe = path.into();
         self
     }
 
-    /// Adds a mount, after those that are there already, or in the place of one with the same target. Default:
+    /// Adds a mount after the others, or replaces the mount with the same target. Default:
     /// [`Mount::defaults`].
+    ///
+    /// ```
+    /// use cellblock::{Container, Mount};
+    ///
+    /// let builder = Container::builder().mount(Mount::bind("/srv/problems", "/problems"));
+    /// ```
     pub fn mount(mut self, mount: Mount) -> Self {
         match self.spec.mounts.iter_mut().find(|it| it.target() == mount.target()) {
             Some(it) => *it = mount,
@@ -80,42 +104,65 @@ impl ContainerBuilder {
         self
     }
 
-    /// Sets all the mounts, in the order in which they are made.
+    /// Replaces all mounts. They are made in this order.
+    ///
+    /// ```
+    /// use cellblock::{Container, Mount, mount::Tmpfs};
+    ///
+    /// let builder = Container::builder().mounts(Mount::defaults(Tmpfs::default()));
+    /// ```
     pub fn mounts(mut self, mounts: impl IntoIterator<Item = Mount>) -> Self {
         self.spec.mounts = mounts.into_iter().collect();
         self
     }
 
-    /// Adds a symbolic link at `path`, made when the container is built, with the directories it needs. By default there
-    /// are `/dev/fd`, `/dev/stdin`, `/dev/stdout` and `/dev/stderr`.
+    /// Adds a symbolic link at `path` that says `target`. The build makes it, with the directories
+    /// that it needs. Default: `/dev/fd`, `/dev/stdin`, `/dev/stdout` and `/dev/stderr`.
+    ///
+    /// ```
+    /// # use cellblock::Container;
+    /// let builder = Container::builder().symlink("/usr/bin/python3", "/bin/python");
+    /// ```
     pub fn symlink(mut self, target: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
         self.spec.symlinks.push(symlink(target, path));
         self
     }
 
-    /// Sets all the symbolic links that are made when the container is built, as targets and paths.
+    /// Replaces all symbolic links that the build makes. Each is a target and a path.
     pub fn symlinks<T: Into<PathBuf>, P: Into<PathBuf>>(mut self, links: impl IntoIterator<Item = (T, P)>) -> Self {
         self.spec.symlinks = links.into_iter().map(|(target, path)| symlink(target, path)).collect();
         self
     }
 
-    /// Sets what is hidden inside: a file under `/dev/null`, a directory under an empty, read-only tmpfs. What is not there
-    /// is left out, and so is what only a link leads to. By default what container engines hide of `/proc` and `/sys`
-    /// (the list of the OCI runtimes), for those who mount a whole one.
+    /// Replaces the paths that are hidden inside: a file by `/dev/null`, a directory by an empty,
+    /// read-only tmpfs. A path that does not exist, or that leads over a symbolic link, is skipped.
+    ///
+    /// Default: what container engines hide of `/proc` and `/sys` (the list of the OCI runtimes),
+    /// for containers that mount a whole one.
     pub fn masked_paths<P: Into<PathBuf>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
         self.spec.masked = paths.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Sets the host ids, of users and of groups, that containers take theirs from: two each, never shared by two that
-    /// live at once in this network namespace. Default: 1 900 000 000 to 1 900 131 071. Each host begins at a random place;
-    /// where hosts are in several network namespaces, a range for each makes sure that they do not meet.
+    /// Sets the range of host ids, for users and for groups alike. Each container takes two ids of
+    /// it. Two containers that live at once in this network namespace never share an id. Default: 1
+    /// 900 000 000 to 1 900 131 071.
     ///
-    /// Needs CAP_SETUID and CAP_SETGID. Without them, and without a range, the init has the host process's own user and group
-    /// id. The program then has one of the user's subordinate ids where there are some (`/etc/subuid`, `/etc/subgid`, newuidmap
-    /// and newgidmap, which take a build some milliseconds), and otherwise shares the init's.
-    /// [`Protections::own_ids`](crate::report::Protections::own_ids) tells which. A file or pipe of the host's cannot be given to a
-    /// subordinate id: such a program cannot open its own `/dev/stdout` by name.
+    /// Each host begins at a random place of the range. To rule out that hosts in different network
+    /// namespaces use the same ids, give each a range of its own.
+    ///
+    /// A range needs CAP_SETUID and CAP_SETGID. Without them and without a range, the init has the
+    /// user and group id of the host's process. The program then has a subordinate id, if the user
+    /// has some (`/etc/subuid`, `/etc/subgid`) and newuidmap and newgidmap are installed; they make
+    /// a build some milliseconds longer. Otherwise the program shares the init's ids.
+    /// [`Protections::own_ids`](crate::report::Protections::own_ids) tells which. A file or pipe of
+    /// the host cannot be given to a subordinate id, so such a program cannot open its own
+    /// `/dev/stdout` by name.
+    ///
+    /// ```
+    /// # use cellblock::Container;
+    /// let builder = Container::builder().id_range(2_000_000_000..2_000_010_000);
+    /// ```
     pub fn id_range(mut self, range: Range<u32>) -> Self {
         self.spec.id_range = Some(range);
         self
@@ -133,15 +180,24 @@ impl ContainerBuilder {
         self
     }
 
-    /// Sets where programs start and relative paths begin; it is made for the program where it is missing. Default: `/w`.
+    /// Sets the directory in which programs start and relative paths begin. If it does not exist,
+    /// the build makes it for the program's user. Default: `/w`.
     pub fn work_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.spec.work_dir = dir.into();
         self
     }
 
-    /// Sets a command that is run once when the container is built, as any other run is. A build whose command does not
-    /// exit with 0 fails, and the error has what the command printed. Its time does not count for
+    /// Sets a command that each build runs once, as any other run. If it does not exit with 0, the
+    /// build fails, and the error has what the command printed. Its time does not count for
     /// [`start_timeout`](Self::start_timeout). Default: none.
+    ///
+    /// ```
+    /// use cellblock::{Command, Container};
+    ///
+    /// let mut command = Command::new("mkdir");
+    /// command.arg("/tmp/cache");
+    /// let builder = Container::builder().setup_command(command);
+    /// ```
     pub fn setup_command(mut self, command: Command) -> Self {
         self.setup_command = Some(command);
         self
@@ -149,17 +205,26 @@ impl ContainerBuilder {
 
     /// Sets which system calls programs may make. Default: [`Filter::Denylist`].
     ///
-    /// The init installs the filter once, for itself and every run: its cost is the container's and not the run's.
+    /// The init installs the filter once, for itself and every run. It costs time when a container
+    /// is built, and none when a program runs.
+    ///
+    /// ```
+    /// use cellblock::{Container, seccomp::Filter};
+    ///
+    /// let builder = Container::builder().filter(Filter::Off);
+    /// ```
     pub fn filter(mut self, filter: Filter) -> Self {
         self.spec.filter = filter;
         self
     }
 
-    /// Sets whether the programs of a run can talk to each other through a loopback of the container's own, as 127.0.0.1 and ::1.
-    /// Default: false; it is there, and down.
+    /// Sets whether the programs of a run can talk to each other over a loopback interface of the
+    /// container's own, as 127.0.0.1 and ::1. Default: false. The interface exists then, and is
+    /// down.
     ///
-    /// There is nobody else in that network. Each reset takes a new one, since connections stay for a minute after their end;
-    /// that makes it half a millisecond longer. On cgroup v1 the memory behind TCP and UDP sockets is not counted for the run.
+    /// The container's network has no other interface. Each reset makes a new network, since a
+    /// closed connection stays for a minute; that takes half a millisecond more. On cgroup v1 the
+    /// memory of TCP and UDP sockets is not counted for the run.
     pub fn loopback(mut self, up: bool) -> Self {
         self.spec.loopback = up;
         self
@@ -171,12 +236,13 @@ impl ContainerBuilder {
         self
     }
 
-    /// Sets how long the init may owe an answer and say nothing before the container is given up and destroyed.
+    /// Sets how long the init may owe a reply and send nothing before the container is destroyed.
     /// Default: 10 s.
     ///
-    /// A run owes its report only once it is killed, or its wall time has been over for as long as this. Then the init is asked
-    /// whether it still answers, and the report waited for while it does: the kernel takes its time to free much memory. At
-    /// most 10 s more for each GiB of the run's memory limit.
+    /// A run owes its report only once it is killed, or once its wall time has been over for this
+    /// long. From then on the host pings the init, and waits for the report while the init answers:
+    /// the kernel needs time to free much memory. It waits at most 10 s longer for each GiB of the
+    /// run's memory limit.
     pub fn reply_timeout(mut self, timeout: Duration) -> Self {
         self.reply_timeout = timeout;
         self
@@ -185,15 +251,28 @@ impl ContainerBuilder {
     /// Builds a container.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] in a process that was itself started to be an init: its `main` did not call
-    /// [`init()`](crate::init()). [`ErrorKind::Build`] with the step, path and errno of what failed;
-    /// [`ErrorKind::Host`] where the host is out of descriptors, memory or ids.
+    /// [`ErrorKind::InvalidInput`] for a relative path, for an overlay that cannot be mounted, and
+    /// in a process that was itself started to be an init: its `main` has not called
+    /// [`init()`](crate::init()). [`ErrorKind::Build`] with the step, path and errno of the
+    /// failure. [`ErrorKind::Host`] if the host is out of descriptors, memory or ids.
     ///
     /// # Cancel safety
-    /// Dropping the future destroys what was built so far, in the background.
+    /// Dropping the future destroys the unfinished container in the background.
     ///
     /// # Panics
-    /// Outside of a tokio runtime, and in one whose IO or time driver is off.
+    /// Outside of a tokio runtime, and in a runtime whose IO or time driver is off.
+    ///
+    /// ```no_run
+    /// # async fn example() -> cellblock::Result<()> {
+    /// use cellblock::{Container, ErrorKind};
+    ///
+    /// match Container::builder().build().await {
+    ///     Ok(container) => container.destroy().await,
+    ///     Err(error) if error.kind() == ErrorKind::Build => eprintln!("{error}"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn build(&self) -> Result<Container> {
         if init::is_asked_for() {
             return Err(Error::invalid(
@@ -214,8 +293,8 @@ impl ContainerBuilder {
     }
 }
 
-/// The task of a container, from its launch to its end. If the caller has gone, no handle is left after
-/// the launch, and the container ends at once.
+/// The task of a container, from its launch to its end. If the caller has gone, no handle is left
+/// after the launch, and the container ends at once.
 async fn launch_and_serve(spec: ContainerSpec, reply_timeout: Duration, ready: oneshot::Sender<Result<Container>>) {
     match launch(&spec).await {
         Ok(connection) => {
@@ -242,13 +321,15 @@ fn with_hint(error: LaunchError) -> Error {
 async fn run_setup_command(container: Container, command: &Command) -> Result<Container> {
     let error = match container.output(command).await {
         Ok(output) if output.report.status.success() => return Ok(container),
-        Ok(output) => {
-            let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
-            let said = [text(&output.stdout), text(&output.stderr)].join("\n");
-            Error::new(ErrorKind::Build, Step::SetUp).detail(format!("{}: {}", output.report.status, said.trim()))
-        }
+        Ok(output) => setup_error(&output),
         Err(error) => error,
     };
     container.destroy().await;
     Err(error)
+}
+
+fn setup_error(Output { report, stdout, stderr, .. }: &Output) -> Error {
+    let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    let printed = [text(stdout), text(stderr)].join("\n");
+    Error::new(ErrorKind::Build, Step::SetUp).detail(format!("{}: {}", report.status, printed.trim()))
 }

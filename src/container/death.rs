@@ -1,8 +1,8 @@
 //! The record of a container's death, shared by its handles, its processes and its actor.
 //!
 //! Invariant: the reason is set once. In a pool each lease has a record of its own. The end of the
-//! lease sets the reason, so the handles of that lease are dead for good. The actor accepts messages
-//! of one record at a time, so nothing that an earlier lease sends reaches the next.
+//! lease sets the reason, so the handles of that lease are dead for good. The actor accepts
+//! messages of one record at a time, so nothing that an earlier lease sends reaches the next.
 
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
@@ -60,8 +60,8 @@ impl DeathRecord {
     }
 }
 
-/// The actor's hold on the record that it serves. Its drop sets a reason, so the handles learn of the
-/// death also if the actor's task panics or is dropped with its runtime.
+/// The actor's hold on the record that it serves. Its drop sets a reason, so the handles learn of
+/// the death also if the actor's task panics or is dropped with its runtime.
 pub(super) struct DeathGuard(Arc<DeathRecord>);
 
 impl DeathGuard {

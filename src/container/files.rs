@@ -1,13 +1,14 @@
-//! A container's files, as its users see them.
+//! The files in a container, as its users see them.
 //!
-//! Invariant: no content passes through the init. It opens, links and deletes; the caller's process reads and writes.
+//! Invariant: no content passes through the init. It opens, links and deletes; the caller's process
+//! reads and writes.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind, Result, Step};
+use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
 use crate::wire::{MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
 
 use super::handle::Container;
@@ -15,17 +16,31 @@ use super::message::Message;
 use super::reply::PendingReply;
 
 impl Container {
-    /// Opens many regular files in one round trip. The results are in the order of the files; each is a file or an error
-    /// of its own.
+    /// Opens many regular files in one round trip. The results are in the order of the files. Each is a
+    /// file or an error of its own.
     ///
-    /// Paths are resolved beneath the container's root without following symbolic links, and the opening never blocks:
-    /// a link, a directory, a FIFO, a socket or a device is an error.
+    /// Paths are resolved beneath the container's root without following symbolic links. Opening never
+    /// blocks: a link, a directory, a FIFO, a socket or a device is an error.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for more than 4096 files and for flags that [`OpenFile::flags`] does not name.
+    /// [`ErrorKind::InvalidInput`] for more than 4096 files, and for flags that [`OpenFile::flags`] does
+    /// not name.
     ///
     /// # Cancel safety
-    /// Dropping the future closes the files that were opened; those that were made stay.
+    /// Dropping the future closes the files that were opened. Files that were made stay.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::io::Write;
+    ///
+    /// use cellblock::container::OpenFile;
+    ///
+    /// let tests = (1..=3).map(|number| OpenFile::write(format!("tests/{number}.in"), 0o644).create_parents());
+    /// for file in container.open(tests).await? {
+    ///     file?.write_all(b"6 7\n")?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn open(&self, files: impl IntoIterator<Item = OpenFile>) -> Result<Vec<Result<File>>> {
         let files: Vec<_> = files.into_iter().collect();
         check_count(files.len())?;
@@ -33,62 +48,76 @@ impl Container {
             return Err(Error::invalid(format!("unknown flags: {:#o}", file.flags)).at(&file.path));
         }
         let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
-        let results = self
-            .mailbox
-            .call(|sender| Message::Request(Request::Open(files), PendingReply::Opened(paths.len(), sender)))
-            .await?;
-        let named = |(result, path): (Result<OwnedFd>, _)| result.map(File::from).map_err(|error| error.at(path));
-        Ok(results.into_iter().zip(paths).map(named).collect())
+        let request = Request::Open(files);
+        let results =
+            self.mailbox.call(|sender| Message::Request(request, PendingReply::Opened(paths.len(), sender))).await?;
+        let with_path = |(result, path): (Result<OwnedFd>, PathBuf)| match result {
+            Ok(fd) => Ok(File::from(fd)),
+            Err(error) => Err(error.at(path)),
+        };
+        Ok(results.into_iter().zip(paths).map(with_path).collect())
     }
 
-    /// Writes a whole file: makes it with `mode`, and with the directories it needs, or replaces its content.
+    /// Writes a whole file. Makes it with `mode`, and with the directories that it needs, or replaces its
+    /// content.
     ///
     /// # Errors
-    /// As for one file of [`open`](Self::open), and the errors of writing: `ENOSPC` where the tmpfs is full.
+    /// As for one file of [`open`](Self::open), and the errors of writing: `ENOSPC` if the tmpfs is full.
     ///
     /// # Cancel safety
-    /// Dropping the future may leave the file empty, part-written, or be too late to stop it.
+    /// Dropping the future may leave the file empty, partly written or complete.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// container.write("main.py", "print(6 * 7)\n", 0o644).await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn write(&self, path: impl AsRef<Path>, data: impl Into<Vec<u8>>, mode: u32) -> Result<()> {
-        let path = path.as_ref();
-        let (mut file, data) = (self.open_one(OpenFile::write(path, mode).create_parents()).await?, data.into());
+        let (path, data) = (path.as_ref(), data.into());
+        let mut file = self.open_one(OpenFile::write(path, mode).create_parents()).await?;
         let written = off_the_runtime(data.len(), move || file.write_all(&data)).await;
-        written.map_err(|error| Error::io(ErrorKind::File, Step::Write, error).at(path))
+        written.fail_at(ErrorKind::File, Step::Write, path)
     }
 
     /// Reads a whole file of at most `limit` bytes.
     ///
     /// # Errors
-    /// As for one file of [`open`](Self::open), and `EFBIG` where the file is larger than `limit`, by its size or by what
-    /// comes out of it. Nothing is allocated for a size alone.
+    /// As for one file of [`open`](Self::open). `EFBIG` if the file is larger than `limit`, by its size or
+    /// by the bytes that come out of it. The size alone allocates nothing.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// let answer = container.read("answer.txt", 64 << 10).await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn read(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
         let path = path.as_ref();
         let file = self.open_one(OpenFile::read(path)).await?;
-        let failure = |error| Error::io(ErrorKind::File, Step::Read, error).at(path);
-        let too_large = || io::Error::from_raw_os_error(libc::EFBIG);
-        let size = file.metadata().map_err(failure)?.len();
-        if size > limit {
-            return Err(failure(too_large()));
-        }
-        let read = move || {
-            let mut data = Vec::new();
-            // One more, to see a file that has grown since.
-            file.take(limit.saturating_add(1)).read_to_end(&mut data)?;
-            if data.len() as u64 > limit { Err(too_large()) } else { Ok(data) }
-        };
-        off_the_runtime(size as usize, read).await.map_err(failure)
+        read_up_to(file, limit).await.fail_at(ErrorKind::File, Step::Read, path)
     }
 
-    /// Makes many symbolic links in one round trip, from pairs of what the link says and where it is. The results are in the
-    /// order of the links. What a link says is not looked at; its directory must be there, and the path to it hold no link.
+    /// Makes many symbolic links in one round trip. Each link is a target and the path of the link. The
+    /// results are in the order of the links.
+    ///
+    /// The target may be any string. The directory of the link must exist, and the path to it must not lead
+    /// over a symbolic link.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for more than 4096 links.
     ///
     /// # Cancel safety
-    /// A request that was sent is carried out, whether or not the future is dropped.
+    /// A request that was sent is carried out, also if the future is dropped.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// for result in container.symlink([("/usr/bin/python3", "python")]).await? {
+    ///     result?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn symlink<T: Into<PathBuf>, P: Into<PathBuf>>(
         &self,
         links: impl IntoIterator<Item = (T, P)>,
@@ -97,28 +126,34 @@ impl Container {
         let links: Vec<_> = links.into_iter().map(symlink).collect();
         check_count(links.len())?;
         let paths: Vec<_> = links.iter().map(|link| link.path.clone()).collect();
-        let results = self
-            .mailbox
-            .call(|sender| Message::Request(Request::Symlink(links), PendingReply::Linked(paths.len(), sender)))
-            .await?;
+        let request = Request::Symlink(links);
+        let results =
+            self.mailbox.call(|sender| Message::Request(request, PendingReply::Linked(paths.len(), sender))).await?;
         Ok(results.into_iter().zip(paths).map(|(result, path)| result.map_err(|error| error.at(path))).collect())
     }
 
-    /// Deletes a file, or an empty directory. A symbolic link is deleted itself, and none is followed on the way.
+    /// Deletes a file, a symbolic link or an empty directory. The path to it must not lead over a symbolic
+    /// link.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] with the kernel's errno: `ENOENT`, `ENOTEMPTY`, `EROFS`, `ELOOP` or `ENOTDIR` for a
-    /// link on the way.
+    /// [`ErrorKind::File`] with the kernel's errno: `ENOENT`, `ENOTEMPTY`, `EROFS`, and `ELOOP` or `ENOTDIR`
+    /// for a symbolic link on the way.
     ///
     /// # Cancel safety
-    /// A request that was sent is carried out, whether or not the future is dropped.
+    /// A request that was sent is carried out, also if the future is dropped.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// container.delete("answer.txt").await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn delete(&self, path: impl AsRef<Path>) -> Result<()> {
         let request = Request::Delete(path.as_ref().into());
         self.mailbox.call(|sender| Message::Request(request, PendingReply::Deleted(sender))).await
     }
 
     async fn open_one(&self, file: OpenFile) -> Result<File> {
-        self.open([file]).await?.pop().unwrap_or_else(|| Err(Error::lost("an answer without a result")))
+        self.open([file]).await?.pop().unwrap_or_else(|| Err(Error::lost("a reply without a result")))
     }
 }
 
@@ -129,7 +164,22 @@ fn check_count(count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Reads and writes of this size or less are done where they are asked for: a thread's wake-up costs more.
+async fn read_up_to(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let too_large = || io::Error::from_raw_os_error(libc::EFBIG);
+    let size = file.metadata()?.len();
+    if size > limit {
+        return Err(too_large());
+    }
+    let read = move || {
+        let mut data = Vec::new();
+        // One byte more shows that the file has grown since.
+        file.take(limit.saturating_add(1)).read_to_end(&mut data)?;
+        if data.len() as u64 > limit { Err(too_large()) } else { Ok(data) }
+    };
+    off_the_runtime(size as usize, read).await
+}
+
+/// Reads and writes of up to this many bytes run in the caller's task: waking a thread costs more.
 const SMALL: usize = 64 << 10;
 
 async fn off_the_runtime<T: Send + 'static>(

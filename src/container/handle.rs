@@ -1,7 +1,7 @@
 //! A container as its users see it: a cheap handle, and futures.
 //!
-//! Invariant: a handle holds no state of its own. It sends to the actor and waits. When the actor is
-//! gone, it returns the reason that the actor recorded.
+//! Invariant: a handle holds no state of its own. It sends to the actor and waits. When the actor
+//! is gone, it returns the reason that the actor recorded.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -46,7 +46,8 @@ pub struct Container {
 }
 
 impl Container {
-    /// The handle of a container, and the task that serves it. The mailbox holds `capacity` messages.
+    /// The handle of a container, and the task that serves it. The mailbox holds `capacity`
+    /// messages.
     pub(super) fn serve(
         connection: Connection,
         reply_timeout: Duration,
@@ -61,11 +62,18 @@ impl Container {
     /// Asks the init for a reply, which it sends at once, also while a program runs.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] if there is no reply within `deadline`. The container stays alive then. It
-    /// is destroyed only after [`ContainerBuilder::reply_timeout`](crate::ContainerBuilder::reply_timeout).
+    /// [`ErrorKind::Timeout`] if there is no reply within `deadline`. The container stays alive
+    /// then. It is destroyed only after
+    /// [`ContainerBuilder::reply_timeout`](crate::ContainerBuilder::reply_timeout).
     ///
     /// # Cancel safety
     /// Dropping the future forgets the reply, and changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// container.ping(std::time::Duration::from_secs(1)).await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn ping(&self, deadline: Duration) -> Result<()> {
         let reply = self.mailbox.call(|sender| Message::Request(Request::Ping, PendingReply::Ping(sender)));
         match tokio::time::timeout(deadline, reply).await {
@@ -74,32 +82,49 @@ impl Container {
         }
     }
 
-    /// Makes all that a run may have changed as good as new: every tmpfs, every overlay, System V objects,
-    /// and the network of a container with a [`loopback`](crate::ContainerBuilder::loopback). Then compares
-    /// the [`fingerprint`](Self::fingerprint) with the first one.
+    /// Makes all that a run may have changed as good as new: every tmpfs, every overlay, System V
+    /// objects, and the network of a container with a
+    /// [`loopback`](crate::ContainerBuilder::loopback). Then compares the
+    /// [`fingerprint`](Self::fingerprint) with the first one.
     ///
-    /// Waits for the operations before it; the operations after it wait for it. What the runs left is freed
-    /// after the reply, and before anything else is done.
+    /// Waits for the operations before it; the operations after it wait for it. What the runs left
+    /// is freed after the reply, and before anything else is done.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] with the step that failed, or with `compare_fingerprint` and what differs. The
-    /// container is destroyed then, and every later call returns [`ErrorKind::Lost`].
+    /// [`ErrorKind::File`] with the step that failed, or with `compare_fingerprint` and what
+    /// differs. The container is destroyed then, and every later call returns [`ErrorKind::Lost`].
     ///
     /// # Cancel safety
-    /// If the future is dropped before its turn, no reset happens. If it is dropped later, the reset is
-    /// carried out.
+    /// If the future is dropped before its turn, no reset happens. If it is dropped later, the
+    /// reset is carried out.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// container.write("secret", "of the first tenant", 0o600).await?;
+    /// container.reset().await?;
+    /// assert!(container.read("secret", 100).await.is_err());
+    /// # Ok(()) }
+    /// ```
     pub async fn reset(&self) -> Result<()> {
         self.mailbox.call(|sender| Message::Queue(Operation::Reset(sender))).await
     }
 
-    /// The state of this container that runs can change, as it is now. Waits for the runs and resets
-    /// before it.
+    /// The state of this container that runs can change, as it is now. Waits for the runs and
+    /// resets before it.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] with the step that failed.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// let before = container.fingerprint().await?;
+    /// container.write("left", "behind", 0o644).await?;
+    /// println!("{:?} differ", before.differences(&container.fingerprint().await?));
+    /// # Ok(()) }
+    /// ```
     pub async fn fingerprint(&self) -> Result<Fingerprint> {
         self.mailbox.call(|sender| Message::Queue(Operation::Fingerprint(sender))).await
     }
@@ -109,13 +134,29 @@ impl Container {
     /// If the program cannot be executed, [`Process::wait`] returns the error.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a limit that this machine cannot hold. [`ErrorKind::InvalidInput`] for
-    /// a NUL byte in a string, a bad number for a descriptor, or arguments and environment of more than
-    /// 16 MiB. [`ErrorKind::Host`] if a stream cannot be opened.
+    /// [`ErrorKind::Unsupported`] for a limit that this machine cannot hold.
+    /// [`ErrorKind::InvalidInput`] for a NUL byte in a string, a bad number for a descriptor, or
+    /// arguments and environment of more than 16 MiB. [`ErrorKind::Host`] if a stream cannot be
+    /// opened.
     ///
     /// # Cancel safety
-    /// If the future is dropped before its turn, the program never starts. If it is dropped later, the
-    /// program is killed.
+    /// If the future is dropped before its turn, the program never starts. If it is dropped later,
+    /// the program is killed.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> Result<(), Box<dyn std::error::Error>> {
+    /// use cellblock::{Command, Stdio};
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// let mut command = Command::new("cat");
+    /// command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    /// let mut process = container.spawn(&command).await?;
+    /// process.stdin.take().unwrap().write_all(b"hello").await?; // dropped, so the program reads the end
+    /// let mut text = String::new();
+    /// process.stdout.take().unwrap().read_to_string(&mut text).await?;
+    /// assert!(process.wait().await?.status.success());
+    /// # Ok(()) }
+    /// ```
     pub async fn spawn(&self, command: &Command) -> Result<Process> {
         let streams = open_streams(command, &Stream::Null, self.info.program)?;
         let run = match &command.hook {
@@ -128,12 +169,21 @@ impl Container {
     /// Runs a program to its end. An output that is [piped](crate::Stdio::piped) is closed at once.
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn) and [`Process::wait`]. [`ErrorKind::InvalidInput`] for a program on a
-    /// [terminal](crate::Stdio::pty): the call has no handle for the other end of it.
+    /// As [`spawn`](Self::spawn) and [`Process::wait`]. [`ErrorKind::InvalidInput`] for a program
+    /// on a [terminal](crate::Stdio::pty): the call has no handle for the other end of it.
     ///
     /// # Cancel safety
-    /// If the future is dropped before its turn, the program never starts. If it is dropped later, the
-    /// program is killed.
+    /// If the future is dropped before its turn, the program never starts. If it is dropped later,
+    /// the program is killed.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// use cellblock::Command;
+    ///
+    /// let report = container.run(Command::new("test").args(["-e", "/etc/passwd"])).await?;
+    /// println!("{}: {}", report.status, report.verdict());
+    /// # Ok(()) }
+    /// ```
     pub async fn run(&self, command: &Command) -> Result<Report> {
         let streams = open_streams(command, &Stream::Null, self.info.program)?;
         if streams.host.has_terminal() {
@@ -143,15 +193,30 @@ impl Container {
         self.start(command, streams.program).await?.wait().await
     }
 
-    /// Runs a program to its end, and collects each output that is piped or that the command does not set.
+    /// Runs a program to its end, and collects each output that is piped or that the command does
+    /// not set.
     ///
-    /// Keeps [`Command::capture_bytes`] of each output. [`Command::overflow`] says what happens to the rest.
+    /// Keeps [`Command::capture_bytes`] of each output. [`Command::overflow`] says what happens to
+    /// the rest.
     ///
     /// # Errors
     /// As [`run`](Self::run).
     ///
     /// # Cancel safety
     /// As [`run`](Self::run). The collected output is lost.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// use cellblock::{Command, Limits};
+    ///
+    /// let mut command = Command::new("python3");
+    /// command.args(["-c", "print(6 * 7)"]).limits(Limits::new().wall_time(Duration::from_secs(2)));
+    /// let output = container.output(&command).await?;
+    /// assert_eq!(output.stdout, b"42\n");
+    /// # Ok(()) }
+    /// ```
     pub async fn output(&self, command: &Command) -> Result<Output> {
         self.start_output(command).await?.await
     }
@@ -163,13 +228,20 @@ impl Container {
         Ok(Output::collect(streams.host, run, command.capture))
     }
 
-    /// Destroys the container, ahead of all that waits: kills the programs, and returns when the init is
-    /// reaped.
+    /// Destroys the container, ahead of all that waits: kills the programs, and returns when the
+    /// init is reaped.
     ///
-    /// Calls that were going on return [`ErrorKind::Destroyed`]. A container that has ended is no error.
+    /// Calls that were going on return [`ErrorKind::Destroyed`]. A container that has ended is no
+    /// error.
     ///
     /// # Cancel safety
     /// The destruction begins at the first poll, and is carried out also if the future is dropped.
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) {
+    /// container.destroy().await; // nothing of the container is left on the host
+    /// # }
+    /// ```
     pub async fn destroy(&self) {
         let record = self.mailbox.record();
         if record.reason().is_none() {
@@ -182,6 +254,12 @@ impl Container {
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(container: cellblock::Container) {
+    /// tokio::spawn(async move { eprintln!("the container has ended: {}", container.death().await) });
+    /// # }
+    /// ```
     pub async fn death(&self) -> Error {
         self.mailbox.record().wait().await
     }
@@ -211,8 +289,8 @@ impl Container {
         Ok(run)
     }
 
-    /// Queues a command with its descriptors. `gate` holds its process until the hook has decided. `forked`
-    /// gets its process, if the caller waits for it.
+    /// Queues a command with its descriptors. `gate` holds its process until the hook has decided.
+    /// `forked` gets its process, if the caller waits for it.
     async fn enqueue(
         &self,
         command: &Command,

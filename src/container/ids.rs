@@ -1,7 +1,8 @@
 //! User and group ids for containers.
 //!
-//! Invariant: two containers that live at once never share an id. Whoever holds a reservation's socket has its ids;
-//! the init keeps it, so they are free again exactly when it is dead, and nothing is written anywhere.
+//! Invariant: two containers that live at once never share an id. A bound socket reserves the ids of
+//! a container. The init keeps the socket, so the ids are free again exactly when the init is dead.
+//! No file records them.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -17,64 +18,66 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::wire::Ids;
 
-/// Where ids come from unless the caller says otherwise: a range that systemd's table of ids (uids-gids) leaves unused.
+/// The default range of host ids: systemd's table of ids (uids-gids) leaves it unused.
 pub(crate) const DEFAULT_RANGE: Range<u32> = 1_900_000_000..1_900_131_072;
 
-/// Two of each container: the init's, and the program's.
+/// The init's id and the program's.
 const IDS_PER_CONTAINER: u32 = 2;
 
-/// The program's uid and gid as seen inside, where it has ids of its own.
+/// The uid and gid inside of a program that has ids of its own.
 const PROGRAM: u32 = 1000;
 
 /// The ids of one container.
 #[derive(Debug)]
-pub(super) enum Mapping {
-    /// Host ids of the container's own.
-    ProcCgroup { first: u32, reservation: OwnedFd },
-    /// The host process's own ids for the init, and for the program a subordinate one of this user's, which the set-user-ID
-    /// tools newuidmap(1) and newgidmap(1) may map.
+pub(crate) enum Mapping {
+    /// Two host ids that only this container has.
+    Own { first: u32, reservation: OwnedFd },
+    /// The ids of the host's process for the init, and a subordinate id of this user for the program.
+    /// The set-user-ID tools newuidmap(1) and newgidmap(1) may map it.
     Subordinate { program: Ids, reservation: OwnedFd },
-    /// The host process's own ids: all that an ordinary user may map alone. The program shares them with the init.
+    /// The ids of the host's process, for the init and the program. An ordinary user may map no other
+    /// ids alone.
     Shared,
 }
 
 impl Mapping {
-    /// Ids out of `range` where this process may map them, and its own otherwise. A range that the caller asked for is
-    /// used, or the kernel's refusal is an error.
+    /// Ids out of `range`, or the default range, if this process may map them. Without the rights and
+    /// without a range, a subordinate id or the ids of this process. If the kernel refuses a range
+    /// that the caller asked for, that is an error.
     pub(super) fn choose(range: Option<&Range<u32>>) -> io::Result<Self> {
         let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
         if range.is_none() && !capabilities(None)?.effective.contains(needed) {
             return subordinate();
         }
         let (first, reservation) = reserve(range.unwrap_or(&DEFAULT_RANGE), IDS_PER_CONTAINER)?;
-        Ok(Self::ProcCgroup { first, reservation })
+        Ok(Self::Own { first, reservation })
     }
 
-    /// Whether the program's ids are not the init's.
+    /// Whether the program's ids differ from the init's.
     pub(super) fn is_own(&self) -> bool {
         !matches!(self, Self::Shared)
     }
 
-    /// The program's ids as seen inside.
+    /// The program's ids inside.
     pub(super) fn program(&self) -> Ids {
         match self {
-            Self::ProcCgroup { .. } | Self::Subordinate { .. } => Ids { uid: PROGRAM, gid: PROGRAM },
+            Self::Own { .. } | Self::Subordinate { .. } => Ids { uid: PROGRAM, gid: PROGRAM },
             Self::Shared => Ids { uid: 0, gid: 0 },
         }
     }
 
-    /// The program's ids on the host, where this process may give files to them.
+    /// The program's ids on the host, if this process may give files to them.
     pub(super) fn program_on_host(&self) -> Option<Ids> {
         match self {
-            Self::ProcCgroup { first, .. } => Some(Ids { uid: first + 1, gid: first + 1 }),
+            Self::Own { first, .. } => Some(Ids { uid: first + 1, gid: first + 1 }),
             Self::Subordinate { .. } | Self::Shared => None,
         }
     }
 
-    /// The init's ids on the host, where they are not this process's own.
+    /// The init's ids on the host, if they differ from the ids of this process.
     pub(super) fn init_on_host(&self) -> Option<Ids> {
         match self {
-            Self::ProcCgroup { first, .. } => Some(Ids { uid: *first, gid: *first }),
+            Self::Own { first, .. } => Some(Ids { uid: *first, gid: *first }),
             Self::Subordinate { .. } | Self::Shared => None,
         }
     }
@@ -83,7 +86,7 @@ impl Mapping {
     pub(super) fn write(&self, pid: u32) -> io::Result<()> {
         let write = |file, content: String| fs::write(format!("/proc/{pid}/{file}"), content);
         match self {
-            Self::ProcCgroup { first, .. } => {
+            Self::Own { first, .. } => {
                 let map = format!("0 {first} 1\n{PROGRAM} {} 1\n", first + 1);
                 write("uid_map", map.clone())?;
                 write("gid_map", map)
@@ -96,25 +99,26 @@ impl Mapping {
             Self::Shared => {
                 let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
                 write("uid_map", format!("0 {uid} 1\n"))?;
-                // The kernel wants it given up before an ordinary user may map a group.
+                // The kernel lets an ordinary user map a group only without setgroups.
                 write("setgroups", "deny".to_owned())?;
                 write("gid_map", format!("0 {gid} 1\n"))
             }
         }
     }
 
-    /// The fd that the init keeps for as long as it uses the ids.
+    /// The descriptor that the init keeps as long as it uses the ids.
     pub(super) fn into_reservation(self) -> Option<OwnedFd> {
         match self {
-            Self::ProcCgroup { reservation, .. } | Self::Subordinate { reservation, .. } => Some(reservation),
+            Self::Own { reservation, .. } | Self::Subordinate { reservation, .. } => Some(reservation),
             Self::Shared => None,
         }
     }
 }
 
-/// Subordinate ids where this user has some and the tools that map them; this process's own otherwise (subuid(5)).
+/// A subordinate id, if this user has some and the tools that map them (subuid(5)). Otherwise the ids
+/// of this process.
 fn subordinate() -> io::Result<Mapping> {
-    // Then no tool gains anything by its set-user-ID bit.
+    // With no_new_privs a tool gains nothing by its set-user-ID bit.
     let may_gain = fs::read_to_string("/proc/thread-self/status")?.lines().any(|line| line == "NoNewPrivs:\t0");
     let has_tools = ["newuidmap", "newgidmap"].iter().all(|tool| tool_path(tool).is_some());
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
@@ -128,7 +132,7 @@ fn subordinate() -> io::Result<Mapping> {
     Ok(Mapping::Subordinate { program: Ids { uid, gid }, reservation })
 }
 
-/// The first range that such a file grants to a user.
+/// The first range that `/etc/subuid` or `/etc/subgid` grants to a user.
 fn granted(file: &str, name: Option<&str>, uid: u32) -> Option<Range<u32>> {
     let uid = uid.to_string();
     file.lines().find_map(|line| {
@@ -143,12 +147,12 @@ fn tool_path(name: &str) -> Option<PathBuf> {
     ["/usr/bin", "/bin", "/usr/local/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
 }
 
-/// Has a tool map an id to the init's 0, and a subordinate one to the program's.
+/// Has a tool map an id to the init's 0, and a subordinate id to the program's.
 fn map_by(tool: &str, file: &str, pid: u32, [own, subordinate]: [u32; 2]) -> io::Result<()> {
     let path = tool_path(tool).ok_or(io::ErrorKind::NotFound)?;
     let words = [pid, 0, own, 1, PROGRAM, subordinate, 1].map(|word| word.to_string());
     let output = std::process::Command::new(path).args(words).stdin(std::process::Stdio::null()).output();
-    // A host that ignores its children's ends cannot be told how this one ended; what counts is the map.
+    // A host that ignores SIGCHLD gets no exit status. The map shows whether the tool worked.
     if !fs::read_to_string(format!("/proc/{pid}/{file}"))?.trim().is_empty() {
         return Ok(());
     }
@@ -156,19 +160,20 @@ fn map_by(tool: &str, file: &str, pid: u32, [own, subordinate]: [u32; 2]) -> io:
     Err(io::Error::other(format!("{tool}: {said}")))
 }
 
-/// Reserves by the name of a socket: abstract, so it is in no file system, and gone with its last holder. Hosts of another
-/// network namespace do not see it; so that they hardly ever meet, each begins somewhere else.
+/// Reserves `step` ids of `range` by the name of a socket. The name is abstract, so it is in no file
+/// system, and is gone with the last descriptor of the socket.
+///
+/// Hosts in other network namespaces do not see the name. Each host begins at a random place of the
+/// range, so two of them hardly ever use the same ids.
 fn reserve(range: &Range<u32>, step: u32) -> io::Result<(u32, OwnedFd)> {
     static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(RandomState::new().hash_one(()) as u32));
-    let places = range.end.saturating_sub(range.start) / step;
-    for _ in 0..places {
-        let first = range.start + NEXT.fetch_add(1, Ordering::Relaxed) % places * step;
+    let slots = range.end.saturating_sub(range.start) / step;
+    for _ in 0..slots {
+        let first = range.start + NEXT.fetch_add(1, Ordering::Relaxed) % slots * step;
         let name = format!("cellblock-ids-{first}");
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         match bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?) {
-            Ok(()) => {
-                return Ok((first, socket));
-            }
+            Ok(()) => return Ok((first, socket)),
             Err(rustix::io::Errno::ADDRINUSE) => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,7 +1,7 @@
 //! From a specification to an init that serves.
 //!
-//! Invariant: every process that a launch starts is killed and reaped when its value here is dropped, at
-//! every point of the launch.
+//! Invariant: every process that a launch starts is killed and reaped when its value here is
+//! dropped, at every point of the launch.
 
 mod configure;
 mod error;
@@ -154,8 +154,8 @@ impl Launch {
         }
     }
 
-    /// Copies the pidfd in the next message before that is received. Receiving a message without room for a
-    /// descriptor would lose the pidfd, and leave the process without an owner.
+    /// Copies the pidfd in the next message before that is received. Receiving a message without
+    /// room for a descriptor would lose the pidfd, and leave the process without an owner.
     async fn peek_pid1(&self) -> Option<Pid1> {
         loop {
             match self.socket.io(Interest::READABLE, |fd| socket::peek_fds(fd, false)).await {
@@ -182,8 +182,8 @@ impl Launch {
         Ok(())
     }
 
-    /// The failure that the init names within 100 ms. If it names none, `error`: otherwise `error` only
-    /// follows from the init's failure.
+    /// The failure that the init names within 100 ms. If it names none, `error`: otherwise `error`
+    /// only follows from the init's failure.
     async fn init_error_or(&mut self, error: LaunchError) -> LaunchError {
         match tokio::time::timeout(Duration::from_millis(100), self.expect_reply(self.step)).await {
             Ok(Err(reason)) => reason,

@@ -1,7 +1,7 @@
 //! What a pool does with a container on lease, and the caller's handles cannot do.
 //!
-//! Invariant: the handles of one lease share one [`DeathRecord`](super::death::DeathRecord). Once its
-//! reason is set they are dead for good.
+//! Invariant: the handles of one lease share one [`DeathRecord`](super::death::DeathRecord). Once
+//! its reason is set they are dead for good.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use super::handle::Container;
 use super::message::Message;
 
 impl Container {
-    /// This handle, with its runs and the runs of the leases after it on this CPU, unless a command sets
-    /// CPUs itself.
+    /// This handle, with its runs and the runs of the leases after it on this CPU, unless a command
+    /// sets CPUs itself.
     pub(crate) fn on_cpu(self, cpu: Option<u32>) -> Self {
         Self { lease: LeaseLimits { cpu, ..self.lease }, ..self }
     }
@@ -26,7 +26,8 @@ impl Container {
         Self { lease: LeaseLimits { memory, ..self.lease }, ..self }
     }
 
-    /// Kills this handle and all its clones at once, and wakes the callers of [`death`](Self::death).
+    /// Kills this handle and all its clones at once, and wakes the callers of
+    /// [`death`](Self::death).
     pub(crate) fn give_back(&self) {
         self.mailbox.record().end_lease();
     }
@@ -36,28 +37,30 @@ impl Container {
         self.mailbox.record().request_end();
     }
 
-    /// Ends the lease of the handles so far, resets the container and returns the first handle of the next
-    /// lease.
+    /// Ends the lease of the handles so far, resets the container and returns the first handle of
+    /// the next lease.
     pub(crate) async fn renew(&self) -> Result<Self> {
         let next = Self { mailbox: self.mailbox.for_next_lease(), ..self.clone() };
         let (sender, done) = oneshot::channel();
         self.mailbox.send_unchecked(Message::Renew(Arc::clone(next.mailbox.record()), sender)).await?;
-        // If the container ends before it reads this message, the new handle's record has no reason.
+        // If the container ends before it reads this message, the new handle's record has no
+        // reason.
         let reset = done.await.unwrap_or_else(|_| Err(Error::lost("it ended while it was to be reset")));
         // No other handle has the record that the actor serves now.
         reset.inspect_err(|_| next.condemn())?;
         Ok(next)
     }
 
-    /// Destroys the container, also after the end of its lease, and returns when the init is reaped.
+    /// Destroys the container, also after the end of its lease, and returns when the init is
+    /// reaped.
     pub(crate) async fn retire(&self) {
         self.condemn();
         self.mailbox.closed().await;
     }
 
-    /// Whether a reset undoes all that a run could do. Without the filter a program may leave keys with its
-    /// user, which the next run has too. If that is also the init's user, a program may change the init's
-    /// limits and priorities for good.
+    /// Whether a reset undoes all that a run could do. Without the filter a program may leave keys
+    /// with its user, which the next run has too. If that is also the init's user, a program may
+    /// change the init's limits and priorities for good.
     pub(crate) fn can_be_lent_again(&self) -> bool {
         self.info.protections.filter != Filter::Off
     }

@@ -27,7 +27,8 @@ pub(super) enum Message {
     Request(Request, PendingReply),
     /// An operation to queue.
     Queue(Operation),
-    /// Ends all that the handles so far have asked for, resets the container, and serves this record.
+    /// Ends all that the handles so far have asked for, resets the container, and serves this
+    /// record.
     Renew(Arc<DeathRecord>, ReplySender<()>),
 }
 

@@ -1,7 +1,8 @@
 //! Containers: the handle, the builder, and the files in a container.
 
-// Invariant: imports go one way. `builder` makes a `spec`; `launch` turns that into a `connection`; the
-// `actor` serves a connection; `handle` sends a `message` through a `mailbox`. This file only names them.
+// Invariant: imports go one way. `builder` makes a `spec`; `launch` turns that into a `connection`;
+// the `actor` serves a connection; `handle` sends a `message` through a `mailbox`. This file only
+// names them.
 
 mod actor;
 mod builder;

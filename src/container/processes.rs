@@ -1,7 +1,7 @@
 //! The processes that the host owns for a container: the init's first stage, and pid 1.
 //!
-//! Invariant: dropping one kills and reaps it, in every thread. A drop that may have to wait does so in a
-//! thread of its own, since the runtime may be gone by then.
+//! Invariant: dropping one kills and reaps it, in every thread. A drop that may have to wait does
+//! so in a thread of its own, since the runtime may be gone by then.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -55,11 +55,11 @@ impl Drop for StageOne {
     }
 }
 
-/// Kills each process whose pidfd is in the messages that are left in a socket. Returns when the other
-/// end of the socket is closed.
+/// Kills each process whose pidfd is in the messages that are left in a socket. Returns when the
+/// other end of the socket is closed.
 ///
-/// The first message of a pid 1 carries its pidfd. If there is no such message, or if it was received and
-/// the pidfd so has an owner that kills the process, the other end is soon closed.
+/// The first message of a pid 1 carries its pidfd. If there is no such message, or if it was
+/// received and the pidfd so has an owner that kills the process, the other end is soon closed.
 fn kill_announced(socket: &OwnedFd) {
     let mut decoder = Decoder::new(Peer::Init);
     loop {
@@ -91,8 +91,8 @@ impl Pid1 {
         Self { alive: Some(process) }
     }
 
-    /// The pid of the process that a pidfd names, if that process is a child of this one. The child may end
-    /// at any time.
+    /// The pid of the process that a pidfd names, if that process is a child of this one. The child
+    /// may end at any time.
     pub(super) fn pid_of_child(&self, pidfd: impl AsFd) -> io::Result<Option<u32>> {
         let pid = Pidfd::pid_of(&pidfd)?;
         let parent = process::parent_of(pid)?;
@@ -135,7 +135,8 @@ async fn reap(process: &Pidfd) -> io::Result<()> {
     }
     let readable = process.as_fd().try_clone_to_owned().and_then(|fd| Async::new(fd, Interest::READABLE));
     let Ok(readable) = readable else {
-        // Without a descriptor or memory to be woken with, poll: the process must not be left behind.
+        // Without a descriptor or memory to be woken with, poll: the process must not be left
+        // behind.
         while !process.try_reap()? {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -1,7 +1,8 @@
 //! A reply that a caller waits for, and what the init's answer means for it.
 //!
-//! Invariant: only a reply that fits its request reaches the caller. Any other ends the container, and
-//! so does a failed reset: a container that may hold something of an earlier run is not used again.
+//! Invariant: only a reply that fits its request reaches the caller. Any other ends the container,
+//! and so does a failed reset: a container that may hold something of an earlier run is not used
+//! again.
 
 use std::os::fd::OwnedFd;
 
@@ -130,8 +131,8 @@ fn opened_files(count: usize, results: Vec<Option<Failure>>, fds: Vec<OwnedFd>) 
     Ok(results.into_iter().map(opened_file).collect())
 }
 
-/// Whether a descriptor is open on a regular file. Any other file could block the caller. An `O_PATH`
-/// descriptor has no content.
+/// Whether a descriptor is open on a regular file. Any other file could block the caller. An
+/// `O_PATH` descriptor has no content.
 fn is_regular_file(fd: &OwnedFd) -> bool {
     let is_open = fcntl(fd, FcntlArg::F_GETFL).is_ok_and(|flags| flags & OFlag::O_PATH.bits() == 0);
     is_open && fstat(fd).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())

@@ -14,17 +14,31 @@ use super::streams::HostStreams;
 ///
 /// Dropping it kills the program and everything that it started. The container reaps them in the
 /// background, and then takes the next run. The container lives at least as long as this value.
+///
+/// ```no_run
+/// # async fn example(container: &cellblock::Container) -> Result<(), Box<dyn std::error::Error>> {
+/// use cellblock::{Command, Stdio};
+/// use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+///
+/// let mut process = container.spawn(Command::new("bc").stdin(Stdio::piped()).stdout(Stdio::piped())).await?;
+/// let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+/// process.stdin.as_mut().expect("it is piped").write_all(b"6 * 7\n").await?;
+/// assert_eq!(lines.next_line().await?.as_deref(), Some("42"));
+/// process.wait().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it kills the program"]
 pub struct Process {
-    /// Writes to the program's standard input, if that is [piped](crate::Stdio::piped). Dropping it is the
-    /// end of input.
+    /// Writes to the program's standard input, if that is [piped](crate::Stdio::piped). Dropping it
+    /// is the end of input.
     pub stdin: Option<pipe::Sender>,
     /// Reads the program's standard output, if that is piped.
     pub stdout: Option<OutputPipe>,
     /// Reads the program's standard error, if that is piped.
     pub stderr: Option<OutputPipe>,
-    /// The other end of the program's terminal, if it [has one](crate::Stdio::pty). Dropping it hangs up.
+    /// The other end of the program's terminal, if it [has one](crate::Stdio::pty). Dropping it
+    /// hangs up.
     pub pty: Option<Pty>,
     run: RunHandle,
 }
@@ -38,25 +52,32 @@ impl Process {
 
     /// The process id of the program on the host, as in the host's own `/proc`.
     ///
-    /// `None` once [`wait`](Self::wait), [`try_wait`](Self::try_wait) or [`kill`](Self::kill) has returned the
-    /// outcome: the id may be another process's then. Also `None` if the program had ended before the host could
-    /// look its id up, or was never executed.
+    /// `None` once [`wait`](Self::wait), [`try_wait`](Self::try_wait) or [`kill`](Self::kill) has
+    /// returned the outcome: the id may be another process's then. Also `None` if the program had
+    /// ended before the host could look its id up, or was never executed.
     pub fn id(&self) -> Option<u32> {
         self.run.pid()
     }
 
     /// Waits until the program and everything that it started is dead, and returns the report.
     ///
-    /// Drops [`stdin`](Self::stdin) first, so that a program that reads to the end of its input gets there.
-    /// Every later call returns the same result.
+    /// Drops [`stdin`](Self::stdin) first, so that a program that reads to the end of its input
+    /// gets there. Every later call returns the same result.
     ///
     /// # Errors
     /// [`ErrorKind::Exec`](crate::ErrorKind::Exec) if the program could not be started.
-    /// [`ErrorKind::Lost`](crate::ErrorKind::Lost) and [`ErrorKind::Destroyed`](crate::ErrorKind::Destroyed)
-    /// if the container ended first.
+    /// [`ErrorKind::Lost`](crate::ErrorKind::Lost) and
+    /// [`ErrorKind::Destroyed`](crate::ErrorKind::Destroyed) if the container ended first.
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing: the program goes on, and `wait` may be called again.
+    ///
+    /// ```no_run
+    /// # async fn example(mut process: cellblock::Process) -> cellblock::Result<()> {
+    /// let report = process.wait().await?;
+    /// println!("{} after {:?}", report.status, report.usage.wall);
+    /// # Ok(()) }
+    /// ```
     pub async fn wait(&mut self) -> Result<Report> {
         drop(self.stdin.take());
         self.run.wait().await
@@ -68,18 +89,33 @@ impl Process {
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
+    ///
+    /// ```no_run
+    /// # async fn example(process: &mut cellblock::Process) -> cellblock::Result<()> {
+    /// match process.try_wait()? {
+    ///     Some(report) => println!("{}", report.status),
+    ///     None => println!("process {:?} runs", process.id()),
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn try_wait(&mut self) -> Result<Option<Report>> {
         self.run.try_wait().transpose()
     }
 
-    /// Kills the program and everything that it started, and waits until they are dead. The report says
-    /// signal 9, unless the program has ended by itself before.
+    /// Kills the program and everything that it started, and waits until they are dead. The report
+    /// says signal 9, unless the program has ended by itself before.
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
     ///
     /// # Cancel safety
     /// The kill is sent at the first poll. Dropping the future later only skips the wait.
+    ///
+    /// ```no_run
+    /// # async fn example(process: &mut cellblock::Process) -> cellblock::Result<()> {
+    /// let report = process.kill().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn kill(&mut self) -> Result<Report> {
         self.start_kill();
         self.wait().await

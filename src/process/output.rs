@@ -16,13 +16,24 @@ use super::streams::HostStreams;
 
 /// The report of a run, and what the program wrote, as far as it was kept: from
 /// [`Container::output`](crate::Container::output).
+///
+/// ```no_run
+/// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+/// use cellblock::{Command, Output};
+///
+/// let Output { report, stdout, stdout_truncated, .. } = container.output(&Command::new("ls")).await?;
+/// if report.status.success() && !stdout_truncated {
+///     println!("{}", String::from_utf8_lossy(&stdout));
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
     /// What is known about the run.
     pub report: Report,
-    /// The beginning of the program's standard output. For a program on a terminal, the beginning of what
-    /// the terminal showed.
+    /// The beginning of the program's standard output. For a program on a terminal, the beginning
+    /// of what the terminal showed.
     pub stdout: Vec<u8>,
     /// Whether the program wrote more to standard output than was kept.
     pub stdout_truncated: bool,
@@ -35,8 +46,8 @@ pub struct Output {
 impl Output {
     /// Reads the outputs to their ends while the program runs.
     ///
-    /// The pipes stay open until the run is over: closing one that was cut at the output limit would end
-    /// the program by `SIGPIPE` before the kill does.
+    /// The pipes stay open until the run is over: closing one that was cut at the output limit
+    /// would end the program by `SIGPIPE` before the kill does.
     pub(crate) async fn collect(streams: HostStreams, mut run: RunHandle, capture: Capture) -> Result<Self> {
         let HostStreams { stdin, stdout, stderr, pty } = streams;
         drop(stdin);

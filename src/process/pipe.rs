@@ -23,7 +23,8 @@ const CHUNK: usize = 64 << 10;
 
 /// Reads an output of a program, up to the limit of [`Limits::output`](crate::Limits::output).
 ///
-/// The limit is for both outputs together. At the limit the run is killed, and reading comes to the end.
+/// The limit is for both outputs together. At the limit the run is killed, and reading comes to the
+/// end.
 #[derive(Debug)]
 pub struct OutputPipe {
     pipe: pipe::Receiver,

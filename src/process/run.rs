@@ -74,8 +74,8 @@ impl RunHandle {
         OutputPipe::new(pipe, quota)
     }
 
-    /// Waits until the process exists. If the program cannot be executed, that is the outcome of the run, and
-    /// no error here.
+    /// Waits until the process exists. If the program cannot be executed, that is the outcome of
+    /// the run, and no error here.
     pub(crate) async fn wait_forked(&mut self, forked: Forked) -> Result<()> {
         match forked.await {
             // A process that has been reaped has no pid any more.
@@ -88,8 +88,8 @@ impl RunHandle {
         Ok(())
     }
 
-    /// Passes the process to the hook, and opens the gate if the hook agrees. Dropping the gate closes it
-    /// for good.
+    /// Passes the process to the hook, and opens the gate if the hook agrees. Dropping the gate
+    /// closes it for good.
     pub(crate) async fn pass_hook(&mut self, hook: &PidHook, forked: Forked, gate: OwnedFd) -> Result<()> {
         let (pid, pidfd) = match forked.await {
             Ok(process) => process?,
@@ -142,7 +142,8 @@ impl RunHandle {
         self.known()
     }
 
-    /// The outcome, if it is known. A report says whether the outputs have exceeded their limit so far.
+    /// The outcome, if it is known. A report says whether the outputs have exceeded their limit so
+    /// far.
     fn known(&self) -> Option<Result<Report>> {
         let Outcome::Known(result) = &self.outcome else { return None };
         Some(result.clone().map(|mut report| {

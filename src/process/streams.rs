@@ -1,7 +1,7 @@
 //! A command's streams, as files: the program's ends, and the host's.
 //!
-//! Invariant: no stream leads a program to the host's files. A pipe or terminal that is made for a program
-//! belongs to it.
+//! Invariant: no stream leads a program to the host's files. A pipe or terminal that is made for a
+//! program belongs to it.
 
 use std::fs::File;
 use std::io;
@@ -49,8 +49,8 @@ pub(crate) struct ProgramFds {
     pub(crate) writes_elsewhere: bool,
 }
 
-/// Opens the streams of a command. `unset` is the default for an output. Pipes and terminals that are made
-/// here belong to `program`.
+/// Opens the streams of a command. `unset` is the default for an output. Pipes and terminals that
+/// are made here belong to `program`.
 pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Ids>) -> Result<CommandStreams> {
     let mut host = HostStreams::default();
     let mut fds = command.fds.clone();
@@ -87,8 +87,8 @@ fn made(stream: io::Result<OwnedFd>) -> Result<Arc<OwnedFd>> {
     stream.map(Arc::new).fail(ErrorKind::Host, Step::MakeStream)
 }
 
-/// Refuses a directory, from which a program could walk the host's files, and an `O_PATH` descriptor, which
-/// a program could open again.
+/// Refuses a directory, from which a program could walk the host's files, and an `O_PATH`
+/// descriptor, which a program could open again.
 fn refuse_path_to_host(fd: &OwnedFd) -> Result<()> {
     let flags = fcntl_getfl(fd).fail(ErrorKind::Host, Step::MakeStream)?;
     let mode = fstat(fd).fail(ErrorKind::Host, Step::MakeStream)?.st_mode;
@@ -114,7 +114,8 @@ fn open_terminal(window: Window, owner: Option<Ids>, host: &mut HostStreams) -> 
     Ok(program)
 }
 
-/// Makes a pipe, keeps the host's end in `host` and returns the program's, which blocks as programs expect.
+/// Makes a pipe, keeps the host's end in `host` and returns the program's, which blocks as programs
+/// expect.
 fn piped(number: usize, owner: Option<Ids>, host: &mut HostStreams) -> io::Result<OwnedFd> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     let (program, ours) = if number == 0 { (reader, writer) } else { (writer, reader) };

@@ -1,10 +1,14 @@
 //! The life of a run: its place in the queue, its end, its report, and dropped futures.
 
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, limits::Resource, report::Status};
+use cellblock::{Command, ErrorKind, Stdio, limits::Resource, report::Status};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::common::{KILLED, container, is_root, processes_with, python, says, sh};
+use crate::common::{KILLED, container, eventually, is_root, processes_with, python, says, sh};
 
 #[tokio::test]
 async fn a_report_has_the_status_and_the_usage_of_the_run() {
@@ -23,11 +27,11 @@ os.wait(); time.sleep(0.1)",
     );
     let usage = container.run(&busy).await.unwrap().usage;
     let cpu = usage.user.unwrap() + usage.system.unwrap();
-    assert!(cpu >= Duration::from_millis(300), "the child's is in it: {cpu:?}");
+    assert!(cpu >= Duration::from_millis(300), "the time of the child counts: {cpu:?}");
     assert!(usage.wall.unwrap() >= Duration::from_millis(100), "{usage:?}");
     assert!(usage.memory_peak_bytes.unwrap() > 50_000_000, "{usage:?}");
     let small = container.run(&sh(":")).await.unwrap().usage;
-    assert!(small.memory_peak_bytes.unwrap() < 20_000_000, "a peak is the run's own: {small:?}");
+    assert!(small.memory_peak_bytes.unwrap() < 20_000_000, "a peak does not carry over: {small:?}");
 }
 
 #[tokio::test]
@@ -73,7 +77,7 @@ async fn a_run_ends_when_all_its_processes_are_dead() {
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(processes_with(&mark), []);
     let mut process = container.spawn(&sh(&format!("{daemons}; sleep 60"))).await.unwrap();
-    crate::common::eventually("the daemons run", || processes_with(&mark).len() > 3).await;
+    eventually("the daemons run", || processes_with(&mark).len() > 3).await;
     assert_eq!(process.kill().await.unwrap().status, KILLED);
     assert_eq!(processes_with(&mark), []);
 }
@@ -86,6 +90,59 @@ async fn a_dropped_process_is_killed_and_the_next_run_goes_on() {
     drop(process);
     assert_eq!(says(&container, &sh("echo next")).await, "next");
     assert_eq!(processes_with(&mark), []);
+}
+
+#[tokio::test]
+async fn a_process_has_its_id_on_the_host_until_it_is_waited_for() {
+    let container = container().await;
+    let (seen, mut hooked) = (Arc::new(AtomicU32::new(0)), sh("echo $$; sleep 60"));
+    let sees = Arc::clone(&seen);
+    hooked.pid_hook(move |pid, _| {
+        sees.store(pid, Ordering::Relaxed);
+        async { Ok(()) }
+    });
+    for mut command in [sh("echo $$; sleep 60"), hooked] {
+        let mut process = container.spawn(command.stdout(Stdio::piped())).await.unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let inside = lines.next_line().await.unwrap().unwrap();
+        let pid = process.id().expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
+        assert_eq!(pids.split_whitespace().last(), Some(&*inside), "{pids}");
+        assert!([0, pid].contains(&seen.load(Ordering::Relaxed)), "the id that the hook sees");
+        assert_eq!(process.kill().await.unwrap().status, KILLED);
+        assert_eq!(process.id(), None);
+    }
+}
+
+#[tokio::test]
+async fn try_wait_returns_the_report_once_the_run_is_over() {
+    let container = container().await;
+    let mut process = container.spawn(sh("read line; exit 3").stdin(Stdio::piped())).await.unwrap();
+    assert_eq!(process.try_wait().unwrap(), None);
+    assert!(process.stdin.is_some() && process.id().is_some());
+    drop(process.stdin.take());
+    eventually("the program exits", || process.try_wait().unwrap().is_some()).await;
+    let report = process.try_wait().unwrap().unwrap();
+    assert_eq!(report.status, Status::Exited(3));
+    assert_eq!((process.id(), process.wait().await.unwrap()), (None, report));
+
+    let mut process = container.spawn(&sh("sleep 60")).await.unwrap();
+    container.destroy().await;
+    assert_eq!(process.try_wait().unwrap_err().kind(), ErrorKind::Destroyed);
+    assert_eq!(process.wait().await.unwrap_err().kind(), ErrorKind::Destroyed);
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_executed_is_an_error_of_wait_and_not_of_spawn() {
+    let container = container().await;
+    // The init refuses the empty name before it makes a process.
+    for program in ["/none", ""] {
+        let mut process = container.spawn(&Command::new(program)).await.unwrap();
+        let error = process.wait().await.unwrap_err();
+        assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Exec, Some(libc::ENOENT)), "{error}");
+        assert_eq!(process.id(), None);
+    }
 }
 
 #[tokio::test]

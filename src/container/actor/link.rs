@@ -1,6 +1,7 @@
 //! The actor's side of the socket: requests on their way, and requests without a reply.
 //!
-//! Invariant: either all datagrams of a message leave, in order and with nothing between them, or none.
+//! Invariant: either all datagrams of a message leave, in order and with nothing between them, or
+//! none.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -29,8 +30,8 @@ impl Link {
         Self { socket, decoder, outbox: VecDeque::new(), unanswered: HashMap::new(), last_id: 0 }
     }
 
-    /// Sends a request and keeps the reply to it as pending. Returns the request's id, or `None` if it
-    /// cannot be sent and its caller has the error.
+    /// Sends a request and keeps the reply to it as pending. Returns the request's id, or `None` if
+    /// it cannot be sent and its caller has the error.
     pub(super) fn request(
         &mut self,
         request: &Request,
@@ -42,7 +43,8 @@ impl Link {
         let datagrams = match wire::encode(id, request, fds) {
             Ok(datagrams) => datagrams,
             Err(error) => {
-                // A message that is too large is the caller's fault. Anything else is the host's lack.
+                // A message that is too large is the caller's fault. Anything else is the host's
+                // lack.
                 let is_too_large = error.raw_os_error() == Some(libc::EMSGSIZE);
                 let kind = if is_too_large { ErrorKind::InvalidInput } else { ErrorKind::Host };
                 pending.reject(Error::io(kind, Step::Send, error));
@@ -112,8 +114,8 @@ impl Link {
         Ok(())
     }
 
-    /// Takes back the first message after the kernel has refused a datagram of it. If no datagram of the
-    /// message has left, its caller gets the error; otherwise the container ends.
+    /// Takes back the first message after the kernel has refused a datagram of it. If no datagram
+    /// of the message has left, its caller gets the error; otherwise the container ends.
     fn take_back(&mut self, error: io::Error) -> Result<()> {
         if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
             return Err(Error::lost("the init ended"));

@@ -1,8 +1,8 @@
 //! The schedule of runs, resets and fingerprints: one at a time, in the order of their messages.
 //!
-//! Invariant: an operation lasts until its request has its reply. An operation whose caller has gone
-//! before its turn never begins. A run whose caller goes is killed by its id, so a late kill never hits
-//! the next run.
+//! Invariant: an operation lasts until its request has its reply. An operation whose caller has
+//! gone before its turn never begins. A run whose caller goes is killed by its id, so a late kill
+//! never hits the next run.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -49,8 +49,8 @@ enum Current {
     Request(u64),
     /// A run that can be killed.
     Run(RunningRun),
-    /// The run with this id, whose report is owed: it was killed, or is past its wall time. The kernel may
-    /// need until `deadline` to free the memory of the run.
+    /// The run with this id, whose report is owed: it was killed, or is past its wall time. The
+    /// kernel may need until `deadline` to free the memory of the run.
     Dying {
         id: u64,
         deadline: Instant,
@@ -124,8 +124,8 @@ impl Scheduler {
         self.interrupt(Reason::Request, link)
     }
 
-    /// Whether the current operation may take as long as it likes. A run owes its process at once if the
-    /// caller waits to see it. It owes its report only once it is killed.
+    /// Whether the current operation may take as long as it likes. A run owes its process at once
+    /// if the caller waits to see it. It owes its report only once it is killed.
     pub(super) fn is_unhurried(&self) -> bool {
         matches!(self.current, Current::Run(RunningRun { forked: None, .. }))
     }
@@ -164,8 +164,8 @@ impl Scheduler {
 
     /// Handles a time-out of the reply watchdog. `Err` is the reason to end the container.
     ///
-    /// While a run dies the report may be all that the init owes: then the init is not stuck, and a new
-    /// probe checks that. If it owes the reply to the last probe as well, it is stuck.
+    /// While a run dies the report may be all that the init owes: then the init is not stuck, and a
+    /// new probe checks that. If it owes the reply to the last probe as well, it is stuck.
     pub(super) fn on_timeout(&mut self, timeout: Error, link: &mut Link) -> Result<()> {
         match self.current {
             Current::Dying { deadline, .. } if link.unanswered() == 1 => {
@@ -225,8 +225,8 @@ impl Scheduler {
         }
     }
 
-    /// Notes that the report of the current run is owed from now on, and probes the init: it still answers
-    /// while the kernel frees the memory of the run.
+    /// Notes that the report of the current run is owed from now on, and probes the init: it still
+    /// answers while the kernel frees the memory of the run.
     fn await_report(&mut self, link: &mut Link) -> Result<()> {
         if let Current::Run(RunningRun { id, dying_time, .. }) = self.current {
             let deadline = Instant::now().checked_add(dying_time);
@@ -236,8 +236,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Starts a run in a group that is ready for it. If that fails, the caller of the run has the error and
-    /// the turn passes on.
+    /// Starts a run in a group that is ready for it. If that fails, the caller of the run has the
+    /// error and the turn passes on.
     fn begin_run(&mut self, run: QueuedRun, link: &mut Link) -> Result<Current> {
         match self.prepare_group(&run, link)? {
             GroupState::Ready => self.send_run(run, link),
@@ -311,8 +311,8 @@ fn probe(link: &mut Link) -> Result<()> {
     link.request(&Request::Ping, Vec::new(), pending).map(drop)
 }
 
-/// How long the kernel may take to free the memory of a run. Page tables take longest: 60 ns for each entry
-/// of 8 bytes, which is 8 s for 1 GiB of them.
+/// How long the kernel may take to free the memory of a run. Page tables take longest: 60 ns for
+/// each entry of 8 bytes, which is 8 s for 1 GiB of them.
 fn time_to_free(held: &[Held]) -> Duration {
     const MOST: u64 = 64 << 30;
     const BYTES_PER_SECOND: u64 = 100 << 20;

@@ -8,8 +8,8 @@ use crate::container::connection::stderr_tail;
 use crate::container::processes::Pid1;
 use crate::error::{Error, ErrorKind, Step};
 
-/// Kills and reaps the init and removes the group. Adds the init's standard error to a reason that the
-/// caller did not ask for.
+/// Kills and reaps the init and removes the group. Adds the init's standard error to a reason that
+/// the caller did not ask for.
 pub(super) async fn teardown(pid1: Pid1, group: Option<RunGroup>, mut stderr: File, reason: Error) -> Error {
     if let Some(group) = &group {
         group.lift_rate();
@@ -26,8 +26,8 @@ pub(super) async fn teardown(pid1: Pid1, group: Option<RunGroup>, mut stderr: Fi
     }
 }
 
-/// Removes the group. The last processes may still be exiting. After 100 ms the drop of the group removes
-/// it in the background.
+/// Removes the group. The last processes may still be exiting. After 100 ms the drop of the group
+/// removes it in the background.
 async fn remove(group: RunGroup) {
     for _ in 0..100 {
         match group.remove() {

@@ -1,7 +1,7 @@
-//! What a container is told to make of itself, and what it is shown of the host.
+//! The init's configuration, and the parts of the host's file systems that it mounts.
 //!
-//! Invariant: a source that is missing is an error, unless its mount says otherwise; one that only the init may open is left
-//! to it, which has the same rights over files.
+//! Invariant: a missing source is an error, unless its mount says otherwise. If only the init may copy
+//! the mounts of a source, the init does so: it has the same rights over files.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,15 +11,14 @@ use std::sync::Arc;
 use crate::container::ids::Mapping;
 use crate::container::spec::ContainerSpec;
 use crate::error::{Error, ErrorKind, Result, Step};
-
 use crate::mount::{Kind, Mount};
 use crate::sys::{clone, mount};
 use crate::wire::{Attach, Configure, Ids};
 
 use super::error::kind;
 
-/// The configuration, with the mount trees that the host has to make itself.
-pub(in crate::container) fn configuration(
+/// The configuration, and the mount trees that this process has copied for it.
+pub(crate) fn configuration(
     spec: &ContainerSpec,
     mapping: &Mapping,
     clones_into_group: bool,
@@ -47,8 +46,8 @@ pub(in crate::container) fn configuration(
     Ok((configure, fds))
 }
 
-/// Finds what a mount shows of the host, with the host's rights: its mount trees, or none where the init has to make them.
-/// `None` where a source is missing and may be.
+/// Resolves the sources of a mount with the host's rights. Returns the mount with its mount trees, or
+/// without them if the init has to copy them. Returns `None` for a source that is missing and may be.
 fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<OwnedFd>)>> {
     let mut mount = mount.clone();
     let (sources, copy): (_, fn(&Path) -> io::Result<OwnedFd>) = match &mut mount.kind {
@@ -58,7 +57,7 @@ fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<Own
     };
     let mut trees = Vec::new();
     for source in sources {
-        match find(source, copy) {
+        match copy_source(source, copy) {
             Ok(tree) => trees.extend(tree),
             Err(error) if error.kind() == io::ErrorKind::NotFound && mount.skip_missing => return Ok(None),
             Err(error) => return Err(Error::io(ErrorKind::Build, Step::OpenBindSource, error).at(&*source)),
@@ -66,15 +65,15 @@ fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<Own
     }
     if let (Kind::Overlay { lowers, .. }, Some(program)) = (&mount.kind, program) {
         for (lower, tree) in lowers.iter().zip(&trees) {
-            give(tree, program).map_err(|error| Error::io(kind(&error), Step::MapOwners, error).at(lower))?;
+            map_owner(tree, program).map_err(|error| Error::io(kind(&error), Step::MapOwners, error).at(lower))?;
         }
     }
     Ok(Some((mount, trees)))
 }
 
-/// Makes a source's path absolute, and copies what is mounted there. `None` for a user without rights over the mount
-/// namespace: the init, which has the same rights over files, has them there.
-fn find(source: &mut PathBuf, copy: fn(&Path) -> io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+/// Makes a source's path absolute, and copies the mounts there. Returns `None` if this process has no
+/// rights over its mount namespace. The init has them over its own, and the same rights over files.
+fn copy_source(source: &mut PathBuf, copy: fn(&Path) -> io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
     *source = std::path::absolute(&source)?;
     match copy(source) {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => source.metadata().map(|_| None),
@@ -82,13 +81,13 @@ fn find(source: &mut PathBuf, copy: fn(&Path) -> io::Result<OwnedFd>) -> io::Res
     }
 }
 
-/// Shows what belongs to the owner of a mount's root as the program's, where the file system can do that.
-fn give(mount: &OwnedFd, program: Ids) -> io::Result<()> {
+/// Shows the files of the owner of a mount's root as the program's, if the file system can do that.
+fn map_owner(mount: &OwnedFd, program: Ids) -> io::Result<()> {
     let owner = nix::sys::stat::fstat(mount)?;
     let map = |from: u32, to: u32| format!("{from} {to} 1");
     let namespace = clone::user_namespace(&map(owner.st_uid, program.uid), &map(owner.st_gid, program.gid))?;
     match mount::map_owners(mount, namespace.as_fd()) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-        given => given,
+        mapped => mapped,
     }
 }
