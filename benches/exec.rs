@@ -1,7 +1,9 @@
-//! What a container costs, beside what the same costs without one.
+//! The cost of a container's operations, next to the cost of the same operation without a
+//! container.
 //!
-//! `cargo bench --bench exec`. Every figure of a container is measured in turn with its floor, a few of one, a few of the
-//! other, so that a machine whose speed drifts slows both. The table at the end has the medians and their ratio.
+//! `cargo bench --bench exec`. Each operation alternates with its floor, a few iterations of each
+//! at a time, so that a machine whose speed drifts slows both. The table at the end shows the
+//! medians and their ratio.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
@@ -33,27 +35,63 @@ fn main() {
     let mut bench = Bench::new();
     let tools = tempfile::tempdir().unwrap();
     make_static_true(tools.path());
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtimes = [
         ("current-thread", runtime::Builder::new_current_thread().enable_all().build().unwrap()),
         ("multi-thread", runtime::Builder::new_multi_thread().enable_all().build().unwrap()),
     ];
-    for (flavour, runtime) in &runtimes {
+    for (flavor, runtime) in &runtimes {
         let builder = builder().mount(Mount::bind(tools.path(), "/tools"));
-        let containers: Vec<_> = (0..cores).map(|_| runtime.block_on(builder.build()).unwrap()).collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let containers = containers_of(runtime, &builder, cores);
+        let setting = Setting { flavor, runtime, tools: tools.path(), builder, cores, containers };
+        setting.runs(&mut bench);
+        setting.limited_runs(&mut bench);
+        setting.spawns(&mut bench);
+        setting.hooks(&mut bench);
+        setting.pings(&mut bench);
+        setting.files(&mut bench);
+        setting.builds(&mut bench);
+        setting.destroy(setting.containers.iter());
+    }
+    bench.finish();
+    println!("\nmemory of an idle init, with two alive (Private_Clean + Private_Dirty):");
+    for (name, builder) in [("cellblock-init", builder()), ("the host's own executable", Container::builder())] {
+        println!("  {name}: {} KiB", idle_memory(&runtimes[0].1, &builder));
+    }
+}
+
+/// A runtime, and containers on it: one for each core.
+struct Setting<'a> {
+    flavor: &'a str,
+    runtime: &'a Runtime,
+    /// The directory of the static program. Containers see it as `/tools`.
+    tools: &'a Path,
+    builder: ContainerBuilder,
+    cores: usize,
+    containers: Vec<Container>,
+}
+
+impl Setting<'_> {
+    fn runs(&self, bench: &mut Bench) {
+        let Self { flavor, runtime, tools, cores, containers, .. } = self;
         for (what, inside, outside) in [
             ("/bin/true", "/bin/true", c"/bin/true".to_owned()),
-            ("static", "/tools/true", std::ffi::CString::new(format!("{}/true", tools.path().display())).unwrap()),
+            ("static", "/tools/true", std::ffi::CString::new(format!("{}/true", tools.display())).unwrap()),
         ] {
-            for at_once in [1, cores] {
+            for at_once in [1, *cores] {
                 bench.pair(
-                    &format!("run {what}, {at_once} at a time, {flavour}"),
+                    &format!("run {what}, {at_once} at a time, {flavor}"),
                     |count| spawn_bare(&outside, count, at_once),
                     |count| run_warm(runtime, &containers[..at_once], &Command::new(inside), count),
                 );
             }
         }
-        let limited = containers_of(runtime, &builder, cores);
+    }
+
+    fn limited_runs(&self, bench: &mut Bench) {
+        let Self { flavor, runtime, builder, cores, .. } = self;
+        let cores = *cores;
+        let limited = containers_of(runtime, builder, cores);
         let unfiltered = containers_of(runtime, &builder.clone().filter(Filter::Off), cores);
         for (what, containers, command) in [
             ("without a limit, unfiltered", &unfiltered, command(unlimited())),
@@ -61,90 +99,106 @@ fn main() {
             ("with all limits", &limited, command(limits())),
         ] {
             bench.pair(
-                &format!("run /bin/true {what}, {cores} at a time, {flavour}"),
+                &format!("run /bin/true {what}, {cores} at a time, {flavor}"),
                 |count| spawn_bare(c"/bin/true", count, cores),
                 |count| run_warm(runtime, containers, &command, count),
             );
         }
         bench.pair(
-            &format!("run /bin/true with all limits and captured, {cores} at a time, {flavour}"),
+            &format!("run /bin/true with all limits and captured, {cores} at a time, {flavor}"),
             |count| spawn_bare(c"/bin/true", count, cores),
             |count| capture_warm(runtime, &limited, &command(limits()), count),
         );
         bench.after_idling(
-            &format!("run /bin/true with all limits and captured, after 50 ms, {flavour}"),
+            &format!("run /bin/true with all limits and captured, after 50 ms, {flavor}"),
             || spawn_bare(c"/bin/true", 1, 1),
             || capture_warm(runtime, &limited[..1], &command(limits()), 1),
         );
-        for container in limited.into_iter().chain(unfiltered) {
-            runtime.block_on(container.destroy());
-        }
-        let container = &containers[0];
+        self.destroy(limited.iter().chain(&unfiltered));
+    }
+
+    fn spawns(&self, bench: &mut Bench) {
+        let Self { flavor, runtime, containers, .. } = self;
         for (what, program, bytes) in [("/bin/true", "/bin/true", 0), ("cat of 1 MiB", "/bin/cat", 1 << 20)] {
             let input = vec![b'x'; bytes];
             bench.pair(
-                &format!("spawn {what} with three pipes, {flavour}"),
+                &format!("spawn {what} with three pipes, {flavor}"),
                 |count| timed(runtime, count, async || talk_bare(program, &input).await),
-                |count| timed(runtime, count, async || talk(container, program, &input).await),
+                |count| timed(runtime, count, async || talk(&containers[0], program, &input).await),
             );
         }
+    }
+
+    fn hooks(&self, bench: &mut Bench) {
+        let Self { flavor, runtime, containers, .. } = self;
         let mut hooked = Command::new("/bin/true");
         hooked.pid_hook(|_, _| std::future::ready(Ok(())));
         bench.pair(
-            &format!("run /bin/true without a hook, and with one, {flavour}"),
+            &format!("run /bin/true without a hook, and with one, {flavor}"),
             |count| run_warm(runtime, &containers[..1], &Command::new("/bin/true"), count),
             |count| run_warm(runtime, &containers[..1], &hooked, count),
         );
+    }
+
+    fn pings(&self, bench: &mut Bench) {
+        let Self { flavor, runtime, builder, .. } = self;
         let everywhere = sched_getaffinity(Pid::from_raw(0)).unwrap();
         let mut here = CpuSet::new();
         here.set(0).unwrap();
-        // A wake-up on another processor costs several times one on the same; where the scheduler puts the two processes
-        // is luck. So once where it likes, and once on one processor.
+        // Waking a process on another processor costs several times as much as on the same one, and
+        // the scheduler places the two processes by chance. So measure both: anywhere, and on one
+        // processor.
         for (place, cpus) in [("anywhere", everywhere), ("on one processor", here)] {
             sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
             let (container, mut echo) = (runtime.block_on(builder.build()).unwrap(), Echo::start());
             bench.pair(
-                &format!("ping, {place}, {flavour}"),
+                &format!("ping, {place}, {flavor}"),
                 |count| echo.round_trips(count),
                 |count| timed(runtime, count, async || container.ping(Duration::from_secs(1)).await.unwrap()),
             );
             runtime.block_on(container.destroy());
         }
         sched_setaffinity(Pid::from_raw(0), &everywhere).unwrap();
+    }
+
+    fn files(&self, bench: &mut Bench) {
+        let Self { flavor, runtime, containers, .. } = self;
         for files in [1, 16, 200] {
             let names: Vec<_> = (0..files).map(|number| format!("file{number}")).collect();
-            bench.alone(&format!("open {files} files, {flavour}"), |count| {
+            bench.alone(&format!("open {files} files, {flavor}"), |count| {
                 timed(runtime, count, async || {
-                    let opened = container.open(names.iter().map(|name| OpenFile::write(name, 0o644))).await.unwrap();
+                    let files = names.iter().map(|name| OpenFile::write(name, 0o644));
+                    let opened = containers[0].open(files).await.unwrap();
                     assert!(opened.iter().all(Result::is_ok));
                 })
             });
         }
-        bench.alone(&format!("reset after 100 files, {flavour}"), |count| {
-            (0..count).map(|_| reset_after(runtime, container, 100)).sum()
+        bench.alone(&format!("reset after 100 files, {flavor}"), |count| {
+            (0..count).map(|_| reset_after(runtime, &containers[0], 100)).sum()
         });
-        bench.alone(&format!("build and destroy, {flavour}"), |count| {
+    }
+
+    fn builds(&self, bench: &mut Bench) {
+        let Self { flavor, runtime, tools, builder, .. } = self;
+        let build_and_destroy = |builder: &ContainerBuilder, count| {
             timed(runtime, count, async || builder.build().await.unwrap().destroy().await)
-        });
-        let tree = Mount::overlay([tools.path()], "/overlay", Tmpfs::new());
-        let with_overlay = builder.clone().mount(tree);
+        };
+        bench.alone(&format!("build and destroy, {flavor}"), |count| build_and_destroy(builder, count));
+        let with_overlay = builder.clone().mount(Mount::overlay([tools], "/overlay", Tmpfs::new()));
         bench.pair(
-            &format!("build and destroy without an overlay, and with one, {flavour}"),
-            |count| timed(runtime, count, async || builder.build().await.unwrap().destroy().await),
-            |count| timed(runtime, count, async || with_overlay.build().await.unwrap().destroy().await),
+            &format!("build and destroy without an overlay, and with one, {flavor}"),
+            |count| build_and_destroy(builder, count),
+            |count| build_and_destroy(&with_overlay, count),
         );
         let covered = runtime.block_on(with_overlay.build()).unwrap();
-        bench.alone(&format!("reset with an overlay, {flavour}"), |count| {
+        bench.alone(&format!("reset with an overlay, {flavor}"), |count| {
             timed(runtime, count, async || covered.reset().await.unwrap())
         });
-        for container in containers.into_iter().chain([covered]) {
-            runtime.block_on(container.destroy());
-        }
+        runtime.block_on(covered.destroy());
     }
-    bench.finish();
-    println!("\nmemory of an idle init, with two alive (Private_Clean + Private_Dirty):");
-    for (name, builder) in [("cellblock-init", builder()), ("the host's own executable", Container::builder())] {
-        println!("  {name}: {} KiB", idle_memory(&runtimes[0].1, &builder));
+
+    fn destroy<'a>(&self, containers: impl Iterator<Item = &'a Container>) {
+        containers.for_each(|container| self.runtime.block_on(container.destroy()));
     }
 }
 
@@ -163,7 +217,7 @@ fn unlimited() -> Limits {
     limits.stack(u64::MAX).open_files(u64::MAX)
 }
 
-/// The wall time of `count` runs in each container, all containers at once.
+/// The wall time of `count` runs in each container, with all containers at once.
 fn run_warm(runtime: &Runtime, containers: &[Container], command: &Command, count: u64) -> Duration {
     let start = Instant::now();
     runtime.block_on(join_all(containers.iter().map(async |container| {
@@ -174,7 +228,7 @@ fn run_warm(runtime: &Runtime, containers: &[Container], command: &Command, coun
     start.elapsed()
 }
 
-/// The same, with what the program prints.
+/// The wall time of `count` runs in each container with captured output.
 fn capture_warm(runtime: &Runtime, containers: &[Container], command: &Command, count: u64) -> Duration {
     let start = Instant::now();
     runtime.block_on(join_all(containers.iter().map(async |container| {
@@ -185,7 +239,7 @@ fn capture_warm(runtime: &Runtime, containers: &[Container], command: &Command, 
     start.elapsed()
 }
 
-/// Starts a program on three pipes, gives it the input, and reads its outputs to their ends.
+/// Runs a program on three pipes: writes the input and reads both outputs to their ends.
 async fn talk(container: &Container, program: &str, input: &[u8]) {
     let mut command = Command::new(program);
     command.stdin(cellblock::Stdio::piped()).stdout(cellblock::Stdio::piped()).stderr(cellblock::Stdio::piped());
@@ -195,7 +249,7 @@ async fn talk(container: &Container, program: &str, input: &[u8]) {
     assert!(process.wait().await.unwrap().status.success());
 }
 
-/// The same without a container.
+/// Does the same without a container.
 async fn talk_bare(program: &str, input: &[u8]) {
     let mut command = tokio::process::Command::new(program);
     let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -211,7 +265,7 @@ where
     E: AsyncRead + Unpin,
 {
     let write = async {
-        // The program may have ended by itself.
+        // The program may exit without reading its input.
         drop(stdin.write_all(input).await);
         drop(stdin);
     };
@@ -220,7 +274,7 @@ where
     read.unwrap()
 }
 
-/// The time of the reset alone.
+/// The time of a reset, without the time to write the files.
 fn reset_after(runtime: &Runtime, container: &Container, files: usize) -> Duration {
     runtime.block_on(async {
         let files = (0..files).map(|number| OpenFile::write(format!("small{number}"), 0o644));
@@ -233,9 +287,9 @@ fn reset_after(runtime: &Runtime, container: &Container, files: usize) -> Durati
     })
 }
 
-/// Another process, which sends back what it is sent.
+/// A process that echoes datagrams.
 struct Echo {
-    /// Dropped first, which is the other's end.
+    /// `drop` closes this first, and that ends the process.
     socket: Option<OwnedFd>,
     process: std::process::Child,
 }
@@ -278,7 +332,7 @@ fn echo() {
     }
 }
 
-/// The smallest program there is.
+/// Builds a static program that only exits.
 fn make_static_true(dir: &Path) {
     let source = dir.join("true.c");
     let exit = r#"
@@ -301,7 +355,7 @@ fn make_static_true(dir: &Path) {
     assert!(built.success());
 }
 
-/// KiB that one init has for itself while another one lives.
+/// The private memory of an idle init in KiB, while another one lives.
 fn idle_memory(runtime: &Runtime, builder: &ContainerBuilder) -> u64 {
     let before = children();
     let containers = [(); 2].map(|()| runtime.block_on(builder.build()).unwrap());

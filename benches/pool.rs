@@ -1,8 +1,9 @@
-//! What a pool costs: a lease by itself, and judged runs beside bare spawns.
+//! The cost of a pool: a lease alone, and judged runs next to bare spawns.
 //!
-//! `cargo bench --bench pool`, measured as in the bench `exec`. A judged run is all that a judge does for one: a container as
-//! good as new, a program copied into it, a run with limits, an input and captured output, and a verdict. The container's reset
-//! is part of it, since the next run waits for that when all are busy.
+//! `cargo bench --bench pool`, measured as in the bench `exec`. A judged run is everything that a
+//! judge does for one run: it leases a reset container, copies a program into it, runs the program
+//! with limits, an input and captured output, and takes the verdict. The reset counts too, because
+//! the next run waits for it when all containers are busy.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
@@ -19,20 +20,21 @@ fn main() {
     let mut bench = Bench::new();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let program = std::fs::read("/bin/true").unwrap();
-    for (flavour, runtime) in [
+    for (flavor, runtime) in [
         ("current-thread", runtime::Builder::new_current_thread().enable_all().build().unwrap()),
         ("multi-thread", runtime::Builder::new_multi_thread().enable_all().build().unwrap()),
     ] {
         let idle = pool(&runtime, 1);
-        bench.alone(&format!("lease and return, {flavour}"), |count| {
-            // In a task, as in a service: the main thread is no worker, and would have to wake one.
+        bench.alone(&format!("lease and return, {flavor}"), |count| {
+            // In a task, as in a service. The main thread is not a worker and would have to wake
+            // one.
             runtime.block_on(runtime.spawn(lease_and_return(idle.clone(), count))).unwrap()
         });
         runtime.block_on(idle.shutdown(Duration::ZERO));
         for containers in [1, cores, 2 * cores, 4 * cores] {
             let pool = pool(&runtime, containers);
             bench.pair(
-                &format!("judged run, {containers} containers, {flavour}"),
+                &format!("judged run, {containers} containers, {flavor}"),
                 |count| spawn_bare(c"/bin/true", count, containers),
                 |count| judge(&runtime, &pool, &program, count * containers as u64),
             );
@@ -50,7 +52,7 @@ fn pool(runtime: &Runtime, size: usize) -> Pool {
     })
 }
 
-/// The caller's time alone: nobody waits for the reset.
+/// The time of the caller. The reset is not part of it.
 async fn lease_and_return(pool: Pool, count: u64) -> Duration {
     let mut total = Duration::ZERO;
     for _ in 0..count {
@@ -68,7 +70,7 @@ async fn ready(pool: &Pool) {
     }
 }
 
-/// The wall time of so many judged runs, as many at once as there are containers.
+/// The wall time of `count` judged runs, as many at once as there are containers.
 fn judge(runtime: &Runtime, pool: &Pool, program: &[u8], count: u64) -> Duration {
     let mut command = Command::new("./solution");
     command.stdin(Stdio::bytes("6 7\n")).limits(limits());

@@ -4,8 +4,8 @@
 //! cargo run --release --features metrics --example batch [RUNS]
 //! ```
 //!
-//! `Pool::stream` takes a job when a container is free, so that the source may be endless. It retries a
-//! job once if the machine failed it, and yields results as they come.
+//! `Pool::stream` takes a job when a container is free, so that the source may be endless. It
+//! retries a job once if the machine failed it, and yields results as they come.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,7 +60,7 @@ async fn batch(runs: u64) -> Result<BTreeMap<String, u64>, Error> {
     Ok(verdicts)
 }
 
-/// A job squares its number. Each one has a container as good as new to itself.
+/// A job squares its number. Each job gets a container that was reset.
 fn job(number: u64) -> Job<u64, impl AsyncFn(&Lease) -> Result<Output, Error>> {
     Job::new(number, async move |lease: &Lease| {
         let limits = Limits::new().cpu_time(Duration::from_secs(1)).memory(64 << 20).allow_weaker(true);

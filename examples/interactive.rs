@@ -4,8 +4,8 @@
 //! cargo run --example interactive [NUMBER]
 //! ```
 //!
-//! `Pool::converse` runs each program in a container of its own. The stdout of each is the stdin of the
-//! other, so both programs just print and read lines. Stderr is free for a log.
+//! `Pool::converse` runs each program in a container of its own. The stdout of each is the stdin of
+//! the other, so both programs just print and read lines. Stderr is free for a log.
 
 use std::time::Duration;
 

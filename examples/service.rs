@@ -6,11 +6,11 @@
 //!     -d '{"args": ["python3", "-c", "print(6 * int(input()))"], "stdin": "7"}'
 //! ```
 //!
-//! The answer has the verdict, the outputs and the report. As many programs run at once as there are
-//! processors, and as many again wait in the queue. Further requests get 503 at once. On Ctrl-C or
-//! SIGTERM the service accepts no more requests, answers the accepted ones, and destroys its containers.
+//! The answer has the verdict, the outputs and the report. As many programs run at once as there
+//! are processors, and as many again wait in the queue. Further requests get 503 at once. On Ctrl-C
+//! or SIGTERM the service accepts no more requests, answers the accepted ones, and destroys its
+//! containers.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -40,16 +40,10 @@ struct Answer {
 
 type Failure = (StatusCode, String);
 
-fn main() -> ExitCode {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     cellblock::init(); // must come first: in a container's init this never returns
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
-    match tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(&address))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("service: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    tokio::runtime::Runtime::new()?.block_on(serve(&address))
 }
 
 async fn serve(address: &str) -> Result<(), Box<dyn std::error::Error>> {
@@ -75,7 +69,7 @@ async fn run(State(pool): State<Pool>, Json(request): Json<Request>) -> Result<J
         return Err((StatusCode::BAD_REQUEST, "args must contain at least the name of a program\n".into()));
     };
     let limits = Limits::new()
-        .cpu_time(Duration::from_secs(2))
+        .cpu_time(Duration::from_secs(1))
         .wall_time(Duration::from_secs(5))
         .memory(256 << 20)
         .processes(64)

@@ -4,8 +4,8 @@
 //! cargo run --example session
 //! ```
 //!
-//! Each cell has a deadline. A cell that overruns it costs the session its variables: the interpreter is
-//! killed and a new one starts. The files stay until the container is reset.
+//! Each cell has a deadline. A cell that overruns it costs the session its variables: the
+//! interpreter is killed and a new one starts. The files stay until the container is reset.
 
 use std::time::Duration;
 
@@ -59,7 +59,8 @@ impl Session {
         }
     }
 
-    /// Kills the interpreter with everything that it started, and starts a new one in the same container.
+    /// Kills the interpreter with everything that it started, and starts a new one in the same
+    /// container.
     async fn restart(&mut self) -> Result<()> {
         self.interpreter.kill().await?;
         *self = Self::start(self.container.clone()).await?;

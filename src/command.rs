@@ -1,6 +1,7 @@
 //! Commands: a program, its arguments and everything that it is given.
 //!
-//! A [`Command`] is only a description. It opens nothing before it is run, and may be run many times.
+//! A [`Command`] is only a description. It opens nothing before it is run, and may be run many
+//! times.
 
 mod capture;
 mod hook;
@@ -32,9 +33,10 @@ pub(crate) use stdio::{Stream, Window};
 /// - null streams (`/dev/null`), and no other descriptor;
 /// - the container's [working directory](crate::ContainerBuilder::work_dir);
 /// - the default [`Limits`];
-/// - otherwise the host process's resource limits, except for fewer pending signals with timers (64),
-///   less locked memory (64 KiB) and no real-time priorities. POSIX message queues and inotify are
-///   not available: the kernel counts both for a user, across all containers and other processes.
+/// - otherwise the host process's resource limits, except for fewer pending signals with timers
+///   (64), less locked memory (64 KiB) and no real-time priorities. POSIX message queues and
+///   inotify are not available: the kernel counts both for a user, across all containers and other
+///   processes.
 ///
 /// ```
 /// use cellblock::Command;
@@ -95,8 +97,8 @@ impl Command {
     /// The program in an open file, such as a memfd, sealed or not. `name` is the program's first
     /// argument, and names the program in errors.
     ///
-    /// The file need not be in the container, but the interpreter and the libraries that it needs must
-    /// be. A script cannot be executed this way: `ENOEXEC`.
+    /// The file need not be in the container, but the interpreter and the libraries that it needs
+    /// must be. A script cannot be executed this way: `ENOEXEC`.
     pub fn from_fd(name: impl AsRef<OsStr>, fd: impl Into<OwnedFd>) -> Self {
         Self { executable: Some(Arc::new(fd.into())), ..Self::new(name) }
     }
@@ -197,15 +199,15 @@ impl Command {
         self
     }
 
-    /// Gives the program a copy of a descriptor, as descriptor `number`, which is 3 or higher. The last
-    /// descriptor for a number counts.
+    /// Gives the program a copy of a descriptor, as descriptor `number`, which is 3 or higher. The
+    /// last descriptor for a number counts.
     ///
     /// The program can do everything that the descriptor can do. Directories and descriptors opened
-    /// with `O_PATH` are refused ([`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)), also as
-    /// streams, because a program could reach the host's files from them.
+    /// with `O_PATH` are refused ([`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)),
+    /// also as streams, because a program could reach the host's files from them.
     ///
-    /// A program may reopen a file by its name in `/proc/self/fd`, but only for what the descriptor is
-    /// open for. On a kernel without Landlock
+    /// A program may reopen a file by its name in `/proc/self/fd`, but only for what the descriptor
+    /// is open for. On a kernel without Landlock
     /// ([`Protections::landlock`](crate::report::Protections::landlock)) it may reopen the file for
     /// everything that the file's mode allows the program's user: give it a pipe or a sealed memfd
     /// there.
@@ -247,26 +249,28 @@ impl Command {
         self
     }
 
-    /// Sets a resource limit of the program's first process, which its children inherit. It takes the
-    /// place of the resource limit that the [`limits`](Self::limits) would set. `u64::MAX` is no limit.
+    /// Sets a resource limit of the program's first process, which its children inherit. It takes
+    /// the place of the resource limit that the [`limits`](Self::limits) would set. `u64::MAX` is
+    /// no limit.
     ///
-    /// A limit above the host process's hard limit fails the run with `EPERM`, whatever capabilities
-    /// the host process has, because the limit is set inside the container's user namespace.
+    /// A limit above the host process's hard limit fails the run with `EPERM`, whatever
+    /// capabilities the host process has, because the limit is set inside the container's user
+    /// namespace.
     pub fn rlimit(&mut self, resource: Resource, soft: u64, hard: u64) -> &mut Self {
         self.rlimits.retain(|limit| limit.resource != resource);
         self.rlimits.push(Rlimit { resource, soft, hard });
         self
     }
 
-    /// Sets a hook that is called with the program's process before its first instruction, to attach
-    /// the process to something: a cgroup, a tracer, a scheduling class.
+    /// Sets a hook that is called with the program's process before its first instruction, to
+    /// attach the process to something: a cgroup, a tracer, a scheduling class.
     ///
-    /// The hook gets the process's id on this host and a pidfd. Both stay valid until the hook returns.
-    /// An `Err` refuses the program: it is never executed, and the call returns
+    /// The hook gets the process's id on this host and a pidfd. Both stay valid until the hook
+    /// returns. An `Err` refuses the program: it is never executed, and the call returns
     /// [`ErrorKind::Exec`](crate::ErrorKind::Exec) at the step `"pid_hook"`, with the hook's error.
     ///
-    /// The future that starts the program polls the hook, and dropping that future drops the hook. The
-    /// container serves other calls meanwhile. The time that the hook takes counts for the run.
+    /// The future that starts the program polls the hook, and dropping that future drops the hook.
+    /// The container serves other calls meanwhile. The time that the hook takes counts for the run.
     ///
     /// ```
     /// use cellblock::Command;
@@ -302,8 +306,8 @@ impl Command {
         self.executable.as_ref()
     }
 
-    /// The request for this command with its limits as planned, whose attached descriptors have these roles. With `announce`,
-    /// the init names the process once it exists.
+    /// The request for this command with its limits as planned, whose attached descriptors have
+    /// these roles. With `announce`, the init names the process once it exists.
     pub(crate) fn to_start_run(&self, fds: Vec<FdRole>, announce: bool, plan: &Plan) -> Result<StartRun> {
         let mut args = Strings::default();
         for arg in std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str)) {

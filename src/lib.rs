@@ -1,9 +1,10 @@
 //! Run untrusted programs in pre-forked Linux containers, from async Rust.
 //!
-//! A [`Container`] is a set of namespaces, a root file system and their init, started once and used for many runs. Its
-//! handle is cheap to clone; every method gives a future.
+//! A [`Container`] is a set of namespaces, a root file system and an init. It is started once and
+//! then takes one run after another, each at close to the cost of a bare `posix_spawn`. A handle is
+//! cheap to clone, every call is a future, and every future may be dropped.
 //!
-//! ```no_run
+//! ```standalone_crate
 //! use cellblock::{Command, Container};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,7 +12,9 @@
 //!     let runtime = tokio::runtime::Runtime::new()?;
 //!     runtime.block_on(async {
 //!         let container = Container::builder().build().await?;
-//!         let output = container.output(Command::new("python3").args(["-c", "print(6 * 7)"])).await?;
+//!         let mut command = Command::new("sh");
+//!         command.args(["-c", "echo $((6 * 7))"]);
+//!         let output = container.output(&command).await?;
 //!         assert_eq!(output.stdout, b"42\n");
 //!         container.destroy().await;
 //!         Ok(())
@@ -19,9 +22,31 @@
 //! }
 //! ```
 //!
-//! A program's failure is a [`Report`], and [`Report::verdict`] says in a word what became of it; an [`Error`] means that the
-//! machine, or the call, was at fault. [`Limits`] are what a run may use.
+//! - A [`Command`] says what to run, and [`Limits`] say what the run may use.
+//! - A [`Report`] says how the run ended and what it used. [`Report::verdict`] judges it in one
+//!   word. The failure of a program is a report; an [`Error`] means that the machine or the call
+//!   was at fault.
+//! - A [`Pool`] keeps containers ready, leases them, and resets them between two leases.
+//! - [`doctor::diagnose`] says what a machine lacks, and how to fix it.
+//!
+//! The [guide] has a page for each subject. Begin with the [first run](guide::first_run). Before a
+//! service moves to Docker, Kubernetes or systemd, read [deploying](guide::deploying).
+//!
+//! # Features
+//!
+//! All features are off by default.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `metrics` | counters and histograms, through the crate [`metrics`](https://docs.rs/metrics) |
+//! | `tracing` | a span for each container and run, through [`tracing`](https://docs.rs/tracing) |
+//! | `tower` | `Pool::service`, a [`tower_service::Service`](https://docs.rs/tower-service) |
+//!
+//! # Platform
+//!
+//! Linux 5.12 or later, on x86_64 and aarch64, with user namespaces. Root is not needed.
 #![warn(clippy::unwrap_used, unreachable_pub)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("cellblock runs on Linux, on x86_64 and aarch64");
@@ -30,6 +55,7 @@ pub mod command;
 pub mod container;
 pub mod doctor;
 pub mod error;
+pub mod guide;
 pub mod limits;
 pub mod mount;
 pub mod pool;
@@ -54,6 +80,7 @@ pub use mount::Mount;
 pub use pool::{Lease, Pool};
 pub use process::{Output, Process};
 pub use report::{Report, Verdict};
+
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
@@ -63,20 +90,23 @@ pub mod fuzzing {
     pub use crate::wire::fuzzing::{replies, requests};
 }
 
-/// Becomes a container's init, if this process was started to be one; otherwise does nothing.
+/// Becomes a container's init if this process was started as one; returns at once otherwise.
 ///
-/// Call it first in `main`, before any thread is started: by default a container's init is the host's own executable,
-/// started again. A process that carries the init's argument and has a socket of the host as its standard input sets up,
-/// makes pid 1 of new namespaces, serves, and never returns from here. Its exit status is 0 where the host closed the
-/// socket, and 1 after a broken frame, a request out of place or a panic, which it names on standard error.
+/// Call it first in `main`, before any thread starts. By default a container's init is the host
+/// process's own executable, started once more with an argument that marks it.
 ///
-/// A service that forgets this call is no fork bomb: [`ContainerBuilder::build`] fails at once in a process that carries the
-/// init's argument.
+/// In a process with that argument, and with the host process's socket as its standard input, this
+/// function sets up the init, makes pid 1 of the new namespaces, serves, and never returns. The
+/// exit status is 0 if the host process closed the socket. It is 1 after a broken frame, a request
+/// out of place or a panic, which the init describes on standard error.
+///
+/// A service that forgets this call does not start itself over and over:
+/// [`ContainerBuilder::build`] fails at once in a process with the init's argument.
 pub fn init() {
     init::enter();
 }
 
-/// The README's program compiles.
+/// The README's examples compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

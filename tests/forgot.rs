@@ -17,7 +17,7 @@ fn main() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(start.elapsed() < Duration::from_millis(100), "it fails at once");
         let children = std::fs::read_to_string("/proc/thread-self/children").unwrap();
-        assert_eq!(children, "", "and starts nothing");
+        assert_eq!(children, "", "it starts no process");
         eprintln!("{error}");
         std::process::exit(3);
     }

@@ -1,4 +1,4 @@
-//! What the benches share: two things measured in turn, and the floor of a run.
+//! Shared by the benches: paired measurements, and the floor of a run.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, reason = "each bench uses its own part")]
 
 use std::ffi::CStr;
@@ -10,10 +10,10 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::wait::waitpid;
 use tokio::runtime::Runtime;
 
-/// For how long one is run before the other has its turn, about.
+/// Roughly how long one side of a pair runs before the other side runs.
 const TURN: Duration = Duration::from_millis(10);
 
-/// What a judge would set.
+/// Limits as a judge sets them.
 pub fn limits() -> Limits {
     let limits = Limits::new().cpu_time(Duration::from_secs(1)).wall_time(Duration::from_secs(2));
     limits.memory(64 << 20).processes(32).output(1 << 20).allow_weaker(true)
@@ -23,12 +23,13 @@ pub fn builder() -> ContainerBuilder {
     Container::builder().init_exe(env!("CARGO_BIN_EXE_cellblock-init"))
 }
 
+/// Runs measurements with criterion, and keeps their rows for the table.
 pub struct Bench {
     criterion: Criterion,
     rows: Vec<Row>,
 }
 
-/// The figures of each sample: the floor's, where there is one, and the container's, per operation.
+/// The time per operation in each sample: of the floor, if there is one, and of the container.
 struct Row {
     name: String,
     samples: Vec<(Option<Duration>, Duration)>,
@@ -46,6 +47,7 @@ impl Bench {
         }
     }
 
+    /// Measures an operation and its floor in turn.
     pub fn pair(
         &mut self,
         name: &str,
@@ -55,7 +57,8 @@ impl Bench {
         self.measure(name, |count| (Some(floor(count)), subject(count)));
     }
 
-    /// Each after nothing has happened for 50 ms, which is what makes some of the kernel's locks slow.
+    /// Measures single operations, each after 50 ms of idling, which makes some locks of the kernel
+    /// slow.
     pub fn after_idling(
         &mut self,
         name: &str,
@@ -76,11 +79,13 @@ impl Bench {
         self.rows.push(Row { name: name.to_owned(), samples });
     }
 
+    /// Measures an operation that has no floor.
     pub fn alone(&mut self, name: &str, mut subject: impl FnMut(u64) -> Duration) {
         self.measure(name, |count| (None, subject(count)));
     }
 
-    pub fn measure(&mut self, name: &str, mut turn: impl FnMut(u64) -> (Option<Duration>, Duration)) {
+    /// `turn` runs a number of iterations of both sides and returns their times.
+    fn measure(&mut self, name: &str, mut turn: impl FnMut(u64) -> (Option<Duration>, Duration)) {
         let mut samples = Vec::new();
         let mut in_a_turn = 1;
         self.criterion.bench_function(name, |bencher| {
@@ -102,12 +107,13 @@ impl Bench {
                 subject
             });
         });
-        // Filtered out by the command line.
+        // Empty if the command line filters this bench out.
         if !samples.is_empty() {
             self.rows.push(Row { name: name.to_owned(), samples });
         }
     }
 
+    /// Prints the table.
     pub fn finish(self) {
         println!("\n| what | floor, µs | cellblock, µs | ratio |\n|---|---|---|---|");
         for Row { name, samples } in &self.rows {
@@ -125,12 +131,13 @@ impl Bench {
     }
 }
 
-pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
+/// The wall time of `count` operations.
 pub fn timed(runtime: &Runtime, count: u64, mut operation: impl AsyncFnMut()) -> Duration {
     let start = Instant::now();
     runtime.block_on(async {
@@ -141,7 +148,7 @@ pub fn timed(runtime: &Runtime, count: u64, mut operation: impl AsyncFnMut()) ->
     start.elapsed()
 }
 
-/// The wall time of `count` times posix_spawn and waitpid in each of so many threads.
+/// The wall time of `count` posix_spawn(3) and waitpid(2) calls in each of `at_once` threads.
 pub fn spawn_bare(program: &CStr, count: u64, at_once: usize) -> Duration {
     let spawn = || {
         let (actions, attributes) = (PosixSpawnFileActions::init().unwrap(), PosixSpawnAttr::init().unwrap());

@@ -9,7 +9,8 @@ use crate::stdout::print;
 
 /// Print a completion script for a shell
 ///
-/// The script goes to standard output. The shell reads it from a file or from a command substitution.
+/// The script goes to standard output. The shell reads it from a file or from a command
+/// substitution.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Options {

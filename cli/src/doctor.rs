@@ -1,4 +1,4 @@
-//! `cellblock doctor`: what this machine allows containers, what is missing, and the command that fixes it.
+//! `cellblock doctor`: what this machine allows containers, what is missing, and the fix.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -11,8 +11,8 @@ use crate::stdout::print;
 
 /// Check what this machine allows containers
 ///
-/// Checks namespaces, proc, user ids, seccomp, control groups, Landlock and the kernel. Says what is missing, what
-/// that costs, and the command that fixes it. Changes nothing.
+/// Checks namespaces, proc, user ids, seccomp, control groups, Landlock and the kernel. Says what
+/// is missing, what that costs, and the command that fixes it. Changes nothing.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Options {

@@ -1,7 +1,7 @@
 //! The signals that end a command early: SIGINT and SIGTERM.
 //!
-//! Invariant: once [`Interrupts::catch`] has returned, neither signal kills this process, so a command can destroy its
-//! containers before it exits.
+//! Invariant: once [`Interrupts::catch`] has returned, neither signal kills this process, so a
+//! command can destroy its containers before it exits.
 
 use std::io;
 

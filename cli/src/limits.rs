@@ -6,7 +6,8 @@ use bytesize::ByteSize;
 use cellblock::Limits;
 use clap::Args;
 
-/// The limits of a program, as options. A time has a unit (500ms, 2s), and so may a size (64MiB, 1MB).
+/// The limits of a program, as options. A time has a unit (500ms, 2s), and so may a size (64MiB,
+/// 1MB).
 #[derive(Args)]
 #[command(next_help_heading = "Limits (a time is 500ms or 2s, a size 64MiB or 1MB)")]
 pub struct LimitOptions {
@@ -36,8 +37,8 @@ pub struct LimitOptions {
     pub output: Option<ByteSize>,
     /// Accept a weaker form of a limit that this machine cannot hold
     ///
-    /// Without control groups, CPU time, memory and processes are limited for each process or user. Without this
-    /// option such a run is refused.
+    /// Without control groups, CPU time, memory and processes are limited for each process or user.
+    /// Without this option such a run is refused.
     #[arg(long)]
     weaker: bool,
 }

@@ -1,7 +1,7 @@
 //! The command `cellblock`: untrusted programs in containers, from a shell.
 //!
-//! Invariant: `cellblock::init()` is the first call in `main`. The init of a container is this executable, started
-//! again.
+//! Invariant: `cellblock::init()` is the first call in `main`. The init of a container is this
+//! executable, started again.
 #![warn(clippy::unwrap_used)]
 
 mod completions;
@@ -21,8 +21,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 /// Run untrusted programs in Linux containers
 ///
-/// A container has its own namespaces, its own root file system and no network. It starts in milliseconds and needs
-/// neither root nor a daemon.
+/// A container has its own namespaces, its own root file system and no network. It starts in
+/// milliseconds and needs neither root nor a daemon.
 #[derive(Parser)]
 #[command(name = "cellblock", version, max_term_width = 80, after_help = EXAMPLES)]
 struct Cli {

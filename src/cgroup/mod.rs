@@ -1,7 +1,7 @@
 //! Control groups of the runs, on the host's side: found, made, set and removed.
 //!
-//! [`Hierarchy`] is where this process may make groups. [`RunGroup`] is the group of one container's
-//! runs. The init of a container stays outside of that group, so no limit of a run touches the init.
+//! [`Hierarchy`] is where this process may make groups. [`RunGroup`] is the group of the runs of
+//! one container. The init stays outside of that group, so no limit of a run touches the init.
 //!
 //! Invariant: this process locks every group directory that it makes, and removes it when its value
 //! is dropped. An unlocked directory belonged to a host that has died. The next host that looks for

@@ -110,7 +110,7 @@ fn enable_controllers(group: &Path) -> Vec<String> {
     enabled
 }
 
-/// Moves this process into a group below `group`, if it is alone in `group`. Returns whether it did.
+/// Moves this process into a group below `group`, if it is alone there. Returns whether it did.
 fn move_below(group: &Path) -> bool {
     let own = std::process::id().to_string();
     let is_alone = fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|pids| pids.lines().all(|pid| pid == own));

@@ -1,6 +1,7 @@
 //! How much of a program's outputs is kept.
 
-/// What [`Container::output`](crate::Container::output) does when a program writes more than is kept.
+/// What [`Container::output`](crate::Container::output) does when a program writes more than is
+/// kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {

@@ -36,7 +36,8 @@ impl Stdio {
     /// A new pipe. The [`Process`](crate::Process) has its other end.
     ///
     /// ```no_run
-    /// # async fn example(container: cellblock::Container) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use cellblock::Container;
+    /// # async fn example(container: Container) -> Result<(), Box<dyn std::error::Error>> {
     /// use cellblock::{Command, Stdio};
     /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
     ///
@@ -58,8 +59,8 @@ impl Stdio {
     /// A new pseudo-terminal. The [`Process`](crate::Process) has its other end.
     ///
     /// All streams of a command that are set to `pty` share one terminal. It controls the program's
-    /// session: job control and Ctrl-C work, a change of its size sends `SIGWINCH`, and its end sends
-    /// `SIGHUP`.
+    /// session: job control and Ctrl-C work, a change of its size sends `SIGWINCH`, and its end
+    /// sends `SIGHUP`.
     ///
     /// The terminal belongs to the host's devpts, so it has no name inside the container and tty(1)
     /// does not find it. A program that opens `/dev/tty` needs

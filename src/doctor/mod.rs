@@ -1,7 +1,7 @@
 //! What this machine grants to containers, what it withholds, what that costs, and how to fix it.
 //!
-//! [`diagnose`] builds one container and reads the files of `/proc` and `/sys` that decide whether
-//! containers work. It leaves nothing behind. Errors of
+//! [`diagnose()`] builds one container and reads the files of `/proc` and `/sys` that decide
+//! whether containers work. It leaves nothing behind. Errors of
 //! [`ContainerBuilder::build`](crate::ContainerBuilder::build) carry the same texts as
 //! [hints](crate::Error::hint).
 //!

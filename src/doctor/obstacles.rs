@@ -5,9 +5,9 @@
 //! Sources: namespaces(7), user_namespaces(7), unshare(2), cgroups(7) and subuid(5); for a covered
 //! proc, `mnt_already_visible` in the kernel's `fs/namespace.c`; for AppArmor,
 //! <https://ubuntu.com/blog/ubuntu-23-10-restricted-unprivileged-user-namespaces>; for Docker's
-//! options, <https://docs.docker.com/reference/cli/docker/container/run/#security-opt>. Podman takes
-//! the same options, except that its form of `writable-cgroups=true` is `unmask=/sys/fs/cgroup`
-//! (<https://github.com/moby/moby/issues/46763>).
+//! options, <https://docs.docker.com/reference/cli/docker/container/run/#security-opt>. Podman
+//! takes the same options, except that its form of `writable-cgroups=true` is
+//! `unmask=/sys/fs/cgroup` (<https://github.com/moby/moby/issues/46763>).
 
 use std::ops::Range;
 

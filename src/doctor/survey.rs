@@ -81,7 +81,8 @@ fn id_restriction([users, groups]: &[Vec<Range<u64>>; 2], caller: &Caller) -> Op
         let is_enough = largest.end >= largest.start + 3;
         (!has_default).then(|| Obstacle::UnmappedIds { mapped: is_enough.then_some(largest) })
     } else if caller.uid == 0 && !caller.has(CapabilitySet::SETFCAP) {
-        // Since Linux 5.12: https://git.kernel.org/torvalds/c/db2e718a47984b9d71ed890eb2ea36ecf150de18
+        // Since Linux 5.12:
+        // https://git.kernel.org/torvalds/c/db2e718a47984b9d71ed890eb2ea36ecf150de18
         Some(Obstacle::RootWithoutSetfcap)
     } else {
         Some(Obstacle::NoSetIds)

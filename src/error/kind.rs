@@ -11,14 +11,14 @@ pub enum ErrorKind {
     /// container. Correct the call.
     InvalidInput,
     /// The container could not be built. The [hint](crate::Error::hint) often names the setting of
-    /// the machine that must change; [`doctor::diagnose`](crate::doctor::diagnose()) examines all of
-    /// them.
+    /// the machine that must change; [`doctor::diagnose`](crate::doctor::diagnose()) examines all
+    /// of them.
     Build,
     /// The program could not be started: it is missing or not executable, or something that the
     /// command gives it is wrong. The container continues. Correct the command.
     Exec,
-    /// A file of the container could not be opened, read, written or deleted, or the container could
-    /// not be reset. After a failed reset the container is destroyed; otherwise it continues.
+    /// A file of the container could not be opened, read, written or deleted, or the container
+    /// could not be reset. After a failed reset the container is destroyed; otherwise it continues.
     File,
     /// No answer came within the time that the caller set. The container continues. Call again, or
     /// set a longer time.
@@ -29,8 +29,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The host lacks a resource: file descriptors, memory, processes or ids. Try again later.
     Host,
-    /// [`Container::destroy`](crate::Container::destroy) was called before the command was complete,
-    /// or a pool's shutdown reached its deadline.
+    /// [`Container::destroy`](crate::Container::destroy) was called before the command was
+    /// complete, or a pool's shutdown reached its deadline.
     Destroyed,
     /// The lease that the handle comes from is over. The container is back in its pool. Lease a
     /// container again.
@@ -40,7 +40,7 @@ pub enum ErrorKind {
     Busy,
     /// The pool is shut down. It leases no container any more.
     Closed,
-    /// The container died, or was destroyed because its init fell silent or broke the protocol. Build
-    /// another container; a [`Pool`](crate::Pool) replaces its containers itself.
+    /// The container died, or was destroyed because its init fell silent or broke the protocol.
+    /// Build another container; a [`Pool`](crate::Pool) replaces its containers itself.
     Lost,
 }

@@ -3,8 +3,8 @@
 //! An [`Error`] means that the machine or the call was at fault. The failure of a program is not an
 //! error; it is a [`Report`](crate::Report).
 //!
-//! Programs act on the [`ErrorKind`] and on [`Error::is_retryable`]. The step, path, kernel error and
-//! hint are for logs and people.
+//! Programs act on the [`ErrorKind`] and on [`Error::is_retryable`]. The step, path, kernel error
+//! and hint are for logs and people.
 //!
 //! ```
 //! use cellblock::{Error, ErrorKind};
@@ -46,8 +46,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a call failed.
 ///
 /// An error has a [kind](Self::kind) for programs to act on. For logs and people it has the
-/// [step](Self::step) that failed, the [path](Self::path) that the step was about, the kernel's error
-/// as its [source](std::error::Error::source), and a [hint](Self::hint). It displays as all of them.
+/// [step](Self::step) that failed, the [path](Self::path) that the step was about, the kernel's
+/// error as its [source](std::error::Error::source), and a [hint](Self::hint). It displays as all
+/// of them.
 ///
 /// An error is cheap to clone. A container's death is recorded once, and every later call returns a
 /// clone of that error.
@@ -115,8 +116,8 @@ impl Error {
         self.0.step.map(Step::name)
     }
 
-    /// The path that the step was about. It is a path inside the container, except for a bind source
-    /// and the init's executable.
+    /// The path that the step was about. It is a path inside the container, except for a bind
+    /// source and the init's executable.
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
@@ -174,8 +175,8 @@ impl Error {
         self.with(|parts| parts.path = Some(path.into()))
     }
 
-    /// Sets the detail. Part of it may come from an init, which is not trusted: the detail is cut at
-    /// a fixed length and has no control characters.
+    /// Sets the detail. Part of it may come from an init, which is not trusted: the detail is cut
+    /// at a fixed length and has no control characters.
     pub(crate) fn detail(self, detail: impl Into<String>) -> Self {
         const MAX_CHARS: usize = 3000;
         let detail: String = detail.into();

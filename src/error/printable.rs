@@ -1,7 +1,7 @@
 //! Text from programs and inits, which are not trusted, as part of a message.
 //!
-//! Invariant: no control character reaches a terminal or a log, except line ends where several lines
-//! are expected.
+//! Invariant: no control character reaches a terminal or a log, except line ends where several
+//! lines are expected.
 
 use std::fmt::{self, Write as _};
 use std::path::Path;

@@ -30,7 +30,8 @@ pub(super) const DEFAULT_OPEN_FILES: u64 = 1024;
 ///
 /// # Units
 /// Sizes are bytes. A CPU rate is a number of CPUs. `Duration::MAX`, `u64::MAX` and `u32::MAX` mean
-/// no limit.
+/// no limit. A time, memory or number of processes of zero is refused as
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput).
 ///
 /// # Unsupported limits
 /// A limit that this machine cannot hold is an error of kind

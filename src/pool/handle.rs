@@ -62,7 +62,7 @@ impl Pool {
 
     /// Leases a container, first come, first served.
     ///
-    /// If the pool counts [memory](super::PoolBuilder::memory), the lease is for runs of up to
+    /// If the pool counts [memory](crate::pool::PoolBuilder::memory), the lease is for runs of up to
     /// 1 GiB each, which is the default of a run, or of up to all that the pool has.
     ///
     /// # Errors

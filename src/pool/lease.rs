@@ -1,13 +1,13 @@
 //! A container on lease, in the hands of its caller.
 //!
-//! Invariant: dropping the lease ends it. Every handle that was cloned from it is dead from then on.
+//! Invariant: dropping the lease ends it. From then on all handles cloned from it are dead.
 
 use std::ops::Deref;
 
 use crate::container::Container;
 use crate::observe::{self, Event, Phase, Timer};
 
-/// A freshly reset container on lease from a [`Pool`](super::Pool).
+/// A freshly reset container on lease from a [`Pool`](crate::Pool).
 ///
 /// A lease derefs to [`Container`]. Dropping it returns the container to the pool, which kills what
 /// still runs, resets the container and leases it again. The caller does not wait for that. Every

@@ -1,9 +1,12 @@
 //! Pools of containers: built ahead, leased first come, first served, reset after each lease.
 //!
-//! A [`Pool`] keeps a number of containers ready. [`Pool::run`] and [`Pool::output`] run one program
-//! in one of them. [`Pool::lease`] hands out a container for as long as the caller needs it.
-//! [`Pool::stream`] does many jobs at once, and [`Pool::converse`] runs two programs that talk to
-//! each other. Resets and replacements happen in the background, off the caller's path.
+//! A [`Pool`] keeps a number of containers ready. [`Pool::run`] and [`Pool::output`] run one
+//! program in one container. [`Pool::lease`] hands out a container for as long as the caller needs
+//! it. [`Pool::stream`] does many jobs at once, and [`Pool::converse`] runs two programs that talk
+//! to each other.
+//!
+//! Each container has a task that builds, resets and replaces it in the background, off the
+//! caller's path. One lock guards which caller has which container and which callers wait.
 //!
 //! ```no_run
 //! # async fn example() -> cellblock::Result<()> {

@@ -70,7 +70,7 @@ impl SlotTask {
         self.inner.notify();
     }
 
-    /// Builds a container, in turn. `None` if the slot is surplus by then.
+    /// Builds a container when its turn has come. `None` if the slot is surplus by then.
     async fn build(&self) -> Result<Option<Container>> {
         // The semaphore is never closed.
         let _permit = self.inner.builds.acquire().await;

@@ -1,7 +1,7 @@
 //! What the containers of a pool are doing.
 
 /// What the containers of a pool are doing, and how many callers wait: from
-/// [`Pool::status`](super::Pool::status).
+/// [`Pool::status`](crate::Pool::status).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStatus {
@@ -19,6 +19,6 @@ pub struct PoolStatus {
     pub broken: usize,
     /// Callers that wait for a lease.
     pub waiting: usize,
-    /// Bytes of memory that no lease has, if the pool [counts memory](super::PoolBuilder::memory).
+    /// Bytes of memory that no lease has, if the pool [counts memory](crate::pool::PoolBuilder::memory).
     pub memory_left: Option<u64>,
 }

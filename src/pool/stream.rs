@@ -48,7 +48,7 @@ impl<K, F> Job<K, F> {
     }
 
     /// Sets the highest memory limit of the job's runs, in bytes, for a pool that
-    /// [counts memory](super::PoolBuilder::memory). Default: 1 GiB, or all that the pool has.
+    /// [counts memory](crate::pool::PoolBuilder::memory). Default: 1 GiB, or all that the pool has.
     pub fn memory(self, bytes: u64) -> Self {
         Self { memory: Some(bytes), ..self }
     }

@@ -1,7 +1,8 @@
 //! A command's own filter: the only system calls that a program may make.
 //!
-//! Invariant: it only restricts. The program's process installs it in addition to the container's filter,
-//! right before it executes the program, and the kernel takes the stricter of the two answers.
+//! Invariant: it only restricts. The program's process installs it in addition to the container's
+//! filter, right before it executes the program, and the kernel takes the stricter of the two
+//! answers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +27,7 @@ use crate::error::{Error, Result};
 /// let mut command = Command::new("./solution");
 /// command.syscalls(Syscalls::strict());
 ///
-/// // A list by name. Any other call fails with EACCES.
+/// // A list by name, for a static program. Any other call fails with EACCES.
 /// let names = ["execve", "brk", "mmap", "read", "write", "exit_group"];
 /// command.syscalls(Syscalls::only(names, DefaultAction::Errno(13))?);
 ///
@@ -50,12 +51,12 @@ pub enum DefaultAction {
 }
 
 impl Syscalls {
-    /// What a program needs that only computes: memory, files that it may open, its streams, clocks.
-    /// Any other call kills the process.
+    /// What a program needs that only computes: memory, files that it may open, its streams,
+    /// clocks. Any other call kills the process.
     ///
-    /// The list has no calls for further processes or threads, for sockets, or for changing the names
-    /// or owners of files. C, C++, Rust, and Python without threads run with it. Java, Go and Node.js do
-    /// not.
+    /// The list has no calls for further processes or threads, for sockets, or for changing the
+    /// names or owners of files. C, C++, Rust, and Python without threads run with it. Java, Go and
+    /// Node.js do not.
     pub fn strict() -> Self {
         let own = if cfg!(target_arch = "x86_64") { STRICT_ON_X86_64 } else { &[] };
         let numbers = STRICT.iter().chain(own).filter_map(|name| Sysno::from_str(name).ok());
@@ -66,16 +67,16 @@ impl Syscalls {
     /// among them: `execve`, or `execveat` for [`Command::from_fd`](crate::Command::from_fd).
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a name that this architecture
-    /// does not have.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a name that this
+    /// architecture does not have.
     pub fn only<'a>(names: impl IntoIterator<Item = &'a str>, default: DefaultAction) -> Result<Self> {
         let number = |name| Sysno::from_str(name).map_err(|()| Error::invalid(format!("no such system call: {name}")));
         let numbers = names.into_iter().map(number).collect::<Result<Vec<_>>>()?;
         Ok(Self::allow(numbers.into_iter(), default))
     }
 
-    /// A program of classic BPF, as seccomp(2) takes it. Each instruction has its code, the number of
-    /// instructions to skip if its comparison holds, the same if it does not, and its constant.
+    /// A program of classic BPF, as seccomp(2) takes it. Each instruction has its code, the number
+    /// of instructions to skip if its comparison holds, the same if it does not, and its constant.
     pub fn bpf(instructions: impl IntoIterator<Item = (u16, u8, u8, u32)>) -> Self {
         Self(instructions.into_iter().collect())
     }

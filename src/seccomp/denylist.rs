@@ -1,8 +1,17 @@
 //! The container's filter, compiled from the table of what is refused.
 
-use super::filter::Clone3;
 use super::program::{ARGUMENTS, Instruction, Leaf, Segment, filter, finish, jump, load, merged, statement};
 use super::table::{Answer, Arch, Checks, Condition, Rule};
+
+/// Whether `clone3`, whose flags no filter can see, is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clone3 {
+    /// `clone3` does not exist for programs, and the C library falls back to `clone`.
+    Refused,
+    /// Pid 1 needs it to start programs in a cgroup. Only the kernel refuses namespaces to
+    /// programs.
+    Allowed,
+}
 
 /// Compiles the filter of an architecture. `kills` makes forbidden calls kill the process.
 pub(super) fn compile(arch: &Arch, kills: bool, clone3: Clone3) -> Vec<Instruction> {

@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::denylist;
+use super::denylist::{self, Clone3};
 use super::program::Instruction;
 use super::table::NATIVE;
 
 /// Which system calls the programs of a container may make:
 /// [`ContainerBuilder::filter`](crate::ContainerBuilder::filter).
 ///
-/// Beyond the filter, programs cannot mount, because they have no capabilities. 32-bit programs and x32
-/// programs do not run under a filter.
+/// Beyond the filter, programs cannot mount, because they have no capabilities. 32-bit programs and
+/// x32 programs do not run under a filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -21,20 +21,21 @@ pub enum Filter {
     ///   `process_vm_writev`, `process_madvise`, `process_mrelease`; `modify_ldt`; obsolete calls;
     ///   calls of other architectures; every call newer than Linux 6.18.
     /// - `EPERM`: new namespaces, `setns`, `chroot`, `pivot_root`; bpf, perf events, keys,
-    ///   `userfaultfd`, fanotify, `open_by_handle_at`, `pidfd_getfd`, `kcmp`; setting NUMA policies;
-    ///   modules, kexec, `reboot`, swap, accounting, quotas, the kernel's log, clocks, I/O ports,
-    ///   writing back all file systems (`sync`); file leases; terminal requests that inject input
-    ///   (`TIOCSTI`, `TIOCLINUX`) or change the line discipline; personalities other than those of
-    ///   32-bit machines, old version numbers and a fixed address space; limits, priorities and CPU
-    ///   affinity of pid 1, and priorities of a whole user; SIGCHLD to pid 1, through a pidfd, or as
-    ///   the signal of a descriptor; core scheduling (`PR_SCHED_CORE`); `SHM_LOCK`; dropping pages of
-    ///   files from memory (`POSIX_FADV_DONTNEED`); IPv6 flow labels; requests about bridges and VLANs,
-    ///   which load drivers.
-    /// - `ENOMEM`: huge pages that the host has reserved (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`).
+    ///   `userfaultfd`, fanotify, `open_by_handle_at`, `pidfd_getfd`, `kcmp`; setting NUMA
+    ///   policies; modules, kexec, `reboot`, swap, accounting, quotas, the kernel's log, clocks,
+    ///   I/O ports, writing back all file systems (`sync`); file leases; terminal requests that
+    ///   inject input (`TIOCSTI`, `TIOCLINUX`) or change the line discipline; personalities other
+    ///   than those of 32-bit machines, old version numbers and a fixed address space; limits,
+    ///   priorities and CPU affinity of pid 1, and priorities of a whole user; SIGCHLD to pid 1,
+    ///   through a pidfd, or as the signal of a descriptor; core scheduling (`PR_SCHED_CORE`);
+    ///   `SHM_LOCK`; dropping pages of files from memory (`POSIX_FADV_DONTNEED`); IPv6 flow labels;
+    ///   requests about bridges and VLANs, which load drivers.
+    /// - `ENOMEM`: huge pages that the host has reserved (`MAP_HUGETLB`, `MFD_HUGETLB`,
+    ///   `SHM_HUGETLB`).
     /// - Success without effect: setting the limit of core dumps. No core dumps are made
     ///   ([`Limits`](crate::Limits)).
-    /// - `EAFNOSUPPORT`: sockets other than Unix, IPv4 and IPv6. This includes netlink, with which C
-    ///   libraries list network interfaces.
+    /// - `EAFNOSUPPORT`: sockets other than Unix, IPv4 and IPv6. This includes netlink, with which
+    ///   C libraries list network interfaces.
     /// - `EPROTONOSUPPORT`: IP sockets other than TCP, UDP, ICMP and raw.
     #[default]
     Denylist,
@@ -43,22 +44,14 @@ pub enum Filter {
     /// [`ForbiddenSyscall`](crate::Verdict::ForbiddenSyscall).
     ///
     /// C libraries, language runtimes and debuggers try some calls and can do without them. These
-    /// calls only get an error code, as under [`Denylist`](Self::Denylist): the calls that get `ENOSYS`,
-    /// except for other architectures; and `kcmp`, `sync`, file leases, SIGCHLD, core scheduling, pages
-    /// of files, huge pages, NUMA policies, reading clock corrections, personalities and sockets. Calls
-    /// that the kernel itself refuses, such as mounting, kill no process either.
+    /// calls only get an error code, as under [`Denylist`](Self::Denylist): the calls that get
+    /// `ENOSYS`, except for other architectures; and `kcmp`, `sync`, file leases, SIGCHLD, core
+    /// scheduling, pages of files, huge pages, NUMA policies, reading clock corrections,
+    /// personalities and sockets. Calls that the kernel itself refuses, such as mounting, kill no
+    /// process either.
     DenylistKill,
     /// No filter.
     Off,
-}
-
-/// Whether `clone3`, whose flags no filter can see, is allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Clone3 {
-    /// `clone3` does not exist for programs, and the C library falls back to `clone`.
-    Refused,
-    /// Pid 1 needs it to start programs in a cgroup. Only the kernel refuses namespaces to programs.
-    Allowed,
 }
 
 impl Filter {

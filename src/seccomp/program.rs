@@ -1,8 +1,8 @@
 //! Filters as programs of classic BPF (seccomp(2)).
 //!
-//! Invariant: a path to an answer that depends on no argument has only instructions that the kernel can
-//! evaluate when it installs the filter. Since Linux 5.11 the kernel remembers the calls that are always
-//! allowed, and does not run the filter for them.
+//! Invariant: a path to an answer that depends on no argument has only instructions that the kernel
+//! can evaluate when it installs the filter. Since Linux 5.11 the kernel remembers the calls that
+//! are always allowed, and does not run the filter for them.
 
 use super::table::Checks;
 
@@ -45,8 +45,8 @@ pub(super) fn merged(segments: impl IntoIterator<Item = Segment>) -> Vec<Segment
     merged
 }
 
-/// The whole filter: calls of a foreign architecture get the action `foreign`, and the others what their
-/// segment says. `check` compiles the segments that look at arguments.
+/// The whole filter: calls of a foreign architecture get the action `foreign`, and the others what
+/// their segment says. `check` compiles the segments that look at arguments.
 pub(super) fn filter(
     audit: u32,
     foreign: u32,
@@ -98,7 +98,8 @@ pub(super) fn statement(code: u32, k: u32) -> Instruction {
 
 /// Skips `holds` instructions if the comparison holds, and `fails` instructions otherwise.
 pub(super) fn jump(comparison: u32, k: u32, holds: usize, fails: usize) -> Instruction {
-    // `search` splits longer jumps. The others come from the table, and the tests compile all of them.
+    // `search` splits longer jumps. The others come from the table, and the tests compile all of
+    // them.
     let skip = |count| u8::try_from(count).expect("a jump of at most 255 instructions");
     let code = libc::BPF_JMP | comparison | libc::BPF_K;
     Instruction { code: code as u16, jt: skip(holds), jf: skip(fails), k }

@@ -1,7 +1,7 @@
 //! The table of what a container's filter refuses, and how.
 //!
-//! Invariant: this is the only list. A call that it does not name is allowed, up to [`LAST`]. A number
-//! above `LAST`, or of no call, gets `ENOSYS`.
+//! Invariant: this is the only list. A call that it does not name is allowed, up to [`LAST`]. A
+//! number above `LAST`, or of no call, gets `ENOSYS`.
 
 use libc::{EAFNOSUPPORT, ENOMEM, ENOSYS, EPERM, EPROTONOSUPPORT, SIGCHLD};
 
@@ -83,7 +83,8 @@ pub(super) const X86_64: Arch = Arch {
         _sysctl create_module get_kernel_syms query_module sysfs uselib ustat => refuse(ENOSYS);
     ),
     unknown: &[
-        // 335 and 336 are allowed: the kernel places them in a program that a tracer on the host probes.
+        // 335 and 336 are allowed: the kernel places them in a program that a tracer on the host
+        // probes.
         (337, 423, Answer::Refuse(ENOSYS)),
         (LAST + 1, X32 - 1, Answer::Refuse(ENOSYS)),
         (X32, 2 * X32 - 1, Answer::Forbid(ENOSYS)),
@@ -131,8 +132,8 @@ macro_rules! arch {
         kcmp => refuse(EPERM);
         pidfd_getfd open_by_handle_at => forbid(EPERM);
 
-        // Pid 1 may have the program's user id. No process can trace it, and it ignores every signal
-        // but SIGCHLD.
+        // Pid 1 may have the program's user id. No process can trace it, and it ignores every
+        // signal but SIGCHLD.
         sched_setaffinity sched_setattr sched_setparam sched_setscheduler => Rule::Check(&FIRST_IS_PID);
         prlimit64 => Rule::Check(&PRLIMIT);
         setrlimit => Rule::Check(&SETRLIMIT);
@@ -142,8 +143,8 @@ macro_rules! arch {
         setpriority => Rule::Check(&SETPRIORITY);
         ioprio_set => Rule::Check(&IOPRIO_SET);
 
-        // Huge pages that the host has reserved, for which no control group is charged. Programs use
-        // ordinary pages when there are none.
+        // Huge pages that the host has reserved, for which no control group is charged. Programs
+        // use ordinary pages when there are none.
         mmap => Rule::Check(&MMAP);
         memfd_create => Rule::Check(&MEMFD_CREATE);
         shmget => Rule::Check(&SHMGET);
@@ -196,8 +197,8 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
 const CLONE: Checks =
     Checks { cases: &[(&[masked(0, NAMESPACES, &[0])], Answer::Allow)], default: Answer::Forbid(EPERM) };
 
-/// Pid 1 unshares these namespaces at a reset, and its children unshare a cgroup namespace. The kernel
-/// refuses them to programs, and looks at all 64 bits of the flags.
+/// Pid 1 unshares these namespaces at a reset, and its children unshare a cgroup namespace. The
+/// kernel refuses them to programs, and looks at all 64 bits of the flags.
 const UNSHARE: Checks =
     Checks { cases: &[(&[low(0, OF_PID_1), high(0, &[0])], Answer::Allow)], default: Answer::Forbid(EPERM) };
 
@@ -205,9 +206,9 @@ const OF_PID_1: &[u32] = &[libc::CLONE_NEWCGROUP as u32, libc::CLONE_NEWIPC as u
 
 const FIRST_IS_PID: Checks = Checks { cases: &[(&[low(0, &[1])], Answer::Forbid(EPERM))], default: Answer::Allow };
 
-/// The kernel starts the host's core dump handler even under a limit of 0, but not under the limit of 1
-/// that pid 1 has set (`coredump_pipe` in Linux's fs/coredump.c), so the limit must stay 1. A program
-/// that sets it wants no dump, and there is none.
+/// The kernel starts the host's core dump handler even under a limit of 0, but not under the limit
+/// of 1 that pid 1 has set (`coredump_pipe` in Linux's fs/coredump.c), so the limit must stay 1. A
+/// program that sets it wants no dump, and there is none.
 const PRLIMIT: Checks = Checks {
     cases: &[
         (&[low(0, &[1])], Answer::Forbid(EPERM)),
@@ -246,7 +247,8 @@ const SHMGET: Checks = Checks {
 const SHMCTL: Checks =
     Checks { cases: &[(&[low(1, &[libc::SHM_LOCK as u32])], Answer::Refuse(EPERM))], default: Answer::Allow };
 
-/// Dropped pages of a shared file must be read from the disk again, by every process that uses them.
+/// Dropped pages of a shared file must be read from the disk again, by every process that uses
+/// them.
 const FADVISE: Checks = Checks {
     cases: &[(&[low(3, &[libc::POSIX_FADV_DONTNEED as u32])], Answer::Refuse(EPERM))],
     default: Answer::Allow,
@@ -281,8 +283,8 @@ const IOPRIO_WHO_PROCESS: u32 = 1;
 const IOPRIO_WHO_PGRP: u32 = 2;
 const IOPRIO_WHO_USER: u32 = 3;
 
-/// A process that opens a leased file waits up to 45 s for the lease to be given up. F_SETDELEG is Linux
-/// 6.19's. F_SETSIG makes a descriptor send a signal to its owner, which may be any process.
+/// A process that opens a leased file waits up to 45 s for the lease to be given up. F_SETDELEG is
+/// Linux 6.19's. F_SETSIG makes a descriptor send a signal to its owner, which may be any process.
 const FCNTL: Checks = Checks {
     cases: &[
         (&[low(1, &[F_SETLEASE, F_SETDELEG])], Answer::Refuse(EPERM)),
@@ -294,8 +296,8 @@ const F_SETSIG: u32 = 10;
 const F_SETLEASE: u32 = 1024;
 const F_SETDELEG: u32 = 1040;
 
-/// The kernel ignores the high half of a request (CVE-2019-10063). Setting a line discipline loads a
-/// driver on demand, and so do requests about bridges and VLANs.
+/// The kernel ignores the high half of a request (CVE-2019-10063). Setting a line discipline loads
+/// a driver on demand, and so do requests about bridges and VLANs.
 const IOCTL: Checks = Checks {
     cases: &[
         (&[low(1, &[TIOCSTI, TIOCLINUX, TIOCSETD])], Answer::Forbid(EPERM)),
@@ -321,10 +323,10 @@ const PER_LINUX32: u32 = 0x0008;
 const UNAME26: u32 = 0x2_0000;
 const ADDR_NO_RANDOMIZE: u32 = 0x4_0000;
 
-/// Allowed are Unix sockets, and IP sockets with the usual protocols. SCTP, DCCP, L2TP and others load
-/// drivers on demand, and so does a type with a protocol that does not fit it. The kernel's replies in a
-/// netlink socket are memory for which no control group is charged. The kernel refuses raw sockets.
-/// Libraries try sockets that they can do without, as OpenSSL does with AF_ALG.
+/// Allowed are Unix sockets, and IP sockets with the usual protocols. SCTP, DCCP, L2TP and others
+/// load drivers on demand, and so does a type with a protocol that does not fit it. The kernel's
+/// replies in a netlink socket are memory for which no control group is charged. The kernel refuses
+/// raw sockets. Libraries try sockets that they can do without, as OpenSSL does with AF_ALG.
 const SOCKET: Checks = Checks {
     cases: &[
         (&[low(0, &[libc::AF_UNIX as u32])], Answer::Allow),

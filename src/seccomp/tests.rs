@@ -1,12 +1,13 @@
-//! The filters of both architectures in an interpreter, and this architecture's filter in the kernel.
+//! The filters of both architectures in an interpreter, and this architecture's filter in the
+//! kernel.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::thread;
 
-use super::denylist::compile;
-use super::filter::{Clone3, Filter};
+use super::denylist::{Clone3, compile};
+use super::filter::Filter;
 use super::program::{ARCHITECTURE, ARGUMENTS, Instruction, NUMBER};
 use super::table::{AARCH64, Answer, Arch, Condition, Rule, X86_64};
 use crate::sys::process::{attempt, install_filter};
@@ -28,8 +29,8 @@ fn errno(errno: i32) -> u32 {
 }
 
 /// Interprets a filter as the kernel does: the returned action, and the number of instructions run.
-/// Without `knows_arguments` it evaluates what the kernel can evaluate when it installs the filter, and
-/// returns `None` at the first look at an argument.
+/// Without `knows_arguments` it evaluates what the kernel can evaluate when it installs the filter,
+/// and returns `None` at the first look at an argument.
 fn run(program: &[Instruction], call: Call, knows_arguments: bool) -> Option<(u32, usize)> {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
@@ -377,8 +378,8 @@ fn under<T: Send + 'static>(filter: Filter, run: impl FnOnce() -> T + Send + 'st
 fn the_kernel_answers_as_the_filter_says() {
     const HIGH: usize = 1 << 32;
     let keyctl = (libc::SYS_keyctl, [9999, 0, 0, 0, 0]);
-    // Calls with their errors under the filter. Without the filter the kernel gives every one another
-    // error.
+    // Calls with their errors under the filter. Without the filter the kernel gives every one
+    // another error.
     let attempts = [
         (keyctl, libc::EPERM),
         ((libc::SYS_clone3, [0; 5]), libc::ENOSYS),

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::future::poll_fn;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, Command as HostCommand, Stdio as HostStdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, ContainerBuilder, Output, report::Status};
+use cellblock::{Command, Container, ContainerBuilder, Error, ErrorKind, Output, report::Status};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
@@ -52,6 +53,11 @@ pub async fn says(container: &Container, command: &Command) -> String {
     let stderr = String::from_utf8_lossy(&stderr);
     assert!(report.status.success() && stderr.is_empty(), "{command:?}: {}: {stderr}", report.status);
     String::from_utf8(stdout).unwrap().trim_end().to_owned()
+}
+
+/// Whether an error says that the container was lost, and that a retry in another one can help.
+pub fn is_lost(error: &Error) -> bool {
+    error.kind() == ErrorKind::Lost && error.is_retryable()
 }
 
 pub fn is_root() -> bool {
@@ -128,6 +134,33 @@ pub fn alone(test: impl AsyncFnOnce(LeakSnapshot)) {
         container().await.destroy().await;
         test(LeakSnapshot::take()).await;
     });
+}
+
+/// Lowers this process's limit of open files until it is dropped.
+pub struct FewDescriptors {
+    soft: u64,
+    hard: u64,
+}
+
+impl FewDescriptors {
+    /// Allows only descriptors below a number.
+    pub fn below(number: u64) -> Self {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, number, hard).unwrap();
+        Self { soft, hard }
+    }
+
+    /// Leaves room for this many more descriptors.
+    pub fn with_room_for(count: u64) -> Self {
+        let lowest_free = (0..).find(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).exists()).unwrap();
+        Self::below(lowest_free + count)
+    }
+}
+
+impl Drop for FewDescriptors {
+    fn drop(&mut self) {
+        setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard).unwrap();
+    }
 }
 
 /// The variable that tells a process started by [`another_host`] its role.
@@ -283,17 +316,17 @@ pub fn open_dir() -> tempfile::TempDir {
 }
 
 /// Builds a C program.
-pub fn cc(source: &str, output: &std::path::Path) {
+pub fn cc(source: &str, output: &Path) {
     gcc(source, output, &[]);
 }
 
 /// Builds a static C program.
-pub fn cc_static(source: &str, output: &std::path::Path) {
+pub fn cc_static(source: &str, output: &Path) {
     gcc(source, output, &["-static"]);
 }
 
 /// Builds a C program with these compiler options.
-pub fn gcc(source: &str, output: &std::path::Path, options: &[&str]) {
+pub fn gcc(source: &str, output: &Path, options: &[&str]) {
     let file = output.with_extension("c");
     fs::write(&file, source).unwrap();
     let status = HostCommand::new("gcc").args(["-O1", "-o"]).arg(output).arg(file).args(options).status().unwrap();

@@ -135,7 +135,7 @@ async fn a_container_whose_fingerprint_differs_is_lost() {
         let attack = python("import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (100, 200))");
         assert_eq!(says(&container, &attack).await, "");
         let filtered = builder().build().await.unwrap();
-        assert!(!filtered.run(&attack).await.unwrap().status.success(), "the filter refuses it");
+        assert!(!filtered.run(&attack).await.unwrap().status.success(), "the filter refuses the attack");
         filtered.reset().await.unwrap();
     }
     let error = container.reset().await.unwrap_err();

@@ -281,9 +281,9 @@ async fn containers_take_ids_from_the_range_until_it_is_exhausted() {
     let error = refused(within(3)).await;
     assert_eq!((error.kind(), error.step()), (ErrorKind::Host, Some("reserve_ids")));
     assert!(error.is_retryable());
-    assert!(within(4).build().await.is_ok(), "the next two are free");
+    assert!(within(4).build().await.is_ok(), "the next two ids are free");
     container.destroy().await;
-    within(2).build().await.expect("they are free again as soon as the init is reaped");
+    within(2).build().await.expect("the ids are free again when the init is reaped");
 }
 
 #[tokio::test]

@@ -3,15 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cellblock::{Container, Error, ErrorKind, container::OpenFile, report::Status};
+use cellblock::{Container, ErrorKind, container::OpenFile, report::Status};
 use futures::future::join_all;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::common::{SECOND, alone, builder, cc, container, init_exe, is_root, open_dir, says, sh};
-
-fn is_lost(error: &Error) -> bool {
-    error.kind() == ErrorKind::Lost && error.is_retryable()
-}
+use crate::common::{
+    FewDescriptors, SECOND, alone, builder, cc, container, init_exe, is_lost, is_root, open_dir, says, sh,
+};
 
 #[test]
 fn a_dropped_build_leaves_nothing() {
@@ -84,11 +81,9 @@ fn a_container_outlives_the_thread_that_built_it() {
 #[test]
 fn a_full_descriptor_table_is_a_retryable_error_and_leaks_nothing() {
     alone(async |snapshot| {
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        let lowest_free = (0..).find(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).exists()).unwrap();
         let mut refused = 0;
         for room in 1..40 {
-            setrlimit(Resource::RLIMIT_NOFILE, lowest_free + room, hard).unwrap();
+            let few = FewDescriptors::with_room_for(room);
             let built = builder().build().await;
             let outcome = match &built {
                 Ok(container) => container.run(&sh("exit 3")).await.map(|report| report.status),
@@ -99,7 +94,7 @@ fn a_full_descriptor_table_is_a_retryable_error_and_leaks_nothing() {
                 Ok(container) => container.output(&sh("echo x")).await.map(|_| ()),
                 Err(_) => Ok(()),
             };
-            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+            drop(few);
             for error in [outcome.as_ref().err(), pipes.as_ref().err()].into_iter().flatten() {
                 assert!(error.is_retryable(), "with room for {room}: {error}");
                 refused += 1;
@@ -119,14 +114,12 @@ fn a_full_descriptor_table_is_a_retryable_error_and_leaks_nothing() {
 #[test]
 fn a_reply_whose_descriptors_do_not_fit_is_an_error_and_leaks_nothing() {
     alone(async |snapshot| {
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         for room in [0, 1, 20] {
             let container = container().await;
-            let lowest_free = (0..).find(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).exists()).unwrap();
-            setrlimit(Resource::RLIMIT_NOFILE, lowest_free + room, hard).unwrap();
+            let few = FewDescriptors::with_room_for(room);
             let result = container.open((0..300).map(|number| OpenFile::write(format!("f{number}"), 0o644))).await;
             let next = container.ping(SECOND).await;
-            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+            drop(few);
             let error = result.unwrap_err();
             assert!(is_lost(&error) && error.to_string().contains("no room for its descriptors"), "{room}: {error}");
             assert_eq!(next.unwrap_err().to_string(), error.to_string());

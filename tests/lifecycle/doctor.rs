@@ -42,7 +42,7 @@ fn refusal(script: &str) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-fn lacks(findings: &[Value], grant: &str) -> Vec<String> {
+fn subjects_with(findings: &[Value], grant: &str) -> Vec<String> {
     findings.iter().filter(|it| it["grant"] == grant).map(|it| it["subject"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -52,7 +52,7 @@ fn lacks(findings: &[Value], grant: &str) -> Vec<String> {
 fn assert_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &str) {
     let (code, findings) = doctor(script);
     assert_eq!(code, 1, "{findings:?}");
-    assert_eq!(lacks(&findings, "missing"), ["container", subject], "{findings:?}");
+    assert_eq!(subjects_with(&findings, "missing"), ["container", subject], "{findings:?}");
     let error = findings[0]["seen"].as_str().unwrap();
     assert!(error.contains(step), "{error}");
     let finding = findings[1..].iter().find(|it| it["subject"] == subject && it["grant"] == "missing").unwrap();
@@ -68,7 +68,7 @@ fn assert_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &st
 fn a_machine_that_grants_everything_has_no_findings_against_it() {
     let _turn = turn();
     let (code, findings) = doctor(r#"exec "$@""#);
-    assert_eq!((code, lacks(&findings, "missing").len()), (0, 0), "{findings:?}");
+    assert_eq!((code, subjects_with(&findings, "missing").len()), (0, 0), "{findings:?}");
     let subjects: Vec<_> = findings.iter().map(|it| it["subject"].as_str().unwrap()).collect();
     assert_eq!(subjects, ["container", "kernel", "namespaces", "seccomp", "proc", "ids", "cgroup", "landlock"]);
     let ids = findings.iter().find(|it| it["subject"] == "ids").unwrap();
@@ -103,8 +103,8 @@ fn a_sysctl_that_forbids_namespaces_is_named_with_its_command() {
     let forbid = format!("echo 0 > {file}");
     let command = "sysctl -w user.max_user_namespaces=15000";
     assert_missing(&with(&forbid), "namespaces", "unshare namespaces", "user.max_user_namespaces is 0", command);
-    assert_eq!(doctor(&with(&format!("{forbid}; echo 15000 > {file}"))).0, 0, "what is said to mend it does");
-    assert_eq!(std::fs::read_to_string(file).unwrap(), host, "nothing was changed outside");
+    assert_eq!(doctor(&with(&format!("{forbid}; echo 15000 > {file}"))).0, 0, "the advised command mends it");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), host, "the host's setting is unchanged");
 }
 
 #[test]
@@ -141,7 +141,11 @@ fn a_covered_proc_is_reported_with_the_mount_that_covers_it() {
 fn a_machine_without_proc_is_told_to_mount_it() {
     let _turn = turn();
     let (code, findings) = doctor(&format!(r#"{NAMESPACES} sh -ec 'mount -t tmpfs none /proc; exec "$@"' sh "$@""#));
-    assert_eq!((code, lacks(&findings, "missing")), (1, vec!["container".into(), "proc".into()]), "{findings:?}");
+    assert_eq!(
+        (code, subjects_with(&findings, "missing")),
+        (1, vec!["container".into(), "proc".into()]),
+        "{findings:?}"
+    );
     assert!(findings.len() == 2 && findings[1]["mend"] == "mount -t proc proc /proc", "{findings:?}");
 }
 
@@ -179,11 +183,15 @@ os.execv(sys.argv[1],sys.argv[1:])"
     let said = refusal(&filtered("0x80000000"));
     assert!(said.contains("the init ended without a word") && said.contains(mend), "{said}");
     let (code, findings) = doctor(&filtered("0x80000000"));
-    assert_eq!((code, lacks(&findings, "missing")), (1, vec!["container".into(), "seccomp".into()]), "{findings:?}");
+    assert_eq!(
+        (code, subjects_with(&findings, "missing")),
+        (1, vec!["container".into(), "seccomp".into()]),
+        "{findings:?}"
+    );
 
     // A filter that allows everything is found, and is no obstacle.
     let (code, findings) = doctor(&filtered("0x7fff0000"));
-    assert_eq!((code, lacks(&findings, "missing").len()), (0, 0), "{findings:?}");
+    assert_eq!((code, subjects_with(&findings, "missing").len()), (0, 0), "{findings:?}");
     assert!(findings.iter().any(|it| it["seen"] == "this process is under a filter"), "{findings:?}");
 }
 
@@ -193,7 +201,7 @@ fn ids_that_cannot_be_mapped_are_reported() {
     let one = r#"exec unshare --user --map-root-user "$@""#;
     assert_missing(one, "ids", "map user and group ids", "maps no ids but its own", UNDER_ONE_ID);
     let (code, _) = doctor(&format!(r#"exec unshare --user --map-root-user {UNDER_ONE_ID} "$@""#));
-    assert_eq!(code, 0, "what is said to mend it does");
+    assert_eq!(code, 0, "the advised command mends it");
 
     let bare = r#"exec unshare --user --map-root-user setpriv --bounding-set=-all "$@""#;
     assert_missing(bare, "ids", "map user and group ids", "no CAP_SETFCAP", "docker run --cap-add SETFCAP");
@@ -285,13 +293,13 @@ async fn run_mended(mended: ContainerBuilder) -> i32 {
 #[test]
 fn a_mistake_of_the_builder_is_not_blamed_on_the_machine() {
     alone(async |_| {
-        let missing = builder().mount(Mount::bind("/no/such/source", "/x"));
-        let error: Error = missing.build().await.unwrap_err();
+        let mistaken = builder().mount(Mount::bind("/no/such/source", "/x"));
+        let error: Error = mistaken.build().await.unwrap_err();
         assert_eq!((error.step(), error.hint()), (Some("open_bind_source"), None));
-        let diagnosis = cellblock::doctor::diagnose(&missing).await;
+        let diagnosis = cellblock::doctor::diagnose(&mistaken).await;
         assert!(!diagnosis.can_build());
-        let lacks = diagnosis.findings.iter().filter(|it| matches!(it.grant, cellblock::doctor::Grant::Missing(_)));
-        assert_eq!(lacks.map(|it| it.subject).collect::<Vec<_>>(), [Subject::Container], "{diagnosis}");
+        let missing = diagnosis.findings.iter().filter(|it| matches!(it.grant, cellblock::doctor::Grant::Missing(_)));
+        assert_eq!(missing.map(|it| it.subject).collect::<Vec<_>>(), [Subject::Container], "{diagnosis}");
         assert!(diagnosis.to_string().contains("open bind source /no/such/source"), "{diagnosis}");
     });
 }

@@ -135,7 +135,7 @@ fn a_container_still_serves_after_any_future_is_dropped() {
         at_every_poll(it, "wait", UpTo(&["new=new old=old"]), async |it, polls| {
             let mut process = it.spawn(&slow).await.unwrap();
             let is_complete = polled(polls, process.wait()).await.is_some();
-            assert!(process.wait().await.unwrap().status.success(), "waiting again gives the answer");
+            assert!(process.wait().await.unwrap().status.success(), "a second wait returns the report");
             is_complete
         })
         .await;
@@ -152,7 +152,7 @@ fn a_container_still_serves_after_any_future_is_dropped() {
         })
         .await;
         assert_eq!(polled(20, it.death()).await.map(|_| ()), None);
-        assert_eq!(is_root().then(fds_of_init), before, "the init has kept nothing");
+        assert_eq!(is_root().then(fds_of_init), before, "the init keeps no descriptor");
         container.destroy().await;
         assert_eq!(polled(1, it.death()).await.unwrap().kind(), ErrorKind::Destroyed);
         snapshot.assert_restored().await;
@@ -166,7 +166,7 @@ fn a_destroy_that_has_begun_completes_without_its_future() {
             let container = container().await;
             let is_complete = polled(polls, container.destroy()).await.is_some();
             if polls == 0 {
-                container.ping(SECOND).await.expect("nothing has begun");
+                container.ping(SECOND).await.expect("an unpolled destroy does nothing");
             } else {
                 assert_eq!(container.death().await.kind(), ErrorKind::Destroyed, "after {polls} polls");
                 assert_eq!(LeakSnapshot::take(), snapshot, "after {polls} polls");
@@ -227,9 +227,9 @@ fn a_dropped_runtime_fails_every_pending_call() {
         runtime.shutdown_background();
         let (run, output, spawn, reset, wait, death) = all.as_mut().await;
         drop(all);
-        let told = [run.err(), output.err(), spawn.err(), reset.err(), wait.err()];
+        let errors = [run.err(), output.err(), spawn.err(), reset.err(), wait.err()];
         let later = [container.ping(SECOND).await.err(), container.open(files).await.err()];
-        for error in told.into_iter().chain(later) {
+        for error in errors.into_iter().chain(later) {
             assert_eq!(error.unwrap().to_string(), death.to_string());
         }
         assert_eq!(death.kind(), ErrorKind::Lost);

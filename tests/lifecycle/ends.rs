@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use cellblock::{Command, Container, ContainerBuilder, Error, ErrorKind, Stdio, container::OpenFile, report::Status};
+use cellblock::{Command, Container, ContainerBuilder, ErrorKind, Stdio, container::OpenFile, report::Status};
 use futures::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::{SECOND, alone, builder, children, container, eventually, processes_with, read_up_to, sh};
+use crate::common::{SECOND, alone, builder, children, container, eventually, is_lost, processes_with, read_up_to, sh};
 
 /// A container and the pid of its init.
 async fn with_init(builder: ContainerBuilder) -> (Container, Pid) {
@@ -16,10 +16,6 @@ async fn with_init(builder: ContainerBuilder) -> (Container, Pid) {
     let new: Vec<_> = children().difference(&before).copied().collect();
     assert_eq!(new.len(), 1, "a container is one child, and stage one is reaped");
     (container, Pid::from_raw(new[0] as i32))
-}
-
-fn is_lost(error: &Error) -> bool {
-    error.kind() == ErrorKind::Lost && error.is_retryable()
 }
 
 #[test]
@@ -116,9 +112,9 @@ fn a_killed_init_fails_every_call_with_the_same_error() {
         kill(init, Signal::SIGKILL).unwrap();
         let error = process.wait().await.unwrap_err();
         assert!(is_lost(&error), "{error}");
-        let told =
+        let errors =
             [container.death().await, container.ping(SECOND).await.unwrap_err(), process.wait().await.unwrap_err()];
-        assert!(told.iter().all(|it| it.to_string() == error.to_string()));
+        assert!(errors.iter().all(|it| it.to_string() == error.to_string()));
         container.destroy().await;
         drop((container, process));
         snapshot.assert_restored().await;

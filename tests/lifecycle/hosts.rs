@@ -210,7 +210,7 @@ fn a_host_in_its_own_namespaces_is_served_or_gets_a_hint() {
 #[test]
 fn a_user_with_subordinate_ids_has_programs_of_their_own_id() {
     if !is_root() {
-        crate::common::skip("it takes root to make such a user");
+        crate::common::skip("only root can set up such a user");
         return;
     }
     if ["newuidmap", "newgidmap"].iter().any(|tool| !PathBuf::from("/usr/bin").join(tool).exists()) {

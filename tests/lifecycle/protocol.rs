@@ -183,7 +183,7 @@ fn the_init_exits_on_a_request_out_of_order() {
         let init = Init::with_pid_1();
         init.send(&bytes);
         let (code, said) = init.end();
-        assert_eq!(code, Some(0), "stage one had done its work");
+        assert_eq!(code, Some(0), "stage one has ended before");
         assert!(said.contains("out of place (Born)") && said.contains(request), "{said}");
     }
 }
@@ -286,7 +286,7 @@ fn the_init_closes_descriptors_that_a_request_does_not_need() {
         assert_eq!(init.receive(), frame(&(7, "Done")));
     }
     init.send_with(&start_run(8), &[writer.as_raw_fd(); 3]);
-    assert!(init.receive().windows(7).any(|it| it == b"PlaceFd"), "more than it names");
+    assert!(init.receive().windows(7).any(|it| it == b"PlaceFd"), "the request has more descriptors than it names");
     drop(writer);
     assert_eq!(reader.read(&mut [0]).unwrap(), 0, "all are closed");
     init.send(&frame(&(9, "Ping")));

@@ -59,7 +59,7 @@ async fn cpu_time_agrees_with_the_programs_clock() {
 async fn a_memory_peak_belongs_to_one_run() {
     let container = container().await;
     let Some(_) = groups(&container).await else {
-        skip("the figures are those of wait4(2)");
+        skip("the figures come from wait4(2)");
         return;
     };
     let peak = async |what: &str| run(&container, &hog(what, limits())).await.usage.memory_peak_bytes.unwrap();

@@ -61,7 +61,7 @@ async fn groups(container: &Container) -> Option<Source> {
             "none" => None,
             other => panic!("no such groups: {other}"),
         };
-        assert_eq!(groups, wanted, "what this machine must have");
+        assert_eq!(groups, wanted, "CELLBLOCK_TEST_CGROUP names other groups");
     }
     if groups.is_none() {
         println!("no control groups here: the weaker forms are tested");

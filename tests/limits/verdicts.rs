@@ -79,7 +79,7 @@ async fn all_memory_that_the_kernel_charges_counts() {
     let tmpfs = cellblock::mount::Tmpfs::new().bytes(256 * MIB);
     let container = builder().mount(Mount::tmpfs("/w", tmpfs)).build().await.unwrap();
     if groups(&container).await.is_none() {
-        skip("without groups nothing of this is charged");
+        skip("without groups this memory is not charged");
         return;
     }
     for (what, wanted) in charged_cases() {
@@ -139,7 +139,7 @@ async fn an_output_limit_holds_for_every_kind_of_stdout() {
     let mut process = container.spawn(&command).await.unwrap();
     let (mut stdout, mut read) = (process.stdout.take().unwrap(), Vec::new());
     stdout.read_to_end(&mut read).await.unwrap();
-    assert_eq!((read.len(), stdout.is_cut()), (1000, true), "what is within the limit comes out");
+    assert_eq!((read.len(), stdout.is_cut()), (1000, true), "output within the limit is read");
     assert_eq!(process.wait().await.unwrap().verdict(), Output);
     let output = container.output(&hog("flood 1048576", limits().output(1000))).await.unwrap();
     assert_eq!((output.stdout.len(), output.stdout_truncated), (1000, true));

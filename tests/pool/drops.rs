@@ -97,11 +97,11 @@ fn a_build_or_shutdown_dropped_at_any_poll_leaves_nothing() {
             let lease = pool.lease().await.unwrap();
             let is_down = polled(polls, pool.shutdown(SECOND / 200)).await.is_some();
             if polls == 0 {
-                drop(pool.lease().await.expect("nothing has begun"));
+                drop(pool.lease().await.expect("an unpolled shutdown does nothing"));
             } else if !is_down {
                 pool.shutdown(60 * SECOND).await;
             }
-            assert!(polls == 0 || lease.ping(SECOND).await.is_err(), "the deadline holds, dropped or not");
+            assert!(polls == 0 || lease.ping(SECOND).await.is_err(), "the deadline holds without the future");
             drop((pool, lease));
             snapshot.assert_restored().await;
             if is_down {

@@ -135,7 +135,7 @@ fn two_programs_converse_and_the_result_says_which_ended_first() {
         let patient = python("print(1, flush=True)\nimport sys, time\nassert sys.stdin.read() == ''\ntime.sleep(0.2)");
         let talk = pool.converse(&patient, &crash).await.unwrap();
         assert_eq!((talk.ended_first, talk.second.report.status.shell_code()), (Side::Second, 7));
-        assert!(talk.first.report.status.success(), "it saw the end of the other's output");
+        assert!(talk.first.report.status.success(), "it saw the end of its input");
 
         let by_name = sh("echo through > /dev/stdout");
         let reads = sh("cat /dev/stdin >&2");

@@ -49,7 +49,7 @@ fn a_full_queue_returns_busy_at_once_with_its_length() {
         assert!(error.is_retryable() && error.to_string().contains("2 wait already, and 2 may"), "{error}");
         assert_eq!(pool.run(&Command::new("true")).await.unwrap_err().kind(), ErrorKind::Busy);
         drop(two);
-        assert_eq!(pool.status().waiting, 1, "a dropped future gives its place up");
+        assert_eq!(pool.status().waiting, 1, "a dropped future leaves the queue");
         assert!(pool.lease().now_or_never().is_none(), "there is room again");
         drop(lease);
         drop(one.await.unwrap());
@@ -255,7 +255,7 @@ fn runs_of_a_pinned_container_stay_on_its_cpu() {
         if std::thread::available_parallelism().unwrap().get() > 1 {
             let mut elsewhere = command.clone();
             elsewhere.limits(Limits::new().cpu_set([1]).allow_weaker(true));
-            assert_eq!(says(&leases[0], &elsewhere).await, "Cpus_allowed_list:\t1", "a command may set its own");
+            assert_eq!(says(&leases[0], &elsewhere).await, "Cpus_allowed_list:\t1", "a command may set its own CPUs");
         }
         drop(leases);
         pool.shutdown(SECOND).await;

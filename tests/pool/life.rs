@@ -76,7 +76,7 @@ fn a_pool_that_cannot_build_containers_returns_the_build_error() {
         let error = waiting.await.unwrap_err();
         assert!(start.elapsed() < 5 * SECOND);
         assert_eq!((error.kind(), error.path()), (ErrorKind::Build, Some(&*bound)), "{error}");
-        assert_eq!(pool.lease().await.unwrap_err().kind(), ErrorKind::Build, "at once, from then on");
+        assert_eq!(pool.lease().await.unwrap_err().kind(), ErrorKind::Build, "further requests fail at once");
         assert_eq!(pool.status().broken, 2);
         drop(leases);
         std::fs::create_dir(&bound).unwrap();

@@ -2,17 +2,17 @@
 //! descriptors.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cellblock::{ErrorKind, Lease, Limits, Pool, pool::Job};
 use futures::future::{Either, select};
 use futures::{StreamExt, stream};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{kill_inits, pool, until};
-use crate::common::{Random, SECOND, alone, children, sh};
+use crate::common::{FewDescriptors, Random, SECOND, alone, children, sh};
 
 /// `CELLBLOCK_TEST_JOBS` sets the number of jobs (1000).
 #[test]
@@ -20,7 +20,7 @@ fn every_job_has_one_result_under_any_fault() {
     alone(async |snapshot| {
         let jobs: u32 = std::env::var("CELLBLOCK_TEST_JOBS").map_or(1000, |jobs| jobs.parse().unwrap());
         let pool = pool(4).await;
-        let toll = Toll::default();
+        let faults = Faults::default();
         let (start, mut seen, mut failed) = (Instant::now(), vec![0_u32; jobs as usize], 0);
         let work = async {
             let mut results = pool.stream(stream::iter((0..jobs).map(job)));
@@ -38,14 +38,14 @@ fn every_job_has_one_result_under_any_fault() {
                 }
             }
         };
-        match select(Box::pin(work), Box::pin(trouble(&pool, &toll))).await {
-            Either::Left(((), trouble)) => drop(trouble),
+        match select(Box::pin(work), Box::pin(strike(&pool, &faults))).await {
+            Either::Left(((), strikes)) => drop(strikes),
             Either::Right(_) => unreachable!("the faults never end"),
         }
         let took = start.elapsed();
         assert!(seen.iter().all(|&count| count == 1), "each job has exactly one result");
         until(&pool, |status| status.ready == 4).await;
-        println!("{jobs} jobs in {took:?}, of which {failed} failed twice, with {toll:?}");
+        println!("{jobs} jobs in {took:?}, of which {failed} failed twice, with {faults:?}");
         assert!(failed < jobs / 10 + 10, "most jobs succeed");
         pool.shutdown(SECOND).await;
         snapshot.assert_restored().await;
@@ -64,53 +64,43 @@ fn job(number: u32) -> Job<u32, impl AsyncFn(&Lease) -> cellblock::Result<cellbl
 
 /// How often each fault struck.
 #[derive(Debug, Default)]
-struct Toll {
+struct Faults {
     inits_killed: Cell<u32>,
     groups_removed: Cell<u32>,
     times_without_descriptors: Cell<u32>,
 }
 
-async fn trouble(pool: &Pool, toll: &Toll) {
+/// Strikes with one fault after another.
+async fn strike(pool: &Pool, faults: &Faults) {
     let mut random = Random::new(0x5eed);
     let add = |cell: &Cell<u32>, more: u32| cell.set(cell.get() + more);
     loop {
-        let number = random.below(1 << 32) as u32;
-        tokio::time::sleep(SECOND / 1000 * (number % 200)).await;
-        match number / 200 % 3 {
+        tokio::time::sleep(SECOND / 1000 * random.below(200) as u32).await;
+        match random.below(3) {
             0 => {
-                let inits = children();
-                let victim = inits.into_iter().nth(number as usize / 600 % pool.status().size);
-                add(&toll.inits_killed, victim.is_some().into());
+                let victim = children().into_iter().nth(random.below(pool.status().size as u64) as usize);
+                add(&faults.inits_killed, victim.is_some().into());
                 kill_inits(&victim.into_iter().collect());
             }
-            1 => add(&toll.groups_removed, remove_groups()),
+            1 => add(&faults.groups_removed, remove_groups()),
             _ => {
-                let limits = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-                let _restored = Restored(limits);
-                setrlimit(Resource::RLIMIT_NOFILE, 3, limits.1).unwrap();
-                add(&toll.times_without_descriptors, 1);
+                let _few = FewDescriptors::below(3);
+                add(&faults.times_without_descriptors, 1);
                 tokio::time::sleep(SECOND / 200).await;
             }
         }
     }
 }
 
-/// Restores the limit of open files on drop.
-struct Restored((u64, u64));
-
-impl Drop for Restored {
-    fn drop(&mut self) {
-        setrlimit(Resource::RLIMIT_NOFILE, self.0.0, self.0.1).unwrap();
-    }
-}
-
 /// Removes the empty control groups of this process's runs.
 fn remove_groups() -> u32 {
     let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let groups = open.filter_map(|fd| fs::read_link(fd.path()).ok()).filter_map(|file| {
-        let is_group = |dir: &&std::path::Path| dir.file_name()?.to_str()?.starts_with("cellblock-runs-").then_some(());
-        file.ancestors().find(|dir| is_group(dir).is_some()).map(PathBuf::from)
-    });
-    let groups: std::collections::BTreeSet<_> = groups.collect();
+    let files = open.filter_map(|fd| fs::read_link(fd.path()).ok());
+    let groups: BTreeSet<_> =
+        files.filter_map(|file| file.ancestors().find(|dir| is_group(dir)).map(PathBuf::from)).collect();
     groups.iter().filter(|group| fs::remove_dir(group).is_ok()).count() as u32
+}
+
+fn is_group(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cellblock-runs-"))
 }

@@ -23,7 +23,7 @@ async fn arguments_and_environment_arrive_as_given() {
     let said = says(&container, &command).await;
     // Python may add LC_CTYPE.
     assert_eq!(said.replace(", (b'LC_CTYPE', b'C.UTF-8')", ""), expected);
-    assert_eq!(says(&container, &Command::new("env")).await, "", "the environment is empty unless told otherwise");
+    assert_eq!(says(&container, &Command::new("env")).await, "", "the environment is empty by default");
 }
 
 #[tokio::test]

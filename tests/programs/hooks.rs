@@ -53,7 +53,7 @@ async fn a_hooks_change_to_the_process_applies_to_the_program() {
     }
     let container = container().await;
     let mut command = Command::new("/usr/bin/nproc");
-    assert_ne!(says(&container, &command).await, "1", "the control: without a hook it has them all");
+    assert_ne!(says(&container, &command).await, "1", "the control: without a hook it has all processors");
     command.pid_hook(|pid, _| async move {
         let mut first = CpuSet::new();
         first.set(0)?;
@@ -115,7 +115,7 @@ async fn a_future_dropped_while_its_hook_decides_ends_its_run() {
             _ = container.run(&command) => unreachable!("it is held"),
             shown = is_shown => shown.unwrap(),
         }
-        assert_eq!(says(&container, &sh("ls")).await, "", "the next run has its turn");
+        assert_eq!(says(&container, &sh("ls")).await, "", "the next run starts");
     }
 }
 

@@ -27,11 +27,11 @@ os.wait(); time.sleep(0.1)",
     );
     let usage = container.run(&busy).await.unwrap().usage;
     let cpu = usage.user.unwrap() + usage.system.unwrap();
-    assert!(cpu >= Duration::from_millis(300), "the child's is in it: {cpu:?}");
+    assert!(cpu >= Duration::from_millis(300), "the time of the child counts: {cpu:?}");
     assert!(usage.wall.unwrap() >= Duration::from_millis(100), "{usage:?}");
     assert!(usage.memory_peak_bytes.unwrap() > 50_000_000, "{usage:?}");
     let small = container.run(&sh(":")).await.unwrap().usage;
-    assert!(small.memory_peak_bytes.unwrap() < 20_000_000, "a peak is the run's own: {small:?}");
+    assert!(small.memory_peak_bytes.unwrap() < 20_000_000, "a peak does not carry over: {small:?}");
 }
 
 #[tokio::test]

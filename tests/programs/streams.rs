@@ -25,7 +25,7 @@ async fn streams_are_live() {
     process.stdout.take().unwrap().read_to_string(&mut rest).await.unwrap();
     process.stderr.take().unwrap().read_to_string(&mut rest).await.unwrap();
     assert_eq!(rest, "end\nerr\nerr\n");
-    assert!(process.wait().await.unwrap().status.success(), "the answer stays");
+    assert!(process.wait().await.unwrap().status.success(), "a second wait returns the report");
 }
 
 #[tokio::test]

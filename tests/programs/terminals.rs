@@ -66,7 +66,7 @@ async fn input_is_echoed_and_read_by_lines() {
     pty.write_all(b"wrogn\x7f\x7fng\n").await.unwrap();
     shows(pty, "<wrong>\r\n").await;
     pty.write_all(b"\x04").await.unwrap();
-    assert_eq!(rest(process).await.1, Status::Exited(0), "an end of file is typed too");
+    assert_eq!(rest(process).await.1, Status::Exited(0), "Ctrl-D ends the input");
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_terminal_can_be_opened_as_dev_tty() {
     let output = container.output(&on_a_terminal(sh("echo a >/dev/tty; echo b >/dev/stdout"))).await.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "a\r\nb\r\n");
     let output = container.output(&sh("echo a >/dev/tty")).await.unwrap();
-    assert!(!output.report.status.success(), "the next run has none");
+    assert!(!output.report.status.success(), "the next run has no terminal");
 }
 
 #[tokio::test]

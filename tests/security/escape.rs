@@ -86,7 +86,7 @@ async fn a_container_has_only_the_requested_mounts_and_they_are_private() {
 #[tokio::test]
 async fn a_setuid_program_gains_nothing() {
     if !is_root() {
-        skip("only root can make one that would give something");
+        skip("only root can make a setuid program that would gain something");
         return;
     }
     let dir = open_dir();

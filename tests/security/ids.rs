@@ -24,7 +24,7 @@ async fn containers_with_own_ids_never_share_one() {
     let (first, second) = (owner(&one, &dir, "one").await, owner(&other, &dir, "other").await);
     let own = nix::unistd::geteuid().as_raw();
     let report = one.run(&Command::new("/bin/true")).await.unwrap();
-    assert_eq!(report.protections.own_ids, has_own_ids(), "and the report says so");
+    assert_eq!(report.protections.own_ids, has_own_ids(), "the report says so");
     if has_own_ids() {
         assert!(first != second && ![first, second].contains(&own), "{first} {second}");
         // So one container cannot touch the files of the other.
@@ -77,7 +77,7 @@ async fn a_program_sees_only_its_own_processes() {
 #[tokio::test]
 async fn a_private_file_of_the_host_stays_private() {
     if !has_own_ids() {
-        skip("what this user binds is the program's own");
+        skip("without own ids the program owns the files of this user");
         return;
     }
     let dir = open_dir();

@@ -1,7 +1,7 @@
 //! The examples, run as a reader runs them.
 //!
-//! `cargo test` builds the examples first. `cargo test --test tutorial` does not, and runs those of an
-//! earlier build. The tests run one at a time, because the examples have limits of wall time.
+//! `cargo test` builds the examples first. `cargo test --test tutorial` does not, and runs those of
+//! an earlier build. The tests run one at a time, because the examples have limits of wall time.
 #![allow(missing_docs)]
 
 #[path = "../common/mod.rs"]

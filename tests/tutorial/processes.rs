@@ -40,7 +40,7 @@ pub fn descendants(pid: u32) -> BTreeSet<Process> {
     found
 }
 
-/// Those of these processes that still exist.
+/// The processes of a set that still exist.
 pub fn alive(of: &BTreeSet<Process>) -> Vec<Process> {
     processes().into_iter().map(|(_, process)| process).filter(|process| of.contains(process)).collect()
 }

@@ -64,7 +64,8 @@ fn the_service_runs_programs_refuses_excess_and_shuts_down_gracefully() {
     assert_eq!(answer(service.ask(&json!({"args": []}))).0, 400);
     assert_eq!(answer(service.ask(&json!({"args": ["no-such-program"]}))).0, 400);
 
-    // More requests than can run and wait: the excess is refused at once, and the others are served.
+    // More requests than can run and wait: the excess is refused at once, and the others are
+    // served.
     let size = std::thread::available_parallelism().unwrap().get();
     let sleep = json!({"args": ["sleep", "1"]});
     let asked: Vec<_> = (0..5 * size).map(|_| service.ask(&sleep)).collect();

@@ -25,8 +25,8 @@ use state::Console;
 
 /// Serve JSON requests on standard input, for programs in any language
 ///
-/// Reads one JSON request a line from standard input and writes one JSON response a line to standard
-/// output.
+/// Reads one JSON request a line from standard input and writes one JSON response a line to
+/// standard output.
 #[derive(Args)]
 #[command(after_long_help = PROTOCOL, after_help = "`cellblock help console` describes the requests.")]
 pub struct Options {}

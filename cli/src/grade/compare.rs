@@ -1,7 +1,7 @@
 //! The format's default comparison: token by token, with a few flags.
 //!
-//! Invariant: a comparison is a pure function of the flags and both texts, and runs on the host: nothing of a submission
-//! is executed here.
+//! Invariant: a comparison is a pure function of the flags and both texts. It runs on the host, and
+//! executes nothing.
 
 /// How tokens are compared.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,15 +13,15 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Reads the flags as a package has them; an error says which is wrong.
+    /// Parses the flags of a package. An error names the wrong flag.
     pub fn parse(words: &[String]) -> Result<Self, String> {
         let mut flags = Self::default();
         let mut words = words.iter().map(String::as_str);
         while let Some(word) = words.next() {
             let mut tolerance = || {
                 let value = words.next().and_then(|value| value.parse().ok());
-                let is_sound = |value: &f64| value.is_finite() && *value >= 0.0;
-                value.filter(is_sound).ok_or_else(|| format!("{word} needs a number after it, as in `{word} 1e-6`"))
+                let is_valid = |value: &f64| value.is_finite() && *value >= 0.0;
+                value.filter(is_valid).ok_or_else(|| format!("{word} needs a number after it, as in `{word} 1e-6`"))
             };
             match word {
                 "case_sensitive" => flags.case_sensitive = true,
@@ -38,28 +38,22 @@ impl Flags {
         Ok(flags)
     }
 
-    /// Compares an output with the answer; an error says where they first differ.
+    /// Compares an output with the answer. An error describes the first difference.
     pub fn compare(&self, output: &[u8], answer: &[u8]) -> Result<(), String> {
-        let (mut ours, mut theirs) = (Pieces::of(output), Pieces::of(answer));
+        let (mut output, mut answer) = (Tokens::of(output), Tokens::of(answer));
         loop {
-            let (got, want) = (ours.next(), theirs.next());
-            let line = ours.line;
-            if self.space_change_sensitive {
-                let (got, want) = (got.map_or(&[][..], |piece| piece.space), want.map_or(&[][..], |piece| piece.space));
-                if got != want {
-                    return Err(format!("line {line}: the white space is {}, and not {}", shown(got), shown(want)));
-                }
+            let (got, want) = (output.next_token(), answer.next_token());
+            let line = output.line;
+            if self.space_change_sensitive && got.space != want.space {
+                let (got, want) = (quoted(got.space), quoted(want.space));
+                return Err(format!("line {line}: the white space is {got}, and not {want}"));
             }
-            let (got, want) = (got.map(|piece| piece.token), want.map(|piece| piece.token));
-            let is_token = |token: &&[u8]| !token.is_empty();
-            match (got.filter(is_token), want.filter(is_token)) {
-                (None, None) => return Ok(()),
-                (Some(got), None) => return Err(format!("line {line}: {} is too much", shown(got))),
-                (None, Some(want)) => return Err(format!("the output ends where {} should be", shown(want))),
-                (Some(got), Some(want)) if self.is_same(got, want) => {}
-                (Some(got), Some(want)) => {
-                    return Err(format!("line {line}: {}, and not {}", shown(got), shown(want)));
-                }
+            match (got.text, want.text) {
+                (b"", b"") => return Ok(()),
+                (got, b"") => return Err(format!("line {line}: {} is too much", quoted(got))),
+                (b"", want) => return Err(format!("the output ends where {} should be", quoted(want))),
+                (got, want) if self.is_same(got, want) => {}
+                (got, want) => return Err(format!("line {line}: {}, and not {}", quoted(got), quoted(want))),
             }
         }
     }
@@ -75,38 +69,45 @@ impl Flags {
 
     fn is_near(&self, got: f64, want: f64) -> bool {
         let distance = (got - want).abs();
-        // Equal first: two infinities, as 1e999 is read, have no distance.
+        // Two infinities, such as 1e999, are equal but have no distance.
         got == want
             || self.absolute.is_some_and(|tolerance| distance <= tolerance)
             || self.relative.is_some_and(|tolerance| distance <= tolerance * want.abs())
     }
 }
 
-/// A number as the format writes them: decimal, perhaps with an exponent. Rust would also read `inf` and `nan`.
+/// Parses a decimal number, with or without an exponent. Rust would also parse `inf` and `nan`.
 fn number(token: &[u8]) -> Option<f64> {
-    let has_only = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
-    std::str::from_utf8(token).ok().filter(|text| text.bytes().all(|byte| has_only(&byte)))?.parse().ok()
+    let is_decimal = token.iter().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(byte));
+    std::str::from_utf8(token).ok().filter(|_| is_decimal)?.parse().ok()
 }
 
-/// White space and the token after it; at the end of a text the token is empty.
+/// A token and the white space before it. The text is empty at the end.
 #[derive(Clone, Copy)]
-struct Piece<'a> {
+struct Token<'a> {
     space: &'a [u8],
-    token: &'a [u8],
+    text: &'a [u8],
 }
 
-struct Pieces<'a> {
+struct Tokens<'a> {
     rest: &'a [u8],
-    /// The line that the last piece's token is on.
+    /// The line of the last token.
     line: usize,
 }
 
-impl<'a> Pieces<'a> {
+impl<'a> Tokens<'a> {
     fn of(text: &'a [u8]) -> Self {
         Self { rest: text, line: 1 }
     }
 
-    fn take(&mut self, is_in: impl Fn(u8) -> bool) -> &'a [u8] {
+    /// The next token. After the last one there are only empty tokens.
+    fn next_token(&mut self) -> Token<'a> {
+        let space = self.take_while(is_space);
+        self.line += space.iter().filter(|&&byte| byte == b'\n').count();
+        Token { space, text: self.take_while(|byte| !is_space(byte)) }
+    }
+
+    fn take_while(&mut self, is_in: impl Fn(u8) -> bool) -> &'a [u8] {
         let end = self.rest.iter().position(|&byte| !is_in(byte)).unwrap_or(self.rest.len());
         let (taken, rest) = self.rest.split_at(end);
         self.rest = rest;
@@ -114,31 +115,17 @@ impl<'a> Pieces<'a> {
     }
 }
 
-impl<'a> Iterator for Pieces<'a> {
-    type Item = Piece<'a>;
-
-    fn next(&mut self) -> Option<Piece<'a>> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let space = self.take(is_space);
-        self.line += space.iter().filter(|&&byte| byte == b'\n').count();
-        Some(Piece { space, token: self.take(|byte| !is_space(byte)) })
-    }
-}
-
 fn is_space(byte: u8) -> bool {
-    // The vertical tab is one to the format, and none to Rust.
+    // The format counts the vertical tab as white space. Rust does not.
     byte.is_ascii_whitespace() || byte == 0x0b
 }
 
-/// A token as a message has it: quoted, and not longer than a line.
-fn shown(token: &[u8]) -> String {
+/// A token in quotes, cut to 40 characters.
+fn quoted(token: &[u8]) -> String {
     let text = String::from_utf8_lossy(token);
     let head: String = text.chars().take(40).collect();
     if head.len() < text.len() { format!("{head:?}…") } else { format!("{head:?}") }
 }
 
 #[cfg(test)]
-#[path = "compare_tests.rs"]
 mod tests;

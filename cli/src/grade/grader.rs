@@ -1,190 +1,206 @@
-//! A problem with all its submissions: built, timed, judged, and held against what is expected.
+//! A problem with all its submissions: built, timed, judged, and compared with what is expected.
 //!
-//! Invariant: every submission of every problem has exactly one line in the result, whatever went wrong.
+//! Invariant: every submission of every problem has exactly one result.
 
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream;
+use futures::{StreamExt, stream};
 
-use super::bench::{Bench, twice};
-use super::expect::Submission;
+use super::build::{Built, build};
+use super::expectation::Submission;
+use super::failure::Failure;
 use super::journal::{Journal, key};
-use super::judge::{Judge, Validator};
-use super::limits::Clock;
+use super::judge::Judge;
+use super::limits::TimeLimit;
 use super::package::{Problem, Validation};
-use super::program::{Built, Program, Source};
+use super::program::Program;
 use super::progress::Progress;
+use super::result::{CaseResult, CaseVerdict, JudgedCase, Judgment, SubmissionResult};
+use super::source::Source;
+use super::test_data::Case;
+use super::text::seconds;
 use super::timing::TimeRule;
-use super::verdict::{CaseResult, Got, Graded, JudgedCase, Verdict};
-use super::{Failure, limits};
+use super::validator::Validator;
+use super::workers::{Workers, retry_once};
 
-/// How long a submission may take whose own time says what the limit is.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a submission may take whose own time determines the limit.
+const MEASURED_TIME: Duration = Duration::from_secs(30);
+const NO_TIME_LIMIT: &str =
+    "no accepted submission was run, so there is no time limit: set limits.time_limit in problem.yaml";
 
 /// What all problems are graded with.
 pub struct Grader<'a> {
-    pub bench: &'a Bench,
+    pub workers: &'a Workers,
     pub journal: &'a Journal,
     pub progress: &'a Progress,
 }
 
+/// A submission with its position in the package.
+type Numbered<'a> = (usize, &'a Submission);
+
 impl Grader<'_> {
     /// Grades every submission of a problem.
-    pub async fn grade(&self, problem: &Problem) -> Result<Vec<Graded>, Failure> {
-        let judge = match self.validator(problem).await {
-            Ok(validator) => Judge { bench: self.bench, limits: &problem.limits, validator },
-            Err(why) => return Ok(self.give_up(problem, problem.submissions.iter().enumerate(), &why)),
+    pub async fn grade(&self, problem: &Problem) -> Result<Vec<SubmissionResult>, Failure> {
+        let judge = match self.build_validator(problem).await {
+            Ok(validator) => Judge { workers: self.workers, limits: &problem.limits, validator },
+            Err(why) => return Ok(self.not_judged(problem, problem.submissions.iter(), &why)),
         };
-        let (first, then): (Vec<_>, Vec<_>) = match problem.time {
-            TimeRule::Given { .. } => (vec![], problem.submissions.iter().enumerate().collect()),
-            TimeRule::Measured { .. } => {
-                problem.submissions.iter().enumerate().partition(|(_, it)| it.bounds_time_below())
-            }
+        let submissions = problem.submissions.iter().enumerate();
+        let (lower_bounds, others): (Vec<_>, Vec<_>) = match problem.time {
+            TimeRule::Given { .. } => (Vec::new(), submissions.collect()),
+            TimeRule::Measured { .. } => submissions.partition(|(_, it)| it.is_lower_bound()),
         };
-        let mut graded = self.grade_some(problem, &judge, first, None).await?;
-        // One that never ends says nothing about how long the others may take.
-        let cases = graded.iter().flat_map(|(_, graded)| graded.cases());
-        let ended = cases.filter(|case| case.result.verdict != Verdict::TimeLimitExceeded);
-        let slowest = ended.map(|case| case.result.cpu()).max();
-        match problem.time.limit(slowest) {
-            Some(limit) => graded.extend(self.grade_some(problem, &judge, then, Some(limit)).await?),
+        let mut results = self.judge_submissions(problem, &judge, &lower_bounds, None).await?;
+        let limit = problem.time.limit(slowest(&results));
+        match limit {
+            Some(_) => results.extend(self.judge_submissions(problem, &judge, &others, limit).await?),
             None => {
-                let why =
-                    "no accepted submission was run, so there is no time limit: set limits.time_limit in problem.yaml";
-                let lost = self.give_up(problem, then.iter().copied(), why);
-                graded.extend(then.iter().map(|(number, _)| *number).zip(lost));
+                let not_judged = self.not_judged(problem, others.iter().map(|(_, it)| *it), NO_TIME_LIMIT);
+                results.extend(others.iter().map(|(number, _)| *number).zip(not_judged));
             }
         }
-        for (_, graded) in &mut graded {
-            graded.time_limit_ms = problem.time.limit(slowest).map(|limit| limit.as_millis() as u64);
-        }
-        graded.sort_by_key(|(number, _)| *number);
-        Ok(graded.into_iter().map(|(_, graded)| graded).collect())
+        results.sort_by_key(|(number, _)| *number);
+        let time_limit_ms = limit.map(|limit| limit.as_millis() as u64);
+        Ok(results.into_iter().map(|(_, result)| SubmissionResult { time_limit_ms, ..result }).collect())
     }
 
-    /// Builds what validates; an error says why nothing can be judged.
-    async fn validator(&self, problem: &Problem) -> Result<Validator, String> {
-        let build = async |source: &Source| {
-            let label = format!("{}: {}", problem.name, source.name);
-            self.build(problem, source, &label).await.map_err(|got| {
-                let why = match got {
-                    Got::CompileError(words) => format!("does not compile: {words}"),
-                    Got::Skipped(why) | Got::NotJudged(why) => format!("cannot be built: {why}"),
-                    Got::Judged(_) => "was judged".into(),
-                };
-                format!("the validator {} {why}", source.name)
-            })
-        };
+    /// Builds the validators of a problem. An error is the reason why nothing can be judged.
+    async fn build_validator(&self, problem: &Problem) -> Result<Validator, String> {
         Ok(match &problem.validation {
             Validation::Default => Validator::Default,
-            Validation::Interactive(source) => Validator::Interactive(build(source).await?),
+            Validation::Interactive(source) => Validator::Interactive(self.validator_program(problem, source).await?),
             Validation::Custom(sources) => {
                 let mut programs = Vec::new();
                 for source in sources {
-                    programs.push(build(source).await?);
+                    programs.push(self.validator_program(problem, source).await?);
                 }
                 Validator::Custom(programs)
             }
         })
     }
 
-    /// Builds a program; or else what a submission gets that has none.
-    async fn build(&self, problem: &Problem, source: &Source, label: &str) -> Result<Program, Got> {
-        match twice(async || source.build(self.bench, &problem.limits, label).await).await {
-            Ok(Built::Ready(program)) => Ok(program),
-            Ok(Built::Failed(words)) => Err(Got::CompileError(words)),
-            Ok(Built::Missing(why)) => Err(Got::Skipped(why)),
-            Err(error) => Err(Got::NotJudged(error.to_string())),
-        }
+    async fn validator_program(&self, problem: &Problem, source: &Source) -> Result<Program, String> {
+        let label = format!("{}: {}", problem.name, source.name);
+        let built = retry_once(async || build(source, self.workers, &problem.limits, &label).await);
+        let why = match built.await {
+            Ok(Built::Program(program)) => return Ok(program),
+            Ok(Built::CompileError(messages)) => format!("does not compile: {messages}"),
+            Ok(Built::NoTool(why)) => format!("cannot be built: {why}"),
+            Err(error) => format!("cannot be built: {error}"),
+        };
+        Err(format!("the validator {} {why}", source.name))
     }
 
-    async fn grade_some(
+    /// Judges submissions, several at a time. Without a limit they are run to measure their time.
+    async fn judge_submissions(
         &self,
         problem: &Problem,
         judge: &Judge<'_>,
-        submissions: Vec<(usize, &Submission)>,
+        submissions: &[Numbered<'_>],
         limit: Option<Duration>,
-    ) -> Result<Vec<(usize, Graded)>, Failure> {
-        let one = async |(number, submission): (usize, &Submission)| {
-            let clock = match limit {
-                Some(limit) if submission.bounds_time_above() => {
-                    Clock { limit, kill: limit.mul_f64(problem.time.margin()) }
+    ) -> Result<Vec<(usize, SubmissionResult)>, Failure> {
+        let judge_one = async |&(number, submission): &Numbered<'_>| {
+            let time = match limit {
+                Some(limit) if submission.is_upper_bound() => {
+                    TimeLimit { limit, kill: limit.mul_f64(problem.time.margin()) }
                 }
-                limit => Clock::of(limit.unwrap_or(PATIENCE)),
+                limit => TimeLimit::hard(limit.unwrap_or(MEASURED_TIME)),
             };
-            let got = self.judge_all(problem, judge, submission, clock).await?;
-            Ok::<_, Failure>((number, graded(problem, submission, clock, got)))
+            let judgment = self.judge_submission(problem, judge, submission, time).await?;
+            Ok::<_, Failure>((number, result(problem, submission, time, judgment)))
         };
-        let graded = stream::iter(submissions).map(one).buffer_unordered(self.bench.size);
-        graded.collect::<Vec<_>>().await.into_iter().collect()
+        let results = stream::iter(submissions).map(judge_one).buffer_unordered(self.workers.count);
+        results.collect::<Vec<_>>().await.into_iter().collect()
     }
 
-    /// Builds a submission, unless all its cases are known, and judges it on each.
-    async fn judge_all(
+    /// Builds a submission and judges it on every case. Cases in the journal are not run again.
+    async fn judge_submission(
         &self,
         problem: &Problem,
         judge: &Judge<'_>,
         submission: &Submission,
-        clock: Clock,
-    ) -> Result<Got, Failure> {
-        let stamp = (problem.stamp, submission.source.stamp(), clock.limit, clock.kill);
+        time: TimeLimit,
+    ) -> Result<Judgment, Failure> {
+        let inputs = (problem.fingerprint, submission.source.fingerprint(), time.limit, time.kill);
         let keys: Vec<_> =
-            problem.cases.iter().map(|case| key((&problem.name, &submission.name, &case.name, stamp))).collect();
-        let is_known = keys.iter().all(|&key| self.journal.known(key).is_some());
+            problem.cases.iter().map(|case| key((&problem.name, &submission.name, &case.name, inputs))).collect();
         let label = format!("{}: {}", problem.name, submission.name);
-        let program = match is_known {
+        let program = match keys.iter().all(|&key| self.journal.result(key).is_some()) {
             true => None,
-            false => match self.build(problem, &submission.source, &label).await {
+            false => match self.build_submission(problem, submission, &label).await {
                 Ok(program) => Some(program),
-                Err(got) => {
-                    self.progress.left_out(keys.len());
-                    return Ok(got);
+                Err(judgment) => {
+                    self.progress.skip_cases(keys.len());
+                    return Ok(judgment);
                 }
             },
         };
-        let one = async |(case, key)| {
-            let case: &super::package::Case = case;
+        let judge_one = async |(case, key): (&Case, u64)| {
             let label = format!("{label}: {}", case.name);
-            let result = match (self.journal.known(key), &program) {
-                (Some(known), _) => known,
+            let result = match (self.journal.result(key), &program) {
+                (Some(result), _) => result,
                 (None, Some(program)) => {
-                    let result = judge.case(program, case, clock, &label).await;
+                    let result = judge.judge(program, case, time, &label).await;
                     self.journal.record(&label, key, &result)?;
                     result
                 }
-                (None, None) => CaseResult::judge_error("known a moment ago"),
+                (None, None) => CaseResult::judge_error("the journal has lost a result"),
             };
-            self.progress.finished(result.verdict);
+            self.progress.finish_case(result.verdict);
             Ok::<_, Failure>(JudgedCase { name: case.name.clone(), result })
         };
-        let cases = stream::iter(problem.cases.iter().zip(keys)).map(one).buffered(self.bench.size);
-        Ok(Got::Judged(cases.collect::<Vec<_>>().await.into_iter().collect::<Result<_, _>>()?))
+        let cases = stream::iter(problem.cases.iter().zip(keys)).map(judge_one).buffered(self.workers.count);
+        Ok(Judgment::Judged(cases.collect::<Vec<_>>().await.into_iter().collect::<Result<_, _>>()?))
     }
 
-    fn give_up<'p>(
+    /// Builds a submission. An error is the judgment of a submission that cannot be built.
+    async fn build_submission(
         &self,
         problem: &Problem,
-        submissions: impl Iterator<Item = (usize, &'p Submission)>,
+        submission: &Submission,
+        label: &str,
+    ) -> Result<Program, Judgment> {
+        let built = retry_once(async || build(&submission.source, self.workers, &problem.limits, label).await);
+        match built.await {
+            Ok(Built::Program(program)) => Ok(program),
+            Ok(Built::CompileError(messages)) => Err(Judgment::CompileError(messages)),
+            Ok(Built::NoTool(why)) => Err(Judgment::Skipped(why)),
+            Err(error) => Err(Judgment::NotJudged(error.to_string())),
+        }
+    }
+
+    fn not_judged<'p>(
+        &self,
+        problem: &Problem,
+        submissions: impl Iterator<Item = &'p Submission>,
         why: &str,
-    ) -> Vec<Graded> {
-        let lost = submissions.map(|(_, submission)| {
-            self.progress.left_out(problem.cases.len());
-            graded(problem, submission, Clock::of(PATIENCE), Got::NotJudged(why.into()))
+    ) -> Vec<SubmissionResult> {
+        let results = submissions.map(|submission| {
+            self.progress.skip_cases(problem.cases.len());
+            result(problem, submission, TimeLimit::hard(MEASURED_TIME), Judgment::NotJudged(why.into()))
         });
-        lost.collect()
+        results.collect()
     }
 }
 
-fn graded(problem: &Problem, submission: &Submission, clock: Clock, got: Got) -> Graded {
-    let as_expected = match &got {
-        Got::Judged(cases) => submission.is_met_by(cases),
-        Got::CompileError(_) => submission.is_broken,
-        // Said, and no failure: another machine has the tool.
-        Got::Skipped(_) => true,
-        Got::NotJudged(_) => false,
+/// The longest CPU time of a case that ended. A case that exceeded the limit has no time of its
+/// own.
+fn slowest(results: &[(usize, SubmissionResult)]) -> Option<Duration> {
+    let cases = results.iter().flat_map(|(_, result)| result.cases());
+    let ended = cases.filter(|case| case.result.verdict != CaseVerdict::TimeLimitExceeded);
+    ended.map(|case| case.result.cpu()).max()
+}
+
+/// Compares a judgment with what is expected.
+fn result(problem: &Problem, submission: &Submission, time: TimeLimit, judgment: Judgment) -> SubmissionResult {
+    let as_expected = match &judgment {
+        Judgment::Judged(cases) => submission.is_met_by(cases),
+        Judgment::CompileError(_) => submission.must_not_compile,
+        // Reported, but no failure: another machine has the tool.
+        Judgment::Skipped(_) => true,
+        Judgment::NotJudged(_) => false,
     };
-    let mut graded = Graded {
+    let mut result = SubmissionResult {
         problem: problem.name.clone(),
         submission: submission.name.clone(),
         language: submission.source.language().map_or("", |language| language.code).into(),
@@ -192,11 +208,10 @@ fn graded(problem: &Problem, submission: &Submission, clock: Clock, got: Got) ->
         expected: submission.expected(),
         as_expected,
         notes: Vec::new(),
-        got,
+        judgment,
     };
-    if as_expected && clock.kill > clock.limit && graded.slowest().is_some_and(|slowest| slowest < clock.kill) {
-        let note = format!("too slow, but within the margin of {} s", limits::seconds(clock.kill));
-        graded.notes.push(note);
+    if as_expected && time.kill > time.limit && result.slowest().is_some_and(|slowest| slowest < time.kill) {
+        result.notes.push(format!("too slow, but within the margin of {} s", seconds(time.kill)));
     }
-    graded
+    result
 }

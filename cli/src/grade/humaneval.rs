@@ -1,13 +1,14 @@
-//! HumanEval: Python tasks with a prompt, a solution and a test, each one run.
+//! HumanEval: Python tasks with a prompt, a solution and a test.
 //!
-//! Invariant: a task is passed only where its test came to its end. A solution that leaves early with a good exit code has
-//! not printed the word that comes last.
+//! Invariant: a task is passed only if its test ran to the end. The end prints a word that a
+//! solution cannot know, so a solution that exits early with 0 does not pass.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cellblock::{Command, Limits};
 use flate2::read::MultiGzDecoder;
@@ -15,14 +16,34 @@ use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::Failure;
-use super::bench::{Activity, Bench, twice};
+use super::case_run::run_result;
+use super::failure::Failure;
 use super::grader::Grader;
 use super::journal::key;
-use super::judge::result_of;
 use super::languages;
-use super::limits::Clock;
-use super::verdict::{CaseResult, Got, Graded, JudgedCase, Verdict};
+use super::limits::TimeLimit;
+use super::result::{CaseResult, CaseVerdict, JudgedCase, Judgment, SubmissionResult};
+use super::workers::{Activity, Workers, retry_once};
+use crate::environment::PATH;
+
+/// The CPU time of an attempt.
+const TIME: Duration = Duration::from_secs(10);
+const MAX_OUTPUT: u64 = 8 << 20;
+
+/// A solution of a task, complete with its test.
+pub struct Attempt {
+    task: String,
+    name: String,
+    program: String,
+    expected: Expected,
+}
+
+#[derive(Clone, Copy)]
+enum Expected {
+    Accepted,
+    /// The verdicts of samples are counted, not compared.
+    Any,
+}
 
 /// A task of the data set.
 #[derive(Deserialize)]
@@ -41,115 +62,105 @@ struct Sample {
     completion: String,
 }
 
-/// A program to run, under the names that the table has for it.
-pub struct Attempt {
-    task: String,
-    name: String,
-    program: String,
-    expected: &'static str,
-}
-
-const TIME: Duration = Duration::from_secs(10);
-
-/// Reads the tasks, and the samples or else the canonical solutions.
-pub fn read(tasks: &Path, samples: Option<&Path>) -> Result<Vec<Attempt>, Failure> {
-    let tasks: Vec<Task> = lines(tasks)?;
+/// Reads the attempts: the samples or, without a file of samples, the canonical solutions.
+pub fn read_attempts(tasks: &Path, samples: Option<&Path>) -> Result<Vec<Attempt>, Failure> {
+    let tasks: Vec<Task> = read_json_lines(tasks)?;
     let Some(path) = samples else {
-        let canonical = |task: &Task| task.attempt(&task.canonical_solution, "canonical".into(), "AC");
+        let canonical = |task: &Task| task.attempt(&task.canonical_solution, "canonical".into(), Expected::Accepted);
         return Ok(tasks.iter().map(canonical).collect());
     };
     let by_id: HashMap<_, _> = tasks.iter().map(|task| (task.task_id.as_str(), task)).collect();
     let mut attempts = Vec::new();
     let mut counts = HashMap::new();
-    for Sample { task_id, completion } in lines(path)? {
-        let unknown = || format!("{}: {task_id} is no task of the data set", path.display());
+    for Sample { task_id, completion } in read_json_lines(path)? {
+        let unknown = || format!("{}: {task_id} is not a task of the data set", path.display());
         let task = by_id.get(task_id.as_str()).ok_or_else(unknown)?;
         let count = counts.entry(task_id.clone()).or_insert(0);
         *count += 1;
-        attempts.push(task.attempt(&completion, format!("sample {count}"), "any"));
+        attempts.push(task.attempt(&completion, format!("sample {count}"), Expected::Any));
     }
     Ok(attempts)
 }
 
+/// Runs every attempt.
+pub async fn run_attempts(grader: &Grader<'_>, attempts: &[Attempt]) -> Result<Vec<SubmissionResult>, Failure> {
+    let run_one = async |attempt: &Attempt| {
+        let (key, label) = (key((&attempt.task, &attempt.program)), format!("{}: {}", attempt.task, attempt.name));
+        let result = match grader.journal.result(key) {
+            Some(result) => result,
+            None => {
+                let result = retry_once(async || run(grader.workers, attempt, &label).await);
+                let result = result.await.unwrap_or_else(CaseResult::judge_error);
+                grader.journal.record(&label, key, &result)?;
+                result
+            }
+        };
+        grader.progress.finish_case(result.verdict);
+        Ok::<_, Failure>(attempt.result(result))
+    };
+    let results = stream::iter(attempts).map(run_one).buffered(grader.workers.count);
+    results.collect::<Vec<_>>().await.into_iter().collect()
+}
+
 impl Task {
-    fn attempt(&self, solution: &str, name: String, expected: &'static str) -> Attempt {
+    fn attempt(&self, solution: &str, name: String, expected: Expected) -> Attempt {
         let Self { task_id, prompt, entry_point, test, .. } = self;
         let program = format!("{prompt}{solution}\n{test}\ncheck({entry_point})\n");
         Attempt { task: task_id.clone(), name, program, expected }
     }
 }
 
-impl Grader<'_> {
-    /// Runs every attempt.
-    pub async fn attempt_all(&self, attempts: &[Attempt]) -> Result<Vec<Graded>, Failure> {
-        let one = async |attempt: &Attempt| {
-            let (key, label) = (key((&attempt.task, &attempt.program)), format!("{}: {}", attempt.task, attempt.name));
-            let result = match self.journal.known(key) {
-                Some(known) => known,
-                None => {
-                    let result = twice(async || run(self.bench, attempt, &label).await);
-                    let result = result.await.unwrap_or_else(CaseResult::judge_error);
-                    self.journal.record(&label, key, &result)?;
-                    result
-                }
-            };
-            self.progress.finished(result.verdict);
-            Ok::<_, Failure>(attempt.graded(result))
-        };
-        let graded = stream::iter(attempts).map(one).buffered(self.bench.size);
-        graded.collect::<Vec<_>>().await.into_iter().collect()
-    }
-}
-
 impl Attempt {
-    fn graded(&self, result: CaseResult) -> Graded {
-        let as_expected = match result.verdict {
-            Verdict::JudgeError => false,
-            verdict => self.expected == "any" || verdict == Verdict::Accepted,
+    fn result(&self, result: CaseResult) -> SubmissionResult {
+        let (expected, as_expected) = match self.expected {
+            Expected::Accepted => ("AC", result.verdict == CaseVerdict::Accepted),
+            Expected::Any => ("any", result.verdict != CaseVerdict::JudgeError),
         };
-        Graded {
+        SubmissionResult {
             problem: self.task.clone(),
             submission: self.name.clone(),
             language: "python3".into(),
             time_limit_ms: Some(TIME.as_millis() as u64),
-            expected: self.expected.into(),
+            expected: expected.into(),
             as_expected,
             notes: Vec::new(),
-            got: Got::Judged(vec![JudgedCase { name: "test".into(), result }]),
+            judgment: Judgment::Judged(vec![JudgedCase { name: "test".into(), result }]),
         }
     }
 }
 
-async fn run(bench: &Bench, attempt: &Attempt, label: &str) -> Result<CaseResult, Failure> {
-    let python = languages::by_code("python3").ok_or("no line for Python")?;
-    let python = bench.toolbox.tool(python)?;
-    let seat = bench.take(Activity::Run, label).await?;
-    // Not to be guessed from the program, and other than anything that it prints.
-    let word = format!("{:016x}", key((label, &attempt.program, std::time::SystemTime::now())));
+async fn run(workers: &Workers, attempt: &Attempt, label: &str) -> Result<CaseResult, Failure> {
+    let python = languages::by_code("python3").ok_or("the table of languages lacks Python")?;
+    let python = workers.toolchains.tool(python)?;
+    let container = workers.acquire(Activity::Run, label).await?;
+    // The program cannot guess this word.
+    let word = format!("{:016x}", key((label, &attempt.program, SystemTime::now())));
     let program = format!("{}\nprint('\\n{word}')\n", attempt.program);
-    seat.write("/w/task.py", program, 0o644).await?;
-    let limits = Limits::new().cpu_time(TIME).wall_time(TIME * 2).memory(1 << 30).output(8 << 20).allow_weaker(true);
+    container.write("/w/task.py", program, 0o644).await?;
+    let limits = Limits::new().cpu_time(TIME).wall_time(TIME * 2).memory(1 << 30).output(MAX_OUTPUT).allow_weaker(true);
     let mut command = Command::new(python);
-    command.arg("task.py").env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", "/tmp").limits(limits);
-    command.capture_bytes(8 << 20);
-    let output = seat.output(&command).await?;
-    let result = result_of(&output.report, Clock::of(TIME), &output.stderr);
-    let came_to_the_end = output.stdout.trim_ascii_end().ends_with(word.as_bytes());
+    command.arg("task.py").env("PATH", PATH).env("HOME", "/tmp").limits(limits);
+    command.capture_bytes(MAX_OUTPUT as usize);
+    let output = container.output(&command).await?;
+    let result = run_result(&output.report, TimeLimit::hard(TIME), &output.stderr);
+    let has_reached_the_end = output.stdout.trim_ascii_end().ends_with(word.as_bytes());
     let is_assertion = result.message.contains("AssertionError");
     Ok(match result.verdict {
-        Verdict::Accepted if !came_to_the_end => {
-            CaseResult { verdict: Verdict::WrongAnswer, message: "it left before the test's end".into(), ..result }
-        }
-        Verdict::RunTimeError if is_assertion => CaseResult { verdict: Verdict::WrongAnswer, ..result },
+        CaseVerdict::Accepted if !has_reached_the_end => CaseResult {
+            verdict: CaseVerdict::WrongAnswer,
+            message: "it exited before the end of the test".into(),
+            ..result
+        },
+        CaseVerdict::RunTimeError if is_assertion => CaseResult { verdict: CaseVerdict::WrongAnswer, ..result },
         _ => result,
     })
 }
 
-/// The values of a file of JSON lines, which may be compressed.
-fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Failure> {
-    let failure = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+/// Reads a file of JSON lines, which is compressed if its name ends in `.gz`.
+fn read_json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Failure> {
+    let failure = |error: &dyn Display| format!("{}: {error}", path.display());
     let file = File::open(path).map_err(|error| failure(&error))?;
-    let is_compressed = path.extension().is_some_and(|ending| ending == "gz");
+    let is_compressed = path.extension().is_some_and(|extension| extension == "gz");
     let text: Box<dyn Read> = if is_compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let mut values = Vec::new();
     for (number, line) in BufReader::new(text).lines().enumerate() {

@@ -1,42 +1,56 @@
-//! What each kind of run may use.
+//! The limits of each kind of run.
 //!
-//! Invariant: nothing is run without limits, and where this machine has no control groups the weaker forms hold.
+//! Invariant: nothing runs without limits. Where this machine has no control groups the weaker
+//! forms hold.
 
 use std::time::Duration;
 
 use cellblock::Limits;
-use nix::sys::resource::{Resource, getrlimit};
+use rustix::process::{Resource, getrlimit};
 
-use super::package;
+/// The limits that a problem sets, with sizes in bytes.
+#[derive(Clone, Debug)]
+pub struct ProblemLimits {
+    pub memory: u64,
+    pub output: u64,
+    pub compilation_time: Duration,
+    pub compilation_memory: u64,
+    pub validation_time: Duration,
+    pub validation_memory: u64,
+}
 
-/// The time of a case: what it may take, and when it is killed, which is later for a submission that must be too slow.
+/// The CPU time of a submission on a case.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct TimeLimit {
+    /// More than this is too slow.
     pub limit: Duration,
+    /// When the submission is killed: later than `limit` for one that is expected to be too slow.
     pub kill: Duration,
 }
 
-impl Clock {
-    pub fn of(limit: Duration) -> Self {
+impl TimeLimit {
+    /// A limit at which the submission is killed too.
+    pub fn hard(limit: Duration) -> Self {
         Self { limit, kill: limit }
     }
 }
 
-/// For a submission, with as much memory as it may have here.
-pub fn run(limits: &package::Limits, clock: Clock, memory: u64) -> Limits {
-    let time = base(clock.kill, memory).output(limits.output);
-    // Contests let the stack grow as far as the memory goes; threads take it for their own, so not without end.
-    let hard = getrlimit(Resource::RLIMIT_STACK).map_or(8 << 20, |(_, hard)| hard);
-    time.stack(limits.memory.min(256 << 20).min(hard))
+/// For a submission. `memory` is the problem's limit or `u64::MAX`.
+pub fn submission(limits: &ProblemLimits, time: TimeLimit, memory: u64) -> Limits {
+    let base = base(time.kill, memory).output(limits.output);
+    // In contests the stack may grow as far as the memory goes. Threads reserve a stack of this
+    // size each, so it has a bound.
+    let hard = getrlimit(Resource::Stack).maximum.unwrap_or(u64::MAX);
+    base.stack(limits.memory.min(256 << 20).min(hard))
 }
 
 /// For a compiler or a build script.
-pub fn build(limits: &package::Limits) -> Limits {
+pub fn build(limits: &ProblemLimits) -> Limits {
     base(limits.compilation_time, limits.compilation_memory)
 }
 
 /// For a validator.
-pub fn validate(limits: &package::Limits) -> Limits {
+pub fn validator(limits: &ProblemLimits) -> Limits {
     base(limits.validation_time, limits.validation_memory)
 }
 
@@ -45,12 +59,7 @@ pub fn trusted() -> Limits {
     base(Duration::from_secs(60), 1 << 30)
 }
 
-/// By the clock a program may take twice its time, for it may have to wait for a processor.
+/// The wall time is twice the CPU time and a second, because a program may wait for a processor.
 fn base(cpu: Duration, memory: u64) -> Limits {
     Limits::new().cpu_time(cpu).wall_time(cpu * 2 + Duration::from_secs(1)).memory(memory).allow_weaker(true)
-}
-
-/// A time as tables have it.
-pub fn seconds(time: Duration) -> String {
-    format!("{:.2}", time.as_secs_f64())
 }

@@ -1,231 +1,158 @@
-//! Grades programs in containers: every submission of every problem package below a folder, or the tasks of HumanEval.
+//! `cellblock grade`: every submission of every problem package below a folder, or the tasks of
+//! HumanEval, run in containers and compared with what is expected.
 //!
-//! ```text
-//! grade FOLDER...                                 [-j N] [--json FILE] [--report FILE.html] [--resume FILE]
-//! grade --humaneval FILE.jsonl[.gz] [--samples FILE.jsonl] [the same]
-//! ```
-//!
-//! The exit code is 0 where everything is as expected, 1 where not, 2 for wrong arguments and what cannot be read, 125 where
-//! the containers failed. Ctrl-C and SIGTERM end it at once, with 128+n, and leave nothing behind.
-//!
-//! Of the package format it leaves out scores, multi-pass and submit-answer problems, input validators, static validators,
-//! visualizers, constants, and `allow_file_writing`: a submission may always write to its own directory.
+//! Invariant: all containers are destroyed before this process exits, also after SIGINT and
+//! SIGTERM.
 
-use std::error::Error;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::time::Instant;
-
-use clap::Args;
-use futures::{StreamExt, stream};
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
-
-mod bench;
+mod batch;
+mod build;
+mod case_run;
 mod compare;
-mod expect;
+mod expectation;
+mod failure;
+mod files;
 mod grader;
 mod humaneval;
-mod interact;
+mod interactive;
 mod journal;
 mod judge;
 mod languages;
 mod limits;
+mod options;
 mod package;
 mod page;
 mod program;
 mod progress;
+mod result;
+mod source;
 mod table;
+mod test_data;
+mod text;
 mod timing;
-mod verdict;
+mod toolchains;
+mod validator;
+mod work;
+mod workers;
 
-use bench::Bench;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+
+use crate::interrupts::Interrupts;
+use crate::runtime::block_on;
+use crate::stdout::print;
+use failure::Failure;
 use grader::Grader;
-use humaneval::Attempt;
+use humaneval::run_attempts;
 use journal::Journal;
-use package::{Problem, Validation};
+pub use options::Options;
 use progress::Progress;
-use verdict::{Got, Graded, Verdict};
-
-/// Whatever goes wrong with the machine or the input, and not with a submission.
-type Failure = Box<dyn Error + Send + Sync>;
-
-/// Grades every submission of every problem package below a folder, and holds it against what is expected.
-#[derive(Args)]
-pub struct Options {
-    /// Folders with problem packages (Kattis/ICPC format, legacy or 2023-07).
-    #[arg(required_unless_present = "humaneval")]
-    folders: Vec<PathBuf>,
-    /// Runs the tasks of HumanEval instead: lines of JSON, which may be compressed.
-    #[arg(long, value_name = "FILE", conflicts_with = "folders")]
-    humaneval: Option<PathBuf>,
-    /// Lines of {"task_id", "completion"} to run in the place of the canonical solutions.
-    #[arg(long, value_name = "FILE", requires = "humaneval", conflicts_with = "folders")]
-    samples: Option<PathBuf>,
-    /// How many containers work at once [default: one for each processor].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
-    jobs: Option<u16>,
-    /// Writes all results as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Writes a page of HTML with the table, the slowest cases, and what each container did when.
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-    /// Keeps what is finished in this file, and does not repeat what is there already.
-    #[arg(long, value_name = "FILE")]
-    resume: Option<PathBuf>,
-}
-
-/// What there is to do, read and found sound.
-enum Work {
-    Problems { problems: Vec<Problem>, broken: Vec<Graded> },
-    HumanEval(Vec<Attempt>),
-}
+use result::SubmissionResult;
+use work::Work;
+use workers::Workers;
 
 pub fn main(options: Options) -> ExitCode {
-    let work = Work::read(&options).and_then(|work| {
-        let journal = options.resume.as_deref().map_or_else(|| Ok(Journal::default()), Journal::open)?;
-        Ok((work, journal))
-    });
-    let (work, journal) = match work {
-        Ok(work) => work,
-        Err(error) => return failure(&error, 2),
+    let (work, journal) = match read(&options) {
+        Ok(read) => read,
+        Err(error) => return fail(&error, 2),
     };
-    let done = Runtime::new().map_err(Failure::from).and_then(|runtime| {
-        let done = runtime.block_on(unless_interrupted(&options, &work, &journal));
-        runtime.shutdown_background();
-        done
-    });
-    match done {
+    match block_on(grade(&options, &work, &journal)) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => failure(&error, 125),
+        Err(error) => fail(&error, 125),
     }
 }
 
-fn failure(error: &Failure, code: u8) -> ExitCode {
-    eprintln!("grade: {error}");
+fn fail(error: &Failure, code: u8) -> ExitCode {
+    eprintln!("cellblock grade: {error}");
     ExitCode::from(code)
 }
 
-impl Work {
-    fn read(options: &Options) -> Result<Self, Failure> {
-        if let Some(tasks) = &options.humaneval {
-            return Ok(Self::HumanEval(humaneval::read(tasks, options.samples.as_deref())?));
-        }
-        let (mut problems, mut broken) = (Vec::new(), Vec::new());
-        for folder in &options.folders {
-            let found = package::find(folder)?;
-            if found.is_empty() {
-                let folder = folder.display();
-                return Err(format!("{folder}: no problem package below it; one has a problem.yaml").into());
-            }
-            for dir in found {
-                match Problem::read(&dir) {
-                    Ok(problem) => problems.push(problem),
-                    Err(why) => broken.push(unreadable(&dir, why)),
-                }
-            }
-        }
-        Ok(Self::Problems { problems, broken })
-    }
-
-    fn cases(&self) -> usize {
-        match self {
-            Self::HumanEval(attempts) => attempts.len(),
-            Self::Problems { problems, .. } => problems.iter().map(|it| it.cases.len() * it.submissions.len()).sum(),
-        }
-    }
-
-    /// How many containers are needed at least: an interactive problem's two programs have one each.
-    fn least(&self) -> usize {
-        let is_interactive = |problem: &Problem| matches!(problem.validation, Validation::Interactive(_));
-        match self {
-            Self::Problems { problems, .. } if problems.iter().any(is_interactive) => 2,
-            _ => 1,
-        }
-    }
+fn read(options: &Options) -> Result<(Work, Journal), Failure> {
+    let work = match &options.humaneval {
+        Some(tasks) => Work::read_humaneval(tasks, options.samples.as_deref())?,
+        None => Work::read_packages(&options.folders)?,
+    };
+    let journal = options.resume.as_deref().map_or_else(|| Ok(Journal::default()), Journal::open)?;
+    Ok((work, journal))
 }
 
-fn unreadable(dir: &Path, why: String) -> Graded {
-    Graded {
-        problem: package::name(dir),
-        submission: String::new(),
-        language: String::new(),
-        time_limit_ms: None,
-        expected: String::new(),
-        as_expected: false,
-        notes: Vec::new(),
-        got: Got::NotJudged(why),
-    }
-}
-
-async fn unless_interrupted(options: &Options, work: &Work, journal: &Journal) -> Result<u8, Failure> {
-    // Caught before there is anything to leave behind.
-    let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let jobs = options.jobs.map(usize::from).or_else(|| std::thread::available_parallelism().ok().map(Into::into));
+/// Grades everything and writes the results. Returns the exit code.
+async fn grade(options: &Options, work: &Work, journal: &Journal) -> Result<u8, Failure> {
+    let mut interrupts = Interrupts::catch()?;
     let start = Instant::now();
-    let bench = tokio::select! {
-        bench = Bench::set_up(jobs.unwrap_or(1).max(work.least())) => bench?,
-        _ = interrupted.recv() => return Ok(130),
-        _ = terminated.recv() => return Ok(143),
+    let workers = tokio::select! {
+        workers = Workers::start(containers(options, work)) => workers?,
+        code = interrupts.recv() => return Ok(code),
     };
-    let progress = Progress::new(work.cases());
-    let grader = Grader { bench: &bench, journal, progress: &progress };
-    let graded = tokio::select! {
-        graded = grade(&grader, work) => Ok(graded),
-        _ = interrupted.recv() => Err(130),
-        _ = terminated.recv() => Err(143),
+    let progress = Progress::start(work.cases());
+    let grader = Grader { workers: &workers, journal, progress: &progress };
+    let results = tokio::select! {
+        results = grade_all(&grader, work) => Ok(results),
+        code = interrupts.recv() => Err(code),
     };
-    progress.end();
-    bench.clear().await;
-    match graded {
-        Ok(graded) => tell(options, work, &graded?, &bench, start),
+    progress.stop();
+    workers.stop().await;
+    match results {
+        Ok(results) => write_results(options, work, &results?, &workers, start.elapsed()),
         Err(code) => Ok(code),
     }
 }
 
-async fn grade(grader: &Grader<'_>, work: &Work) -> Result<Vec<Graded>, Failure> {
+fn containers(options: &Options, work: &Work) -> usize {
+    let jobs = options.jobs.map(usize::from).or_else(|| available_parallelism().ok().map(Into::into));
+    jobs.unwrap_or(1).max(work.min_containers())
+}
+
+async fn grade_all(grader: &Grader<'_>, work: &Work) -> Result<Vec<SubmissionResult>, Failure> {
     match work {
-        Work::HumanEval(attempts) => grader.attempt_all(attempts).await,
-        Work::Problems { problems, broken } => {
-            let each = stream::iter(problems).map(|problem| grader.grade(problem)).buffered(grader.bench.size);
-            let mut graded: Vec<_> =
-                each.collect::<Vec<_>>().await.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
-            graded.extend(broken.iter().cloned());
-            Ok(graded)
+        Work::HumanEval(attempts) => run_attempts(grader, attempts).await,
+        Work::Problems { problems, unreadable } => {
+            let each = stream::iter(problems).map(|problem| grader.grade(problem)).buffered(grader.workers.count);
+            let results = each.collect::<Vec<_>>().await.into_iter().collect::<Result<Vec<_>, _>>()?;
+            Ok([results.concat(), unreadable.clone()].concat())
         }
     }
 }
 
-/// Tells the results in every way that was asked for, and gives the exit code.
-fn tell(options: &Options, work: &Work, graded: &[Graded], bench: &Bench, start: Instant) -> Result<u8, Failure> {
-    let passed =
-        graded.iter().filter(|it| it.cases().iter().all(|case| case.result.verdict == Verdict::Accepted)).count();
-    let pass_at_1 = matches!(work, Work::HumanEval(_)).then_some((passed, graded.len()));
-    let summary = table::summary(graded, start.elapsed());
-    match pass_at_1 {
-        // Hundreds of lines that all say the same are left out.
-        Some(_) => print!("{}", table::table(graded.iter().filter(|graded| graded.in_short() != "AC"))),
-        None => print!("{}", table::table(graded)),
+/// Prints the results and writes the files that the options name. Returns the exit code.
+fn write_results(
+    options: &Options,
+    work: &Work,
+    results: &[SubmissionResult],
+    workers: &Workers,
+    elapsed: Duration,
+) -> Result<u8, Failure> {
+    let passed = results.iter().filter(|result| result.has_passed()).count();
+    let pass_at_1 = matches!(work, Work::HumanEval(_)).then_some((passed, results.len()));
+    let totals = table::totals(results, elapsed);
+    print(match pass_at_1 {
+        // Of hundreds of attempts the table has only those that failed.
+        Some(_) => table::table(results.iter().filter(|result| !result.has_passed())),
+        None => table::table(results),
+    })?;
+    for remark in table::remarks(results) {
+        print(format_args!("{remark}\n"))?;
     }
-    for remark in table::remarks(graded) {
-        println!("{remark}");
+    if !workers.has_memory_groups {
+        print("no control groups here: memory was limited for each process (see `cellblock doctor`)\n")?;
     }
-    if !bench.counts_memory {
-        println!("no control groups here: memory was limited for each process by itself (see the example `doctor`)");
-    }
-    println!("{summary}");
-    let write = |path: &PathBuf, text: String| {
-        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
-    };
+    print(format_args!("{totals}\n"))?;
     if let Some(path) = &options.json {
-        write(path, format!("{:#}\n", table::json(graded, pass_at_1)))?;
+        write(path, format!("{:#}\n", table::json(results, pass_at_1)))?;
     }
     if let Some(path) = &options.report {
-        write(path, page::page(graded, &bench.spans(), &summary))?;
+        write(path, page::page(results, &workers.spans(), &totals))?;
     }
     if let Some((passed, of)) = pass_at_1 {
-        println!("pass@1: {passed} of {of}");
+        print(format_args!("pass@1: {passed} of {of}\n"))?;
     }
-    Ok(u8::from(!graded.iter().all(|graded| graded.as_expected)))
+    Ok(u8::from(!results.iter().all(|result| result.as_expected)))
+}
+
+fn write(path: &Path, text: String) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
 }

@@ -1,61 +1,64 @@
-//! The results as one page of HTML, with all it needs in it.
+//! The results as one page of HTML.
 //!
-//! Invariant: the page asks for nothing over a network, and every text of a package or a program is escaped.
+//! Invariant: the page loads nothing, and every text of a package or a program is escaped.
 
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::bench::{Activity, Span};
-use super::limits::seconds;
-use super::table::row;
-use super::verdict::{Graded, JudgedCase};
+use super::result::SubmissionResult;
+use super::table::{HEADER, row};
+use super::text::seconds;
+use super::workers::{Activity, Span};
 
 const STYLE: &str = include_str!("page.css");
-/// How many of the slowest cases are listed.
+/// How many of the slowest cases the page lists.
 const SLOWEST: usize = 20;
+/// The width of the timeline.
 const WIDTH: f64 = 1000.0;
+/// The height of a lane of the timeline.
 const LANE: f64 = 26.0;
 
-/// The page for these results and what the containers did.
-pub fn page(graded: &[Graded], spans: &[Span], summary: &str) -> String {
-    let (table, slowest, timeline) = (table(graded), slowest(graded), timeline(spans));
-    let summary = escaped(summary);
+/// The page for these results and activities of containers.
+pub fn page(results: &[SubmissionResult], spans: &[Span], totals: &str) -> String {
+    let (table, slowest, timeline) = (table(results), slowest(results), timeline(spans));
+    let totals = escaped(totals);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Grading</title>\n<style>{STYLE}</style>\n\
-         <h1>Grading</h1>\n<p>{summary}</p>\n{table}\n{slowest}\n{timeline}\n</html>\n"
+         <h1>Grading</h1>\n<p>{totals}</p>\n{table}\n{slowest}\n{timeline}\n</html>\n"
     )
 }
 
-fn table(graded: &[Graded]) -> String {
+fn table(results: &[SubmissionResult]) -> String {
     let mut html = String::from("<table>\n<tr>");
-    for head in ["problem", "submission", "language", "expected", "got", "right", "slowest", "memory", ""] {
+    for head in HEADER {
         let _ = write!(html, "<th>{head}</th>");
     }
     html.push_str("</tr>\n");
-    for graded in graded {
-        let class = if graded.as_expected { "good" } else { "bad" };
-        let cells = row(graded).map(|cell| format!("<td>{}</td>", escaped(&cell))).concat();
+    for result in results {
+        let class = if result.as_expected { "good" } else { "bad" };
+        let cells = row(result).map(|cell| format!("<td>{}</td>", escaped(&cell))).concat();
         let _ = writeln!(html, "<tr class=\"{class}\">{cells}</tr>");
-        if !graded.message().is_empty() {
-            let message = escaped(graded.message());
-            let _ = writeln!(html, "<tr class=\"words\"><td colspan=\"9\"><pre>{message}</pre></td></tr>");
+        if !result.message().is_empty() {
+            let message = escaped(result.message());
+            let _ = writeln!(html, "<tr class=\"message\"><td colspan=\"9\"><pre>{message}</pre></td></tr>");
         }
     }
     html + "</table>"
 }
 
-fn slowest(graded: &[Graded]) -> String {
-    let cases = graded.iter().flat_map(|graded| graded.cases().iter().map(move |case| (graded, case)));
-    let mut cases: Vec<(&Graded, &JudgedCase)> = cases.collect();
+fn slowest(results: &[SubmissionResult]) -> String {
+    let cases = results.iter().flat_map(|result| result.cases().iter().map(move |case| (result, case)));
+    let mut cases: Vec<_> = cases.collect();
     cases.sort_by_key(|(_, case)| std::cmp::Reverse(case.result.cpu_us));
     let mut html = String::from(
         "<h2>Slowest cases</h2>\n<table>\n<tr><th>problem</th><th>submission</th><th>case</th><th>verdict</th><th>CPU</th>\
          <th>wall</th></tr>\n",
     );
-    for (graded, case) in cases.into_iter().take(SLOWEST) {
-        let [problem, submission, name] = [&graded.problem, &graded.submission, &case.name].map(|text| escaped(text));
-        let (cpu, wall) = (seconds(case.result.cpu()), seconds(Duration::from_micros(case.result.wall_us)));
-        let verdict = case.result.verdict.short();
+    for (submission, case) in cases.into_iter().take(SLOWEST) {
+        let [problem, submission, name] =
+            [&submission.problem, &submission.submission, &case.name].map(|text| escaped(text));
+        let (cpu, wall) = (seconds(case.result.cpu()), seconds(case.result.wall()));
+        let verdict = case.result.verdict.abbreviation();
         let _ = writeln!(
             html,
             "<tr><td>{problem}</td><td>{submission}</td><td>{name}</td><td>{verdict}</td><td>{cpu} s</td><td>{wall} s</td></tr>"
@@ -64,7 +67,7 @@ fn slowest(graded: &[Graded]) -> String {
     html + "</table>"
 }
 
-/// A lane for each container, and a box for each thing that it did.
+/// The timeline: a lane for each container, a box for each activity.
 fn timeline(spans: &[Span]) -> String {
     let lanes = spans.iter().map(|span| span.container + 1).max().unwrap_or(0);
     let end = spans.iter().map(|span| span.to).max().unwrap_or_default().as_secs_f64().max(1e-3);

@@ -1,6 +1,6 @@
-//! The bar on a terminal: how far it is, what was found, how long it may still take.
+//! The progress bar: how many cases have finished, with which verdicts, and the time that is left.
 //!
-//! Invariant: it goes to standard error, and is nothing where that is no terminal.
+//! Invariant: it is on standard error, and only if that is a terminal.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::verdict::Verdict;
+use super::result::CaseVerdict;
 
 pub struct Progress {
     bar: ProgressBar,
-    counts: Mutex<BTreeMap<Verdict, u64>>,
+    counts: Mutex<BTreeMap<CaseVerdict, u64>>,
 }
 
 impl Progress {
-    /// A bar for this many cases.
-    pub fn new(cases: usize) -> Self {
+    /// Shows a bar for this many cases.
+    pub fn start(cases: usize) -> Self {
         let bar = ProgressBar::new(cases as u64);
         let template = "{elapsed_precise} {bar:30.green/dim} {pos}/{len} cases  {msg}  {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -27,20 +27,23 @@ impl Progress {
         Self { bar, counts: Mutex::default() }
     }
 
-    pub fn finished(&self, verdict: Verdict) {
+    /// Counts a finished case.
+    pub fn finish_case(&self, verdict: CaseVerdict) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(verdict).or_default() += 1;
-        let words: Vec<_> = counts.iter().map(|(verdict, count)| format!("{} {count}", verdict.short())).collect();
-        self.bar.set_message(words.join("  "));
+        let counts: Vec<_> =
+            counts.iter().map(|(verdict, count)| format!("{} {count}", verdict.abbreviation())).collect();
+        self.bar.set_message(counts.join("  "));
         self.bar.inc(1);
     }
 
-    /// Cases that will not be run.
-    pub fn left_out(&self, cases: usize) {
+    /// Counts cases that will not run.
+    pub fn skip_cases(&self, cases: usize) {
         self.bar.inc(cases as u64);
     }
 
-    pub fn end(&self) {
+    /// Removes the bar.
+    pub fn stop(&self) {
         self.bar.finish_and_clear();
     }
 }

@@ -1,6 +1,6 @@
 //! The results for a terminal and for other programs: a table, and JSON.
 //!
-//! Invariant: both are made of the same [`Graded`]s, and nothing is left out of the JSON.
+//! Invariant: both are made of the same results. The JSON has everything.
 
 use std::time::Duration;
 
@@ -8,17 +8,20 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde_json::{Value, json};
 
-use super::limits::seconds;
-use super::verdict::{Got, Graded};
+use super::result::{CaseVerdict, Judgment, SubmissionResult};
+use super::text::seconds;
 
-/// The table, a line for each; nothing where there is none.
-pub fn table<'a>(graded: impl IntoIterator<Item = &'a Graded>) -> String {
+pub const HEADER: [&str; 9] =
+    ["problem", "submission", "language", "expected", "got", "right", "slowest", "memory", ""];
+
+/// The table, with a row for each result. Empty if there is none.
+pub fn table<'a>(results: impl IntoIterator<Item = &'a SubmissionResult>) -> String {
     let mut table = Table::new();
-    // For a person at a terminal as wide as it is; for a file or a pipe as wide as need be.
+    // On a terminal as wide as the terminal, in a file or a pipe as wide as the content.
     table.load_preset(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["problem", "submission", "language", "expected", "got", "right", "slowest", "memory", ""]);
-    for graded in graded {
-        table.add_row(row(graded));
+    table.set_header(HEADER);
+    for result in results {
+        table.add_row(row(result));
     }
     for column in 5..8 {
         if let Some(column) = table.column_mut(column) {
@@ -28,59 +31,60 @@ pub fn table<'a>(graded: impl IntoIterator<Item = &'a Graded>) -> String {
     if table.is_empty() { String::new() } else { format!("{table}\n") }
 }
 
-/// What a line of the table says, also for the page.
-pub fn row(graded: &Graded) -> [String; 9] {
-    let cases = graded.cases();
-    let right = cases.len() - cases.iter().filter(|case| case.result.verdict.short() != "AC").count();
-    let mark = match (&graded.got, graded.as_expected) {
-        (Got::Skipped(_), _) => "–",
+/// A row of the table, with a cell for each column of the [`HEADER`].
+pub fn row(result: &SubmissionResult) -> [String; HEADER.len()] {
+    let cases = result.cases();
+    let accepted = cases.iter().filter(|case| case.result.verdict == CaseVerdict::Accepted).count();
+    let mark = match (&result.judgment, result.as_expected) {
+        (Judgment::Skipped(_), _) => "–",
         (_, true) => "✓",
         (_, false) => "✗",
     };
     [
-        graded.problem.clone(),
-        graded.submission.clone(),
-        graded.language.clone(),
-        graded.expected.clone(),
-        graded.in_short(),
-        if cases.is_empty() { String::new() } else { format!("{right}/{}", cases.len()) },
-        graded.slowest().map_or_else(String::new, |time| seconds(time) + " s"),
-        graded.memory().map_or_else(String::new, |bytes| format!("{} MiB", bytes.div_ceil(1 << 20))),
+        result.problem.clone(),
+        result.submission.clone(),
+        result.language.clone(),
+        result.expected.clone(),
+        result.summary(),
+        if cases.is_empty() { String::new() } else { format!("{accepted}/{}", cases.len()) },
+        result.slowest().map_or_else(String::new, |time| seconds(time) + " s"),
+        result.memory().map_or_else(String::new, |bytes| format!("{} MiB", bytes.div_ceil(1 << 20))),
         mark.into(),
     ]
 }
 
-/// What there is to say below the table: why something is not as expected, and what is odd.
-pub fn remarks(graded: &[Graded]) -> Vec<String> {
+/// The lines below the table: why a result is not as expected, and notes.
+pub fn remarks(results: &[SubmissionResult]) -> Vec<String> {
     let mut remarks = Vec::new();
-    for graded in graded {
-        let name = format!("{}: {}", graded.problem, graded.submission);
+    for result in results {
+        let name = format!("{}: {}", result.problem, result.submission);
         let name = name.trim_end_matches(": ");
-        let is_compile_error = matches!(graded.got, Got::CompileError(_));
-        if (!graded.as_expected || is_compile_error) && !graded.message().is_empty() {
-            let words = graded.message().trim_end().replace('\n', "\n    ");
-            remarks.push(format!("{name}: {}\n    {words}", graded.in_short()));
+        let is_compile_error = matches!(result.judgment, Judgment::CompileError(_));
+        if (!result.as_expected || is_compile_error) && !result.message().is_empty() {
+            let message = result.message().trim_end().replace('\n', "\n    ");
+            remarks.push(format!("{name}: {}\n    {message}", result.summary()));
         }
-        remarks.extend(graded.notes.iter().map(|note| format!("{name}: {note}")));
+        remarks.extend(result.notes.iter().map(|note| format!("{name}: {note}")));
     }
     remarks
 }
 
-/// A line that sums up.
-pub fn summary(graded: &[Graded], took: Duration) -> String {
-    let count = |is_so: fn(&Graded) -> bool| graded.iter().filter(|graded| is_so(graded)).count();
-    let skipped = count(|graded| matches!(graded.got, Got::Skipped(_)));
-    let wrong = count(|graded| !graded.as_expected);
-    let runs: usize = graded.iter().map(|graded| graded.cases().len()).sum();
-    let skipped_words = if skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
-    let (right, took) = (graded.len() - wrong - skipped, seconds(took));
-    format!("{right} as expected, {wrong} not{skipped_words}; {runs} runs in {took} s")
+/// The totals, as a line.
+pub fn totals(results: &[SubmissionResult], elapsed: Duration) -> String {
+    let count = |is_match: fn(&SubmissionResult) -> bool| results.iter().filter(|result| is_match(result)).count();
+    let skipped = count(|result| matches!(result.judgment, Judgment::Skipped(_)));
+    let unexpected = count(|result| !result.as_expected);
+    let expected = results.len() - unexpected - skipped;
+    let runs: usize = results.iter().map(|result| result.cases().len()).sum();
+    let skipped = if skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
+    format!("{expected} as expected, {unexpected} not{skipped}; {runs} runs in {} s", seconds(elapsed))
 }
 
-pub fn json(graded: &[Graded], pass_at_1: Option<(usize, usize)>) -> Value {
+/// All results as JSON. `pass_at_1` is how many attempts have passed, of how many.
+pub fn json(results: &[SubmissionResult], pass_at_1: Option<(usize, usize)>) -> Value {
     let mut all = json!({
-        "as_expected": graded.iter().all(|graded| graded.as_expected),
-        "submissions": graded,
+        "as_expected": results.iter().all(|result| result.as_expected),
+        "submissions": results,
     });
     if let Some((passed, of)) = pass_at_1 {
         all["pass_at_1"] = json!({"passed": passed, "of": of});

@@ -1,17 +1,21 @@
-//! How long a submission may take.
+//! The time limit of a problem.
 //!
-//! Invariant: a limit that is measured is never less than what a good submission took, times the package's factor.
+//! Invariant: a measured limit is never less than the time of the slowest good submission, times
+//! the package's factor.
 
 use std::time::Duration;
 
-/// Where the time limit comes from. `margin` is how much more a submission must need to count as surely too slow.
+/// Where the time limit comes from.
+///
+/// `margin` is the factor by which a submission must exceed the limit to count as surely too slow.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TimeRule {
     Given {
         limit: Duration,
         margin: f64,
     },
-    /// The slowest good submission's time, this many times over, up to the next multiple of the resolution.
+    /// The time of the slowest good submission times `factor`, rounded up to a multiple of
+    /// `resolution`.
     Measured {
         factor: f64,
         resolution: Duration,
@@ -20,7 +24,8 @@ pub enum TimeRule {
 }
 
 impl TimeRule {
-    /// The limit, given how long the slowest submission took that it must leave alone.
+    /// The limit, from the time of the slowest submission that must pass. `None` if it is measured
+    /// and there is no such submission.
     pub fn limit(&self, slowest: Option<Duration>) -> Option<Duration> {
         match *self {
             Self::Given { limit, .. } => Some(limit),

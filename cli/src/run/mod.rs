@@ -15,6 +15,7 @@ use std::time::Duration;
 use cellblock::process::OutputPipe;
 use cellblock::{Command, Container, ErrorKind, Limits, Mount, Report, Stdio};
 use clap::{Args, ValueHint};
+use rustix::io::Errno;
 use serde_json::json;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -26,8 +27,9 @@ use crate::stdout::print;
 
 /// Run one program in a fresh container and exit as it did
 ///
-/// The program has the standard streams of this command. It sees /usr, /bin, /lib and a few files of /etc, all
-/// read-only. /w, its working directory, and /tmp are writable and empty. It has no network.
+/// The program has the standard streams of this command. It sees /usr, /bin, /lib and a few files
+/// of /etc, all read-only. /w, its working directory, and /tmp are writable and empty. It has no
+/// network.
 #[derive(Args)]
 #[command(override_usage = "cellblock run [OPTIONS] [--] PROGRAM [ARGS]...", after_help = EXAMPLES)]
 pub struct Options {
@@ -82,11 +84,12 @@ pub fn main(options: Options) -> ExitCode {
     }
 }
 
-/// The exit code of an error: 127 and 126 as a shell gives them, or 125 if the program is not the cause.
+/// The exit code of an error: 127 and 126 as a shell gives them, or 125 if the program is not the
+/// cause.
 fn failure_code(error: &(dyn Error + 'static)) -> u8 {
     match error.downcast_ref::<cellblock::Error>() {
         Some(error) if error.kind() == ErrorKind::Exec && error.step() == Some("exec") => {
-            let is_missing = error.raw_os_error() == Some(nix::errno::Errno::ENOENT as i32);
+            let is_missing = error.raw_os_error() == Some(Errno::NOENT.raw_os_error());
             if is_missing { 127 } else { 126 }
         }
         _ => 125,
@@ -157,7 +160,8 @@ fn limits(options: &Options) -> Limits {
     if is_unlimited { limits.wall_time(Duration::MAX) } else { limits }
 }
 
-/// Runs a program with pipes and copies its output. The library limits output only where it reads the pipes.
+/// Runs a program with pipes and copies its output. The library limits output only where it reads
+/// the pipes.
 async fn run_piped(container: &Container, mut command: Command) -> Result<Report, Box<dyn Error>> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = container.spawn(&command).await?;
@@ -176,7 +180,8 @@ async fn copy(mut from: OutputPipe, mut to: impl AsyncWrite + Unpin) -> io::Resu
         Err(error) => Err(error),
     };
     match copied {
-        // The pipe of the program closes too, so its next write fails as it would without this copy.
+        // The pipe of the program closes too, so its next write fails as it would without this
+        // copy.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }

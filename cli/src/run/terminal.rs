@@ -1,6 +1,7 @@
 //! A program on a terminal of its own, connected to the terminal of this process.
 //!
-//! Invariant: the settings of this process's terminal are restored when [`run`] returns or is dropped.
+//! Invariant: the settings of this process's terminal are restored when [`run`] returns or is
+//! dropped.
 
 use std::error::Error;
 use std::io;
@@ -11,7 +12,8 @@ use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize,
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Runs a program on a new terminal. It has the size of this process's terminal and the same `TERM`.
+/// Runs a program on a new terminal. It has the size of this process's terminal and the same
+/// `TERM`.
 pub async fn run(container: &Container, mut command: Command) -> Result<Report, Box<dyn Error>> {
     if !isatty(io::stdin()) {
         return Err("--tty needs a terminal as standard input".into());
@@ -56,8 +58,8 @@ async fn forward_resizes(program: &Pty, resized: &mut Signal) -> io::Result<()> 
     std::future::pending().await
 }
 
-/// The terminal of this process in raw mode: every key is passed on as it is pressed. Dropping it restores the
-/// terminal's settings.
+/// The terminal of this process in raw mode: every key is passed on as it is pressed. Dropping it
+/// restores the terminal's settings.
 struct RawMode {
     settings_before: Termios,
 }

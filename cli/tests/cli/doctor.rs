@@ -1,5 +1,6 @@
-//! The doctor, and the hints of errors, where something really stands in a container's way. Each obstacle is made in
-//! namespaces of the test's own, or by giving up a right.
+//! `cellblock doctor` and the hints of errors, on machines that do not allow containers.
+//!
+//! A test makes such a machine in new namespaces or by dropping privileges.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -8,19 +9,20 @@ use serde_json::Value;
 
 use crate::support::{is_root, open_dir};
 
-/// A user namespace that maps the caller's own id to 0, with mounts and processes of its own.
+/// New user, mount and pid namespaces, in which the caller's id is 0.
 const NAMESPACES: &str = "exec unshare --user --map-root-user --mount --pid --fork --mount-proc";
-/// Under the one id that is mapped there, as an ordinary user does.
+/// Drops the capabilities to change ids, so that the host maps one id as it does for ordinary
+/// users.
 const UNDER_ONE_ID: &str = "setpriv --bounding-set=-setuid,-setgid";
 
-/// Runs `cellblock` by a script that has the command as its arguments.
+/// Runs `cellblock` through a script, which gets the command as its arguments.
 fn within(script: &str, args: &[&str]) -> Output {
     let mut command = Command::new("sh");
     command.args(["-ec", script, "sh", env!("CARGO_BIN_EXE_cellblock")]).args(args);
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// What the doctor finds, and its exit status.
+/// The exit code and the findings of the doctor.
 fn doctor(script: &str) -> (i32, Vec<Value>) {
     let output = within(script, &["doctor", "--json"]);
     let diagnosis: Value = serde_json::from_slice(&output.stdout)
@@ -28,24 +30,24 @@ fn doctor(script: &str) -> (i32, Vec<Value>) {
     (output.status.code().unwrap(), diagnosis["findings"].as_array().unwrap().clone())
 }
 
-/// Why a program cannot be run, as `cellblock run` says it.
+/// The message of `cellblock run`, which must fail to build a container.
 fn refusal(script: &str) -> String {
     let output = within(script, &["run", "--", "true"]);
     assert_eq!(output.status.code(), Some(125), "{script}");
     String::from_utf8(output.stderr).unwrap()
 }
 
-fn lacks(findings: &[Value], grant: &str) -> Vec<String> {
+fn subjects(findings: &[Value], grant: &str) -> Vec<String> {
     findings.iter().filter(|it| it["grant"] == grant).map(|it| it["subject"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A script that finds no container possible for the want of `subject`, says so in the error and in the finding, and names
-/// what mends it.
+/// Asserts that no container can be built through this script because `subject` is missing, and
+/// that both the finding and the error name the cause and the fix.
 #[track_caller]
-fn is_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &str) {
+fn assert_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &str) {
     let (code, findings) = doctor(script);
     assert_eq!(code, 1, "{findings:?}");
-    assert_eq!(lacks(&findings, "missing"), ["container", subject], "{findings:?}");
+    assert_eq!(subjects(&findings, "missing"), ["container", subject], "{findings:?}");
     let error = findings[0]["seen"].as_str().unwrap();
     assert!(error.contains(step), "{error}");
     let finding = findings[1..].iter().find(|it| it["subject"] == subject && it["grant"] == "missing").unwrap();
@@ -58,9 +60,9 @@ fn is_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &str) {
 }
 
 #[test]
-fn an_open_machine_is_found_to_be_so() {
+fn nothing_is_missing_on_this_machine() {
     let (code, findings) = doctor(r#"exec "$@""#);
-    assert_eq!((code, lacks(&findings, "missing").len()), (0, 0), "{findings:?}");
+    assert_eq!((code, subjects(&findings, "missing").len()), (0, 0), "{findings:?}");
     let subjects: Vec<_> = findings.iter().map(|it| it["subject"].as_str().unwrap()).collect();
     assert_eq!(subjects, ["container", "kernel", "namespaces", "seccomp", "proc", "ids", "cgroup", "landlock"]);
     let ids = findings.iter().find(|it| it["subject"] == "ids").unwrap();
@@ -79,21 +81,22 @@ fn an_open_machine_is_found_to_be_so() {
 }
 
 #[test]
-fn namespaces_that_a_setting_forbids_are_named_with_the_command() {
-    // Where a container can be built otherwise: the setting is the user namespace's own.
+fn namespaces_that_a_setting_forbids_are_reported_with_the_command() {
+    // A container can be built in these namespaces, and the setting is the new user namespace's
+    // own.
     let with = |before: &str| format!(r#"{NAMESPACES} sh -ec '{before}; exec {UNDER_ONE_ID} "$@"' sh "$@""#);
     let file = "/proc/sys/user/max_user_namespaces";
     let host = std::fs::read_to_string(file).unwrap();
     assert_eq!(doctor(&with(":")).0, 0, "the control");
     let forbid = format!("echo 0 > {file}");
     let command = "sysctl -w user.max_user_namespaces=15000";
-    is_missing(&with(&forbid), "namespaces", "unshare namespaces", "user.max_user_namespaces is 0", command);
-    assert_eq!(doctor(&with(&format!("{forbid}; echo 15000 > {file}"))).0, 0, "what is said to mend it does");
+    assert_missing(&with(&forbid), "namespaces", "unshare namespaces", "user.max_user_namespaces is 0", command);
+    assert_eq!(doctor(&with(&format!("{forbid}; echo 15000 > {file}"))).0, 0, "the reported fix works");
     assert_eq!(std::fs::read_to_string(file).unwrap(), host, "nothing was changed outside");
 }
 
 #[test]
-fn a_refusal_after_the_hello_is_told_whatever_the_host_was_doing() {
+fn a_refusal_after_the_hello_is_reported_every_time() {
     let forbid = "echo 0 > /proc/sys/user/max_net_namespaces";
     let command = format!(r#"{NAMESPACES} sh -ec '{forbid}; exec {UNDER_ONE_ID} "$@"' sh "$@""#);
     for _ in 0..20 {
@@ -104,16 +107,16 @@ fn a_refusal_after_the_hello_is_told_whatever_the_host_was_doing() {
 }
 
 #[test]
-fn a_covered_proc_is_named_with_what_covers_it() {
+fn a_covered_proc_is_reported_with_the_mount_that_covers_it() {
     let with = |before: &str| format!(r#"{NAMESPACES} sh -ec '{before}; exec {UNDER_ONE_ID} "$@"' sh "$@""#);
     for (cover, place) in [
         ("mount --bind /dev/null /proc/version", "/proc/version"),
         ("mount -t tmpfs none /proc/fs", "/proc/fs"),
         ("mount --bind /proc/sys /proc/sys", "/proc/sys"),
     ] {
-        is_missing(&with(cover), "proc", "mount /proc", place, "docker run --security-opt systempaths=unconfined");
+        assert_missing(&with(cover), "proc", "mount /proc", place, "docker run --security-opt systempaths=unconfined");
     }
-    // A directory that the kernel keeps for this hides nothing.
+    // A mount on a directory that is always empty hides nothing.
     if Path::new("/proc/sys/fs/binfmt_misc").exists() {
         assert_eq!(doctor(&with("mount -t tmpfs none /proc/sys/fs/binfmt_misc")).0, 0);
     }
@@ -122,7 +125,7 @@ fn a_covered_proc_is_named_with_what_covers_it() {
 #[test]
 fn a_machine_without_proc_is_told_to_mount_it() {
     let (code, findings) = doctor(&format!(r#"{NAMESPACES} sh -ec 'mount -t tmpfs none /proc; exec "$@"' sh "$@""#));
-    assert_eq!((code, lacks(&findings, "missing")), (1, vec!["container".into(), "proc".into()]), "{findings:?}");
+    assert_eq!((code, subjects(&findings, "missing")), (1, vec!["container".into(), "proc".into()]), "{findings:?}");
     assert!(findings.len() == 2 && findings[1]["mend"] == "mount -t proc proc /proc", "{findings:?}");
 }
 
@@ -132,12 +135,12 @@ fn a_chroot_is_refused_with_a_hint() {
     let root = dir.path().display();
     let chroot = format!(r#"mount --rbind / {root}; exec {UNDER_ONE_ID} chroot {root} "$@""#);
     let script = format!(r#"{NAMESPACES} sh -ec '{chroot}' sh "$@""#);
-    is_missing(&script, "namespaces", "unshare namespaces", "in a chroot", "pivot_root");
+    assert_missing(&script, "namespaces", "unshare namespaces", "in a chroot", "pivot_root");
 }
 
 #[test]
-fn a_filter_is_named_whether_it_refuses_or_kills() {
-    // From seccomp(2): unshare gets this answer, and everything else is allowed.
+fn a_filter_is_reported_whether_it_refuses_or_kills() {
+    // A filter as in seccomp(2): it answers unshare with `answer` and allows everything else.
     let filtered = |answer: &str| {
         let source = format!(
             "import ctypes,os,platform,struct,sys
@@ -153,37 +156,43 @@ os.execv(sys.argv[1],sys.argv[1:])"
         format!(r#"exec /usr/bin/python3 -Sc '{source}' "$@""#)
     };
     let mend = "docker run --security-opt seccomp=unconfined";
-    is_missing(&filtered("0x50001"), "seccomp", "unshare namespaces", "a seccomp filter confines", mend);
+    assert_missing(&filtered("0x50001"), "seccomp", "unshare namespaces", "a seccomp filter confines", mend);
 
     let said = refusal(&filtered("0x80000000"));
     assert!(said.contains("the init ended without a word") && said.contains(mend), "{said}");
     let (code, findings) = doctor(&filtered("0x80000000"));
-    assert_eq!((code, lacks(&findings, "missing")), (1, vec!["container".into(), "seccomp".into()]), "{findings:?}");
+    assert_eq!((code, subjects(&findings, "missing")), (1, vec!["container".into(), "seccomp".into()]), "{findings:?}");
 
-    // One that is not in the way is seen, and is no obstacle.
+    // A filter that allows what containers need is reported, but nothing is missing.
     let (code, findings) = doctor(&filtered("0x7fff0000"));
-    assert_eq!((code, lacks(&findings, "missing").len()), (0, 0), "{findings:?}");
+    assert_eq!((code, subjects(&findings, "missing").len()), (0, 0), "{findings:?}");
     assert!(findings.iter().any(|it| it["seen"] == "this process is under a filter"), "{findings:?}");
 }
 
 #[test]
-fn ids_that_cannot_be_mapped_are_named() {
+fn ids_that_cannot_be_mapped_are_reported() {
     let one = r#"exec unshare --user --map-root-user "$@""#;
-    is_missing(one, "ids", "map user and group ids", "maps no ids but its own", UNDER_ONE_ID);
+    assert_missing(one, "ids", "map user and group ids", "maps no ids but its own", UNDER_ONE_ID);
     let (code, _) = doctor(&format!(r#"exec unshare --user --map-root-user {UNDER_ONE_ID} "$@""#));
-    assert_eq!(code, 0, "what is said to mend it does");
+    assert_eq!(code, 0, "the reported fix works");
 
     let bare = r#"exec unshare --user --map-root-user setpriv --bounding-set=-all "$@""#;
-    is_missing(bare, "ids", "map user and group ids", "no CAP_SETFCAP", "docker run --cap-add SETFCAP");
+    assert_missing(bare, "ids", "map user and group ids", "no CAP_SETFCAP", "docker run --cap-add SETFCAP");
 
     let unmapped = r#"exec unshare --user "$@""#;
-    is_missing(unmapped, "namespaces", "unshare namespaces", "a user id that its own", "unshare --map-current-user");
+    assert_missing(
+        unmapped,
+        "namespaces",
+        "unshare namespaces",
+        "a user id that its own",
+        "unshare --map-current-user",
+    );
 }
 
 #[test]
-fn a_part_of_the_ids_is_named_as_the_range_to_give() {
+fn a_part_of_the_ids_is_reported_as_a_range() {
     if !is_root() {
-        // Several ids are only root's to map.
+        // Only root may map several ids.
         return;
     }
     let mapped = "import ctypes,os,sys
@@ -196,7 +205,7 @@ os.read(ready,1)
 for it in \"uid_map\",\"gid_map\": open(f\"/proc/{child}/{it}\",\"w\").write(\"0 1800000000 65536\")
 os.write(tell,b\"x\");sys.exit(os.waitstatus_to_exitcode(os.waitpid(child,0)[1]))";
     let script = format!(r#"exec /usr/bin/python3 -Sc '{mapped}' "$@""#);
-    is_missing(
+    assert_missing(
         &script,
         "ids",
         "map user and group ids",

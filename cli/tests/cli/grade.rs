@@ -1,4 +1,4 @@
-//! The batch grader as its users meet it: folders and files in; a table, JSON, a page and an exit code out.
+//! `cellblock grade`: problem packages in; a table, JSON, a page and an exit code out.
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
@@ -17,7 +17,7 @@ fn grade(args: &[&str]) -> Output {
     cellblock("grade").args(args).stdin(Stdio::null()).output().unwrap()
 }
 
-/// A problem in a folder of its own, from the paths and contents of its files.
+/// Writes a problem package into a new folder, from the paths and contents of its files.
 fn problem(files: &[(&str, &str)]) -> TempDir {
     let dir = open_dir();
     for (name, content) in files {
@@ -28,7 +28,7 @@ fn problem(files: &[(&str, &str)]) -> TempDir {
     dir
 }
 
-/// Doubles a number.
+/// A problem whose answer is twice the input.
 const DOUBLE: [(&str, &str); 5] = [
     ("problem.yaml", "limits: {time_limit: 1, memory: 64, output: 1}\n"),
     ("data/secret/1.in", "1\n"),
@@ -45,7 +45,7 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// Each submission's verdicts, in the order of its cases.
+/// The verdicts of each submission, in the order of its cases.
 fn verdicts(json: &Value) -> Vec<(&str, Vec<&str>)> {
     let submissions = json["submissions"].as_array().unwrap().iter();
     let verdicts = submissions.map(|it| {
@@ -89,7 +89,7 @@ fn the_problems_of_this_repository_are_as_expected() {
 }
 
 #[test]
-fn what_is_not_as_expected_is_said_with_its_reason() {
+fn an_unexpected_result_is_reported_with_its_reason() {
     let dir = problem(&DOUBLE);
     for (name, content) in [
         ("accepted/adds.py", "print(int(input()) + 1)"),
@@ -113,7 +113,7 @@ fn what_is_not_as_expected_is_said_with_its_reason() {
         "SyntaxError",
         "exited with 3",
         "1 as expected, 5 not, 1 skipped",
-        "no language has that ending",
+        "no language has this extension",
     ] {
         assert!(said.replace(['‘', '’'], "'").contains(words), "{words}: {said}");
     }
@@ -127,14 +127,14 @@ fn what_is_not_as_expected_is_said_with_its_reason() {
 }
 
 #[test]
-fn what_a_package_says_of_its_submissions_counts() {
+fn submissions_yaml_sets_what_is_expected() {
     let dir = problem(&DOUBLE);
     let submissions = dir.path().join("submissions");
     fs::create_dir_all(submissions.join("mixed/folder")).unwrap();
     fs::write(submissions.join("mixed/half.py"), "n = int(input())\nprint(2 * n if n < 9 else 0)").unwrap();
     fs::write(submissions.join("mixed/folder/start.py"), "from other import double\nprint(double(input()))").unwrap();
     fs::write(submissions.join("mixed/folder/other.py"), "def double(text): return 2 * int(text)").unwrap();
-    let yaml = "mixed/half.*:\n  authors: {name: nobody}\n  permitted: [AC, WA]\n  secret/group: {required: [WA]}\n\
+    let yaml = "mixed/half.*:\n  authors: {name: A. Author}\n  permitted: [AC, WA]\n  secret/group: {required: [WA]}\n\
                 mixed/fol{d,t}er: {entrypoint: start.py, permitted: [AC]}\n";
     fs::write(submissions.join("submissions.yaml"), yaml).unwrap();
     let output = grade(&[path(&dir)]);
@@ -145,7 +145,7 @@ fn what_a_package_says_of_its_submissions_counts() {
 }
 
 #[test]
-fn a_case_may_bring_arguments_and_files_and_include_a_library() {
+fn a_case_may_have_arguments_and_files_and_a_package_a_library() {
     let dir = problem(&[
         ("problem.yaml", "problem_format_version: 2023-07-draft\nlimits: {time_limit: 1}\n"),
         ("data/secret/1.in", "7\n"),
@@ -166,7 +166,7 @@ fn a_case_may_bring_arguments_and_files_and_include_a_library() {
 }
 
 #[test]
-fn a_validator_that_does_not_work_is_the_judges_error() {
+fn a_validator_that_does_not_work_is_a_judge_error() {
     let dir = problem(&DOUBLE);
     for (name, content) in [
         ("problem.yaml", "validation: custom\nlimits: {time_limit: 1}\n"),
@@ -229,7 +229,7 @@ fn a_package_that_cannot_be_read_is_a_line_of_the_table() {
 }
 
 #[test]
-fn a_killed_grading_goes_on_where_it_was() {
+fn a_killed_grading_resumes_from_its_journal() {
     let dir = problem(&DOUBLE);
     fs::create_dir_all(dir.path().join("submissions/accepted")).unwrap();
     for number in 0..4 {
@@ -243,7 +243,7 @@ fn a_killed_grading_goes_on_where_it_was() {
     eventually("two finished cases", || lines().len() >= 2);
     child.kill().unwrap();
     child.wait().unwrap();
-    // What a kill may cut off.
+    // A line that the kill has cut off.
     fs::OpenOptions::new().append(true).open(&journal).unwrap().write_all(br#"{"case":"half a li"#).unwrap();
     let before = lines();
 
@@ -277,7 +277,7 @@ fn a_signal_ends_it_at_once_and_leaves_nothing() {
     }
 }
 
-/// Two tasks in the manner of the data set.
+/// Two tasks in the format of the data set.
 fn tasks() -> String {
     let task = |id: &str, name: &str, body: &str, answer: &str| {
         let prompt = format!("def {name}(n):\n    \"\"\"ContainerInfo for this test.\"\"\"\n");
@@ -290,7 +290,7 @@ fn tasks() -> String {
 }
 
 #[test]
-fn the_tasks_of_humaneval_are_run_and_counted() {
+fn the_tasks_of_humaneval_run_and_are_counted() {
     let dir = open_dir();
     let (plain, compressed) = (dir.path().join("tasks.jsonl"), dir.path().join("tasks.jsonl.gz"));
     fs::write(&plain, tasks()).unwrap();
@@ -324,5 +324,5 @@ fn the_tasks_of_humaneval_are_run_and_counted() {
     fs::write(&samples, sample("ProcCgroup/7", "")).unwrap();
     let output = grade(&args);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("ProcCgroup/7 is no task of the data set"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("ProcCgroup/7 is not a task of the data set"), "{}", stderr(&output));
 }

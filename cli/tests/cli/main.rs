@@ -4,5 +4,6 @@
 mod console;
 mod doctor;
 mod grade;
+mod help;
 mod run;
 mod support;

@@ -1,4 +1,4 @@
-//! `run`: one program, and its exit code.
+//! `cellblock run`: one program, and its exit code.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ fn run(args: &[&str]) -> Output {
 }
 
 #[test]
-fn exits_as_the_program_did_with_its_streams() {
+fn it_exits_as_the_program_did_and_shares_its_streams() {
     let output = run(&["--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((output.status.code(), stdout(&output), stderr(&output)), (Some(7), "out\n", "err\n"));
     assert_eq!(run(&["--", "sh", "-c", "kill -TERM $$"]).status.code(), Some(128 + 15));
@@ -27,7 +27,13 @@ fn exits_as_the_program_did_with_its_streams() {
 }
 
 #[test]
-fn reads_the_terminal_or_a_file() {
+fn the_program_may_follow_the_options_without_dashes() {
+    let output = run(&["--env", "A=1", "/bin/sh", "-c", "echo $A $0 $*; exit 4", "--json", "--", "--help"]);
+    assert_eq!((output.status.code(), stdout(&output), stderr(&output)), (Some(4), "1 --json -- --help\n", ""));
+}
+
+#[test]
+fn standard_input_is_inherited_or_a_file() {
     let dir = open_dir();
     let file = dir.path().join("input");
     fs::write(&file, "from a file\n").unwrap();
@@ -44,7 +50,7 @@ fn reads_the_terminal_or_a_file() {
 }
 
 #[test]
-fn gives_the_environment_asked_for() {
+fn the_environment_is_path_and_what_the_options_add() {
     let variables = |args: &[&str]| {
         let output = run(&[args, &["--", "/usr/bin/env"]].concat());
         stdout(&output).lines().map(str::to_owned).collect::<BTreeSet<_>>()
@@ -55,10 +61,10 @@ fn gives_the_environment_asked_for() {
 }
 
 #[test]
-fn binds_read_only_unless_told_otherwise() {
+fn a_bind_is_read_only_unless_it_says_rw() {
     let dir = open_dir();
     let path = dir.path().to_str().unwrap();
-    // A container of root's has ids of its own, which are nobody's outside.
+    // A container that root builds has ids that own no file on the host.
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     fs::write(dir.path().join("file"), "shown\n").unwrap();
 
@@ -77,18 +83,19 @@ fn binds_read_only_unless_told_otherwise() {
 }
 
 #[test]
-fn tells_whose_fault_a_failure_was() {
+fn the_exit_code_and_the_message_tell_what_failed() {
     let dir = open_dir();
     let text = dir.path().join("text");
     fs::write(&text, "no program").unwrap();
     let missing = dir.path().join("missing");
-    let cases: [(&[&str], i32, &str); 8] = [
+    let cases: [(&[&str], i32, &str); 9] = [
         (&["--", "no-such-program"], 127, "execute no-such-program: No such file"),
         (&["--", "/w/no/such/program"], 127, "No such file"),
         (&["--bind", &format!("{}:/text", text.display()), "--", "/text"], 126, "execute /text: Permission denied"),
         (&["--bind", missing.to_str().unwrap(), "--", "true"], 125, "open bind source"),
         (&["--bind", "a:b:c", "--", "true"], 2, "SRC:DST:rw"),
         (&["--env", "novalue", "--", "true"], 2, "K=V"),
+        (&["--env", "=value", "--", "true"], 2, "K=V"),
         (&["--no-such-option", "--", "true"], 2, "--no-such-option"),
         (&[], 2, "required"),
     ];
@@ -100,7 +107,7 @@ fn tells_whose_fault_a_failure_was() {
 }
 
 #[test]
-fn prints_the_report_as_a_line_of_json() {
+fn the_report_is_a_line_of_json() {
     let output = run(&["--json", "--", "sh", "-c", "echo first; exit 3"]);
     assert_eq!(output.status.code(), Some(3));
     let (first, report) = stdout(&output).split_once('\n').unwrap();
@@ -113,7 +120,7 @@ fn prints_the_report_as_a_line_of_json() {
 }
 
 #[test]
-fn holds_the_limits_asked_for() {
+fn the_limits_hold() {
     let verdict = |options: &[&str], program: &[&str]| {
         let output = run(&[options, &["--json", "--weaker", "--"], program].concat());
         let line = stdout(&output).lines().last().unwrap().to_owned();
@@ -133,8 +140,9 @@ fn holds_the_limits_asked_for() {
     assert!(output.status.code() == Some(125) && stderr(&output).contains("no memory"), "{}", stderr(&output));
 }
 
-/// Somebody at a terminal: starts the program that is its arguments there, types, and looks at what is shown.
-const SOMEBODY_AT_A_TERMINAL: &str = r#"
+/// Plays a user at a terminal: runs the command in its arguments on a new terminal, types, and
+/// waits for what the terminal must show.
+const TERMINAL_USER: &str = r#"
 import fcntl, os, pty, struct, sys, termios
 def resize(rows, columns): fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 ready, go = os.pipe()
@@ -176,12 +184,10 @@ print(code)
 "#;
 
 #[test]
-fn gives_a_shell_a_terminal_that_feels_like_one() {
-    let mut somebody = Command::new("timeout");
-    somebody
-        .args(["20", "/usr/bin/python3", "-c", SOMEBODY_AT_A_TERMINAL])
-        .args([env!("CARGO_BIN_EXE_cellblock"), "run"]);
-    let output = somebody.args(["--tty", "--env", "PS1=$ ", "--", "/bin/sh", "-i"]).output().unwrap();
+fn an_interactive_shell_has_a_working_terminal() {
+    let mut user = Command::new("timeout");
+    user.args(["20", "/usr/bin/python3", "-c", TERMINAL_USER]).args([env!("CARGO_BIN_EXE_cellblock"), "run"]);
+    let output = user.args(["--tty", "--env", "PS1=$ ", "--", "/bin/sh", "-i"]).output().unwrap();
     assert_eq!((stdout(&output), stderr(&output)), ("7\n", ""));
     let output = run(&["--tty", "--", "/bin/true"]);
     assert_eq!(output.status.code(), Some(125));
@@ -189,7 +195,7 @@ fn gives_a_shell_a_terminal_that_feels_like_one() {
 }
 
 #[test]
-fn leaves_nothing_behind_when_a_signal_ends_it() {
+fn a_signal_ends_it_and_leaves_nothing() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let script = "trap '' TERM INT; setsid sleep 4000 & sleep 4000";
         let mut child = cellblock("run").args(["--", "sh", "-c", script]).spawn().unwrap();

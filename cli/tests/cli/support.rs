@@ -1,4 +1,4 @@
-//! What the tests share: the command, directories, and a look at the processes of this machine.
+//! Shared by the tests: the command, directories, and the processes of this machine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Long enough for a machine that is busy with other tests.
+/// Long enough on a machine that is busy with other tests.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// `cellblock` with a subcommand.
@@ -22,7 +22,7 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// A directory that every user may enter.
+/// A temporary directory that every user may enter.
 pub fn open_dir() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -37,15 +37,16 @@ pub fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+/// Waits until a condition holds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
-    while !is_so() {
+    while !condition() {
         assert!(Instant::now() < end, "never: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// A process that a number alone would not name for ever.
+/// A process. The start time tells it from a later one with the same pid.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
     pub pid: u32,
@@ -53,7 +54,7 @@ pub struct Process {
     pub name: String,
 }
 
-/// All processes of the machine, each with its parent's pid.
+/// All processes of the machine, each after its parent's pid.
 pub fn processes() -> Vec<(u32, Process)> {
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid: u32| {
@@ -66,13 +67,13 @@ pub fn processes() -> Vec<(u32, Process)> {
     .collect()
 }
 
-/// The processes that a process has started, and those that they have.
+/// The children of a process, their children, and so on.
 pub fn descendants(pid: u32) -> BTreeSet<Process> {
     let processes = processes();
     let mut found = BTreeSet::new();
     let mut parents = vec![pid];
     while let Some(parent) = parents.pop() {
-        for (_, process) in processes.iter().filter(|(its_parent, _)| *its_parent == parent) {
+        for (_, process) in processes.iter().filter(|(ppid, _)| *ppid == parent) {
             parents.push(process.pid);
             found.insert(process.clone());
         }
@@ -80,11 +81,12 @@ pub fn descendants(pid: u32) -> BTreeSet<Process> {
     found
 }
 
+/// The processes of a set that still exist.
 pub fn alive(of: &BTreeSet<Process>) -> Vec<Process> {
     processes().into_iter().map(|(_, process)| process).filter(|process| of.contains(process)).collect()
 }
 
-/// Waits until this many programs of this name run below a process, and gives all that is below it.
+/// Waits until a process has `count` descendants of this name. Returns all its descendants.
 pub fn running(pid: u32, count: usize, name: &str) -> BTreeSet<Process> {
     let mut found = BTreeSet::new();
     eventually(&format!("{count} × {name}"), || {
@@ -94,9 +96,10 @@ pub fn running(pid: u32, count: usize, name: &str) -> BTreeSet<Process> {
     found
 }
 
+/// Waits for the end of a child, but not for ever.
 pub fn wait(child: &mut Child) -> ExitStatus {
     let mut status = None;
-    eventually("the end of the example", || {
+    eventually("the end of cellblock", || {
         status = child.try_wait().unwrap();
         status.is_some()
     });
@@ -106,6 +109,7 @@ pub fn keys(object: &Value) -> BTreeSet<&str> {
     object.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
+/// Asserts that a report has this status and all figures.
 pub fn assert_report(report: &Value, status: &Value) {
     assert_eq!(report["status"], *status);
     let usage = &report["usage"];

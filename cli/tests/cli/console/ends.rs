@@ -1,4 +1,4 @@
-//! Containers, from their build to their end, and the console's own.
+//! Builds and ends of containers, and the end of the console.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use crate::support::open_dir;
 use crate::support::{alive, descendants, eventually};
 
 #[test]
-fn builds_what_was_asked_for() {
+fn builds_with_binds_and_a_size_of_tmpfs() {
     let dir = open_dir();
     let path = dir.path().to_str().unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
@@ -21,9 +21,9 @@ fn builds_what_was_asked_for() {
     let build = |fields: Value| with(json!({"id": 1, "op": "build"}), fields);
     let binds = json!([path, format!("{path}/file:/there"), format!("{path}:/writable:rw")]);
     assert_eq!(console.ok(build(json!({"binds": binds, "tmpfs_bytes": 1 << 20}))), json!({}));
-    assert_eq!(console.says(&format!("cat {path}/file /there; echo written > /writable/made")), "shownshown");
+    assert_eq!(console.stdout_of(&format!("cat {path}/file /there; echo written > /writable/made")), "shownshown");
     assert_eq!(fs::read_to_string(dir.path().join("made")).unwrap(), "written\n");
-    assert_eq!(console.says("stat -f -c '%b %S' /w | (read n size; echo $((n * size)))"), "1048576\n");
+    assert_eq!(console.stdout_of("stat -f -c '%b %S' /w | (read n size; echo $((n * size)))"), "1048576\n");
     let full = json!({"id": 1, "op": "write", "path": "big", "data": "x".repeat(2 << 20)});
     console.fails(full, "file", Some("write"), Some(nix::libc::ENOSPC));
 
@@ -39,7 +39,7 @@ fn builds_again_after_a_build_that_failed() {
     let missing = json!({"id": 1, "op": "build", "binds": ["/no/such/file"]});
     console.fails(missing.clone(), "build", Some("open_bind_source"), Some(nix::libc::ENOENT));
     console.fails(missing, "build", Some("open_bind_source"), Some(nix::libc::ENOENT));
-    assert_eq!(console.says("echo built"), "built\n");
+    assert_eq!(console.stdout_of("echo built"), "built\n");
     console.end();
 }
 
@@ -55,7 +55,7 @@ fn shares_a_build_and_destroys() {
     let init = descendants(console.child.id());
     assert_eq!(init.len(), 1, "one container: {init:?}");
 
-    console.says("touch made");
+    console.stdout_of("touch made");
     console.send(&sleep("runs"));
     console.sleeping(1);
     console.send(&sh("waits", "true"));
@@ -64,10 +64,10 @@ fn shares_a_build_and_destroys() {
     assert_eq!(console.error_of("runs")["kind"], "destroyed");
     assert_eq!(console.error_of("waits")["kind"], "destroyed");
     assert_eq!(console.ok(json!({"id": "destroy", "op": "destroy"})), json!({}), "destroyed already");
-    assert_eq!(console.says("ls"), "", "a new one");
+    assert_eq!(console.stdout_of("ls"), "", "a new one");
 
-    // What was read before a destroy has the old one, what was read after it a new one.
-    console.says("touch made");
+    // A request before a `destroy` has the old container, a request after it a new one.
+    console.stdout_of("touch made");
     console.send(&json!({"id": "destroy", "op": "destroy"}));
     console.send(&sh("after", "ls"));
     assert_eq!(console.ok_of("after")["stdout"], "");
@@ -83,11 +83,11 @@ fn tells_of_a_container_that_died_until_it_is_destroyed() {
     kill(Pid::from_raw(init.pid as i32), Signal::SIGKILL).unwrap();
     eventually("the death is known", || {
         console.send(&json!({"id": 2, "op": "ping"}));
-        console.answer(2)["error"]["kind"] == "lost"
+        console.response(2)["error"]["kind"] == "lost"
     });
     console.fails(sh(3, "true"), "lost", Some("serve"), None);
     console.ok(json!({"id": 4, "op": "destroy"}));
-    assert_eq!(console.says("echo new"), "new\n");
+    assert_eq!(console.stdout_of("echo new"), "new\n");
     console.end();
 }
 
@@ -116,7 +116,7 @@ fn leaves_nothing_behind_when_it_is_killed() {
 }
 
 #[test]
-fn ends_when_nobody_reads_its_answers() {
+fn ends_when_its_output_is_closed() {
     let mut child =
         cellblock("console").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());

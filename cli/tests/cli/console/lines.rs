@@ -1,9 +1,9 @@
-//! Lines, whatever is in them.
+//! Lines, valid and not.
 
 use super::*;
 
 #[test]
-fn gives_ids_back_as_they_came() {
+fn a_response_repeats_the_id() {
     let mut console = Console::start();
     for id in [json!(null), json!("text"), json!(-1.5), json!([1, {"a": null}]), json!({}), json!(u64::MAX)] {
         assert_eq!(console.ok(json!({"id": id, "op": "ping"})), json!({}));
@@ -12,7 +12,7 @@ fn gives_ids_back_as_they_came() {
 }
 
 #[test]
-fn goes_on_after_a_line_that_it_does_not_understand() {
+fn goes_on_after_a_line_that_is_no_request() {
     let mut console = Console::start();
     let lines: [&[u8]; 12] = [
         b"garbage",
@@ -39,7 +39,7 @@ fn goes_on_after_a_line_that_it_does_not_understand() {
     assert!(message.contains("67108864 bytes"), "{message}");
     assert_eq!(console.ok(json!({"id": 1, "op": "ping"})), json!({}));
 
-    // The last line need not be ended.
+    // The last line may lack its newline.
     console.stdin.as_ref().unwrap().write_all(b"{\"id\":\"last\",\"op\":\"ping\"}").unwrap();
     console.end();
     assert_eq!(console.ok_of("last"), json!({}));

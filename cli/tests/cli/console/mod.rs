@@ -1,4 +1,4 @@
-//! `console`: JSON requests, and an answer for each.
+//! `cellblock console`: JSON requests, and a response to each.
 
 mod ends;
 mod files;
@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use crate::support::keys;
 use crate::support::{DEADLINE, Process, cellblock, running, wait};
 
-/// A console, and what it has answered that nobody has asked for yet.
+/// A console, and the responses that no test has taken yet.
 struct Console {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
-    answers: Vec<Value>,
+    responses: Vec<Value>,
 }
 
 impl Console {
@@ -33,7 +33,7 @@ impl Console {
                 let _ = sender.send(serde_json::from_str(&line.unwrap()).unwrap());
             }
         });
-        Self { stdin: child.stdin.take(), child, lines, answers: Vec::new() }
+        Self { stdin: child.stdin.take(), child, lines, responses: Vec::new() }
     }
 
     fn send(&mut self, request: &Value) {
@@ -44,41 +44,41 @@ impl Console {
         self.stdin.as_ref().unwrap().write_all(&[line, b"\n"].concat()).unwrap();
     }
 
-    /// The answer to the request with this id.
-    fn answer(&mut self, id: impl Into<Value>) -> Value {
+    /// Waits for the response to the request with this id.
+    fn response(&mut self, id: impl Into<Value>) -> Value {
         let id = id.into();
         loop {
-            if let Some(at) = self.answers.iter().position(|answer| answer["id"] == id) {
-                return self.answers.remove(at);
+            if let Some(at) = self.responses.iter().position(|response| response["id"] == id) {
+                return self.responses.remove(at);
             }
-            let answer = self.lines.recv_timeout(DEADLINE).unwrap();
-            let fields = keys(&answer);
-            assert!(fields == ["id", "ok"].into() || fields == ["id", "error"].into(), "{answer}");
-            self.answers.push(answer);
+            let response = self.lines.recv_timeout(DEADLINE).unwrap();
+            let fields = keys(&response);
+            assert!(fields == ["id", "ok"].into() || fields == ["id", "error"].into(), "{response}");
+            self.responses.push(response);
         }
     }
 
     fn ok_of(&mut self, id: impl Into<Value>) -> Value {
-        let answer = self.answer(id);
-        assert!(answer["error"].is_null(), "{answer}");
-        answer["ok"].clone()
+        let response = self.response(id);
+        assert!(response["error"].is_null(), "{response}");
+        response["ok"].clone()
     }
 
     fn error_of(&mut self, id: impl Into<Value>) -> Value {
-        let answer = self.answer(id);
-        let error = &answer["error"];
-        assert_eq!(keys(error), ["kind", "step", "errno", "message", "retryable"].into(), "{answer}");
-        assert!(error["message"].is_string() && error["retryable"].is_boolean(), "{answer}");
+        let response = self.response(id);
+        let error = &response["error"];
+        assert_eq!(keys(error), ["kind", "step", "errno", "message", "retryable"].into(), "{response}");
+        assert!(error["message"].is_string() && error["retryable"].is_boolean(), "{response}");
         error.clone()
     }
 
-    /// Sends a request, and gives what its success says.
+    /// Sends a request that must succeed. Returns its result.
     fn ok(&mut self, request: Value) -> Value {
         self.send(&request);
         self.ok_of(request["id"].clone())
     }
 
-    /// Sends a request that must fail like this.
+    /// Sends a request that must fail with these fields.
     fn fails(&mut self, request: Value, kind: &str, step: Option<&str>, errno: Option<i32>) {
         self.send(&request);
         let error = self.error_of(request["id"].clone());
@@ -89,19 +89,19 @@ impl Console {
         );
     }
 
-    /// What a script prints, which must succeed.
-    fn says(&mut self, script: &str) -> String {
+    /// Runs a script that must succeed. Returns its output.
+    fn stdout_of(&mut self, script: &str) -> String {
         let ok = self.ok(sh("says", script));
         assert_eq!((&ok["status"], &ok["stderr"]), (&json!({"exited": 0}), &json!("")), "{script}: {ok}");
         ok["stdout"].as_str().unwrap().to_owned()
     }
 
-    /// Waits until this many programs called `sleep` run.
+    /// Waits until `count` programs called `sleep` run.
     fn sleeping(&self, count: usize) -> BTreeSet<Process> {
         running(self.child.id(), count, "sleep")
     }
 
-    /// Ends the input. The console must exit 0; what it has answered can still be looked at.
+    /// Closes the input. The console must exit with 0. Its responses can still be taken.
     fn end(&mut self) {
         drop(self.stdin.take());
         assert_eq!(wait(&mut self.child).code(), Some(0));

@@ -1,4 +1,4 @@
-//! Programs: what becomes of them, and when.
+//! Runs: their responses, their order, and kills.
 
 use super::*;
 use crate::support::assert_report;
@@ -25,12 +25,12 @@ fn runs_programs() {
     );
     assert_report(&console.ok(sh(1, "kill -9 $$")), &killed());
     assert_eq!(console.ok(with(sh(1, "cat"), json!({"stdin": "né\0"})))["stdout"], "né\0");
-    assert_eq!(console.says("cat"), "", "standard input is empty unless told otherwise");
+    assert_eq!(console.stdout_of("cat"), "", "standard input is empty unless told otherwise");
     let env = json!({"id": 1, "op": "run", "args": ["/usr/bin/env"]});
     assert_eq!(console.ok(env.clone())["stdout"], "PATH=/usr/local/bin:/usr/bin:/bin\n");
     assert_eq!(console.ok(with(env, json!({"env": ["A=1", "B=x=y"]})))["stdout"], "A=1\nB=x=y\n");
     console.end();
-    assert_eq!(console.lines.iter().count(), 0, "one answer for each request");
+    assert_eq!(console.lines.iter().count(), 0, "one response to each request");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn says_why_a_run_could_not_start() {
     console.fails(with(run(json!(["true"])), json!({"env": ["novalue"]})), "invalid_input", None, None);
     console.fails(with(run(json!(["true"])), json!({"env": ["=x"]})), "invalid_input", Some("check_arguments"), None);
     console.fails(with(run(json!(["true"])), json!({"limits": {"wall_ms": 1}})), "invalid_input", None, None);
-    assert_eq!(console.says("echo still here"), "still here\n");
+    assert_eq!(console.stdout_of("echo still here"), "still here\n");
     console.end();
 }
 
@@ -78,7 +78,7 @@ fn keeps_what_was_asked_for_of_each_stream() {
     let ok = console.ok(both(json!({"capture_bytes": 0})));
     assert_eq!((&ok["stdout"], &ok["stdout_truncated"], &ok["stderr"]), (&json!(""), &json!(true), &json!("")));
 
-    // More than a pipe holds, too: a program never waits for what is not kept.
+    // A program never blocks on output that is not kept, even if it is more than a pipe holds.
     let ok = console.ok(sh(1, "head -c 1000000 /dev/zero | tr '\\0' x; echo end >&2"));
     assert_eq!(ok["stdout"], "x".repeat(64 << 10));
     assert_eq!(
@@ -103,7 +103,7 @@ fn gives_what_is_not_text_in_base64() {
 #[test]
 fn keeps_the_order_of_runs_and_resets() {
     let mut console = Console::start();
-    // All are there before the first is over, in one go, and none waits for an answer.
+    // One write has all requests, and the console reads them before the first run is over.
     let mut requests = vec![sh("holds", "until [ -e go ]; do sleep 0.01; done")];
     requests.extend((0..300).map(|n| sh(n, &format!("echo {n} >> log"))));
     requests.extend([
@@ -140,7 +140,7 @@ fn serves_at_once_what_does_not_wait_for_a_run() {
     console.ok(json!({"id": 4, "op": "delete", "path": "file"}));
     let third = with(sh(5, "echo third"), json!({"container": "third"}));
     assert_eq!(console.ok(third)["stdout"], "third\n");
-    assert!(console.answers.is_empty(), "neither sleeper has ended");
+    assert!(console.responses.is_empty(), "neither sleeper has ended");
     console.end();
     assert_eq!((&console.ok_of("a")["status"], &console.ok_of("b")["status"]), (&killed(), &killed()));
 }
@@ -154,11 +154,11 @@ fn kills_runs_by_their_ids() {
     console.send(&sh("waits", "touch made"));
     console.send(&sh("goes on", "ls"));
 
-    console.fails(kill(json!("nobody")), "invalid_input", None, None);
+    console.fails(kill(json!("unknown")), "invalid_input", None, None);
     assert_eq!(console.ok(kill(json!("waits"))), json!({}));
     let error = console.error_of("waits");
     assert_eq!((&error["kind"], &error["step"], &error["errno"]), (&json!("killed"), &Value::Null, &Value::Null));
-    assert!(console.answers.is_empty(), "the run before it goes on");
+    assert!(console.responses.is_empty(), "the run before it goes on");
 
     assert_eq!(console.ok(kill(json!(["run", 1]))), json!({}));
     let ok = console.ok_of(json!(["run", 1]));

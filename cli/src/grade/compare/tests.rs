@@ -1,4 +1,4 @@
-//! What the default comparison lets pass, and what it does not.
+//! What the default comparison accepts and rejects.
 
 use super::*;
 

@@ -1,0 +1,32 @@
+//! The guide: how to use the library, one page for each subject.
+//!
+//! | page | what it shows |
+//! |---|---|
+//! | [`first_run`] | the first program in a container |
+//! | [`limits_and_verdicts`] | limits, reports, and verdicts |
+//! | [`files`] | files in and out of a container, bind mounts, overlays |
+//! | [`pools`] | containers that are kept ready and leased |
+//! | [`service`] | an HTTP service on a pool |
+//! | [`resets`] | what a reset removes, and what it does not |
+//! | [`deploying`] | what Docker, Kubernetes, systemd and ordinary users must allow |
+
+#[doc = include_str!("first_run.md")]
+pub mod first_run {}
+
+#[doc = include_str!("limits_and_verdicts.md")]
+pub mod limits_and_verdicts {}
+
+#[doc = include_str!("files.md")]
+pub mod files {}
+
+#[doc = include_str!("pools.md")]
+pub mod pools {}
+
+#[doc = include_str!("service.md")]
+pub mod service {}
+
+#[doc = include_str!("resets.md")]
+pub mod resets {}
+
+#[doc = include_str!("deploying.md")]
+pub mod deploying {}
