@@ -145,8 +145,5 @@ fn destroyed() -> Error {
     Error::new(ErrorKind::Destroyed, Step::Serve)
 }
 
-#[cfg(any(fuzzing, test))]
-#[cfg_attr(test, allow(unreachable_pub))]
-pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;
