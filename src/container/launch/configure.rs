@@ -18,7 +18,7 @@ use crate::wire::{Attach, Configure, Ids};
 use super::error::kind;
 
 /// The configuration, and the mount trees that this process has copied for it.
-pub(in crate::container) fn configuration(
+pub(crate) fn configuration(
     spec: &ContainerSpec,
     mapping: &Mapping,
     clones_into_group: bool,
