@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::bytes_path;
+use crate::wire::{RawFileSystem, RawFingerprint};
 
 /// The state of a container between runs: [`Container::fingerprint`](crate::Container::fingerprint).
 ///
@@ -75,5 +76,20 @@ impl Fingerprint {
             compare(&format!("what is at {}", own.path.display()), own == others);
         }
         found
+    }
+}
+
+impl From<RawFingerprint> for Fingerprint {
+    fn from(raw: RawFingerprint) -> Self {
+        let RawFingerprint { limits, priority, io_priority, scheduling, cpus, ipc, file_systems } = raw;
+        let file_systems = file_systems.into_iter().map(FileSystem::from).collect();
+        Self { limits, priority, io_priority, scheduling, cpus, ipc, file_systems }
+    }
+}
+
+impl From<RawFileSystem> for FileSystem {
+    fn from(raw: RawFileSystem) -> Self {
+        let RawFileSystem { path, mode, owner, links, flags, attributes, bytes, inodes } = raw;
+        Self { path, mode, owner, links, flags, attributes, bytes, inodes }
     }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use plan::{GroupLimits, Groups, HostSupport, NprocScope, Plan, Times};
+use crate::wire::RawRlimit;
+
+pub(crate) use plan::{GroupLimits, Groups, HostSupport, NprocScope, Plan};
 pub(crate) use terms::LeaseLimits;
 
 /// What a run may use at most: [`Command::limits`](crate::Command::limits).
@@ -216,7 +218,7 @@ pub struct Held {
 ///
 /// The kernel applies each to every process of the program on its own, except [`Processes`](Self::Processes), which
 /// counts all the processes and threads of the container's user id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resource {
     /// CPU time, in seconds. SIGXCPU at the soft limit, SIGKILL at the hard one.
@@ -237,7 +239,7 @@ pub enum Resource {
 
 impl Resource {
     /// The kernel's number for this resource (the same on x86_64 and aarch64).
-    pub(crate) fn number(self) -> u32 {
+    fn number(self) -> u32 {
         match self {
             Self::CpuSeconds => libc::RLIMIT_CPU,
             Self::FileSize => libc::RLIMIT_FSIZE,
@@ -251,11 +253,17 @@ impl Resource {
 }
 
 /// One resource limit: a soft value that the program may raise, up to a hard one that it may not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rlimit {
     pub(crate) resource: Resource,
     pub(crate) soft: u64,
     pub(crate) hard: u64,
+}
+
+impl From<Rlimit> for RawRlimit {
+    fn from(Rlimit { resource, soft, hard }: Rlimit) -> Self {
+        Self { resource: resource.number(), soft, hard }
+    }
 }
 
 /// Durations as whole milliseconds.

@@ -5,58 +5,27 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
-use crate::error::{Error, Result, bytes_path};
+use crate::error::{Error, Result};
+use crate::wire::{BindAccess, MountKind, TmpfsOptions};
 
 /// One mount of a container's root file system. The target is made where it is missing, inside the container only.
 ///
 /// Every mount is `nosuid`, and every one but [`device`](Self::device) is `nodev`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    #[serde(with = "bytes_path")]
     pub(crate) target: PathBuf,
-    pub(crate) kind: Kind,
+    pub(crate) kind: MountKind,
     pub(crate) skip_missing: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Kind {
-    Bind {
-        #[serde(with = "bytes_path")]
-        source: PathBuf,
-        access: Access,
-    },
-    Tmpfs(Tmpfs),
-    Overlay {
-        #[serde(with = "bytes_path::list")]
-        lowers: Vec<PathBuf>,
-        upper: Tmpfs,
-    },
-    Proc,
-    FileSystem {
-        name: String,
-        options: Vec<(String, String)>,
-    },
-}
-
-/// What a program may do through a bind mount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Access {
-    ReadOnly,
-    Writable,
-    /// Read-only, but device nodes work (writing to one is no write to its file system).
-    Device,
 }
 
 /// A tmpfs that belongs to the program's uid, and how much it may hold.
 ///
 /// Default: 64 MiB, 16 384 inodes (files, directories and links), mode 0755.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tmpfs {
-    pub(crate) bytes: u64,
-    pub(crate) inodes: u64,
-    pub(crate) mode: u32,
+    bytes: u64,
+    inodes: u64,
+    mode: u32,
 }
 
 impl Default for Tmpfs {
@@ -87,29 +56,35 @@ impl Tmpfs {
     }
 }
 
+impl From<Tmpfs> for TmpfsOptions {
+    fn from(Tmpfs { bytes, inodes, mode }: Tmpfs) -> Self {
+        Self { bytes, inodes, mode }
+    }
+}
+
 impl Mount {
     /// The host's `source`, a file or directory, at `target`: read-only all the way down, submounts included.
     ///
     /// The source is resolved by the host, with the host's rights, when the container is built; a relative one starts
     /// at the host's working directory.
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        Self::from_host(source.into(), target.into(), Access::ReadOnly)
+        Self::from_host(source.into(), target.into(), BindAccess::ReadOnly)
     }
 
     /// As [`bind`](Self::bind), but writable as far as the container's ids may write there.
     pub fn bind_writable(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        Self::from_host(source.into(), target.into(), Access::Writable)
+        Self::from_host(source.into(), target.into(), BindAccess::Writable)
     }
 
     /// A device node of the host, at the same path inside.
     pub fn device(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self::from_host(path.clone(), path, Access::Device)
+        Self::from_host(path.clone(), path, BindAccess::Device)
     }
 
     /// A tmpfs, writable by the program, and made anew by each reset.
     pub fn tmpfs(target: impl Into<PathBuf>, tmpfs: Tmpfs) -> Self {
-        Self::new(target.into(), Kind::Tmpfs(tmpfs))
+        Self::new(target.into(), MountKind::Tmpfs(tmpfs.into()))
     }
 
     /// Directories of the host, the first on top, under a tmpfs that takes every change: a prepared tree that a program
@@ -128,13 +103,13 @@ impl Mount {
         upper: Tmpfs,
     ) -> Self {
         let lowers = lowers.into_iter().map(Into::into).collect();
-        Self::new(target.into(), Kind::Overlay { lowers, upper })
+        Self::new(target.into(), MountKind::Overlay { lowers, upper: upper.into() })
     }
 
     /// A read-only proc of the container's pid namespace that shows processes of the program's own and nothing else
     /// (`subset=pid,hidepid=invisible`: no `/proc/sys`, no `/proc/meminfo`).
     pub fn proc(target: impl Into<PathBuf>) -> Self {
-        Self::new(target.into(), Kind::Proc)
+        Self::new(target.into(), MountKind::Proc)
     }
 
     /// Any file system that the kernel lets a user namespace mount, by its name in `/proc/filesystems`, with options as
@@ -145,7 +120,7 @@ impl Mount {
         options: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
         let options = options.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        Self::new(target.into(), Kind::FileSystem { name: name.into(), options })
+        Self::new(target.into(), MountKind::FileSystem { name: name.into(), options })
     }
 
     /// Leaves this mount out where its source does not exist on the host, instead of failing the build.
@@ -180,8 +155,8 @@ impl Mount {
     /// Refuses an overlay that could not be made anew by a reset, being within something that goes, or could not be named to
     /// the kernel.
     pub(crate) fn check_overlay(&self, earlier: &[Self]) -> Result<()> {
-        let Kind::Overlay { lowers, .. } = &self.kind else { return Ok(()) };
-        let is_remade = |mount: &&Self| matches!(mount.kind, Kind::Tmpfs(_) | Kind::Overlay { .. });
+        let MountKind::Overlay { lowers, .. } = &self.kind else { return Ok(()) };
+        let is_remade = |mount: &&Self| matches!(mount.kind, MountKind::Tmpfs(_) | MountKind::Overlay { .. });
         if let Some(around) = earlier.iter().filter(is_remade).find(|mount| self.target.starts_with(&mount.target)) {
             let around = around.target.display();
             return Err(Error::invalid(format!("an overlay cannot lie within {around}")).at(&self.target));
@@ -192,11 +167,11 @@ impl Mount {
         Ok(())
     }
 
-    fn from_host(source: PathBuf, target: PathBuf, access: Access) -> Self {
-        Self::new(target, Kind::Bind { source, access })
+    fn from_host(source: PathBuf, target: PathBuf, access: BindAccess) -> Self {
+        Self::new(target, MountKind::Bind { source, access })
     }
 
-    fn new(target: PathBuf, kind: Kind) -> Self {
+    fn new(target: PathBuf, kind: MountKind) -> Self {
         Self { target, kind, skip_missing: false }
     }
 }

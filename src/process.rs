@@ -15,8 +15,9 @@ use tokio::sync::oneshot;
 use crate::command::PidHook;
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::report::{Reason, Report};
+use crate::report::Report;
 use crate::sys::socket;
+use crate::wire::KillReason;
 
 pub use crate::pty::Pty;
 use output::Quota;
@@ -55,15 +56,15 @@ pub(crate) struct Run {
 
 /// Ends a run, once.
 #[derive(Clone, Debug)]
-pub(crate) struct KillSwitch(Arc<Mutex<Option<oneshot::Sender<Reason>>>>);
+pub(crate) struct KillSwitch(Arc<Mutex<Option<oneshot::Sender<KillReason>>>>);
 
 impl KillSwitch {
-    pub(crate) fn new() -> (Self, oneshot::Receiver<Reason>) {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<KillReason>) {
         let (kill, killed) = oneshot::channel();
         (Self(Arc::new(Mutex::new(Some(kill)))), killed)
     }
 
-    fn kill(&self, reason: Reason) {
+    fn kill(&self, reason: KillReason) {
         if let Some(kill) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // A run that is over has nobody to be told.
             kill.send(reason).ok();
@@ -73,7 +74,7 @@ impl KillSwitch {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.kill.kill(Reason::Request);
+        self.kill.kill(KillReason::Request);
     }
 }
 
@@ -122,7 +123,7 @@ impl Process {
 
     /// Kills the program and everything that it started, without waiting for their end.
     pub fn start_kill(&mut self) {
-        self.run.kill.kill(Reason::Request);
+        self.run.kill.kill(KillReason::Request);
     }
 }
 

@@ -19,6 +19,8 @@ pub use allowlist::{Otherwise, Syscalls};
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::FilterChoice;
+
 use table::{Answer, Arch, Checks, Condition, NATIVE, Rule};
 
 /// Which system calls programs may make.
@@ -75,15 +77,23 @@ pub(crate) enum Clone3 {
 /// An instruction of a filter.
 pub(crate) type Instruction = libc::sock_filter;
 
-impl Filter {
-    /// The filter as the kernel takes it; `None` where there is to be none.
+impl From<Filter> for FilterChoice {
+    fn from(filter: Filter) -> Self {
+        match filter {
+            Filter::Denylist => Self::Denylist { kills: false },
+            Filter::DenylistKill => Self::Denylist { kills: true },
+            Filter::Off => Self::Off,
+        }
+    }
+}
+
+impl FilterChoice {
+    /// The filter as the kernel takes it; `None` if there is no filter.
     pub(crate) fn compile(self, clone3: Clone3) -> Option<Vec<Instruction>> {
-        let kills = match self {
-            Self::Denylist => false,
-            Self::DenylistKill => true,
-            Self::Off => return None,
-        };
-        Some(compile(&NATIVE, kills, clone3))
+        match self {
+            Self::Denylist { kills } => Some(compile(&NATIVE, kills, clone3)),
+            Self::Off => None,
+        }
     }
 }
 

@@ -113,7 +113,7 @@ fn start() -> Vec<u8> {
 
 fn configure() -> Vec<u8> {
     let work_dir = serde_bytes::Bytes::new(b"/w");
-    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "off", false, false);
+    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "Off", false, false);
     let mut bytes = frame(&(1, Configure::Configure(parts)));
     // Empty arrays, where serde has empty values.
     bytes.iter_mut().filter(|byte| **byte == 0xc0).for_each(|byte| *byte = 0x90);

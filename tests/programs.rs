@@ -537,7 +537,7 @@ async fn dropping_at_any_poll_leaves_a_usable_container() {
 }
 
 #[tokio::test]
-async fn the_init_cannot_be_signalled_or_traced() {
+async fn the_init_cannot_be_signaled_or_traced() {
     let container: Container = container().await;
     let attack = python(
         "import os, signal, ctypes

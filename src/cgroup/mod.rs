@@ -22,9 +22,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Failure, Step};
 use crate::limits::{GroupLimits, Groups};
-use crate::report::Usage;
 use crate::sys::in_background;
-use crate::wire::{self, Counter, Figure, GroupFile, Ids};
+use crate::wire::{self, Counter, Figure, GroupFile, Ids, Measurement};
 
 pub(crate) use proc_cgroup::ProcCgroup;
 
@@ -115,9 +114,10 @@ impl Group {
     }
 
     /// Learns what a run has used: what its group cannot count anew makes the group too old for the next.
-    pub(crate) fn ran(&mut self, usage: &Usage) {
+    pub(crate) fn ran(&mut self, measured: &Measurement) {
+        let peak = measured.group.as_ref().and_then(|figures| figures.processes_peak);
         // Every run has one process at least, so a peak of 1 is the next run's own.
-        if usage.processes_peak.is_some_and(|peak| peak > 1) {
+        if peak.is_some_and(|peak| peak > 1) {
             self.renew();
         }
     }

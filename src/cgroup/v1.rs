@@ -11,7 +11,7 @@ use std::io;
 
 use crate::error::{Failure, Step};
 use crate::limits::{Form, GroupLimits, Groups};
-use crate::wire::{self, Figure, GroupFile};
+use crate::wire::{self, CgroupVersion, Figure, GroupFile};
 
 use super::{Directory, Files, Hierarchy, Joined, ProcCgroup, may_write, remove_left_behind};
 
@@ -133,7 +133,7 @@ impl Group {
         }
         let Files { kinds, fds } = files;
         self.is_told = true;
-        Ok(Some((wire::GroupFiles { form: Form::CgroupV1, files: kinds }, fds)))
+        Ok(Some((wire::GroupFiles { version: CgroupVersion::V1, files: kinds }, fds)))
     }
 }
 

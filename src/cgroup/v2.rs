@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Failure, Step};
 use crate::limits::{Form, GroupLimits, Groups};
-use crate::wire::{self, Figure, GroupFile, Ids};
+use crate::wire::{self, CgroupVersion, Figure, GroupFile, Ids};
 
 use super::{Directory, Files, Joined, ProcCgroup, directory, may_write, remove, remove_left_behind, set};
 
@@ -236,5 +236,5 @@ fn join(of_runs: &Path, run: &Path) -> io::Result<(bool, Joined)> {
     let Files { kinds, fds } = files;
     // Without a memory controller there is no peak to begin again.
     let has_memory = run.join("memory.current").exists();
-    Ok((resets || !has_memory, (wire::GroupFiles { form: Form::CgroupV2, files: kinds }, fds)))
+    Ok((resets || !has_memory, (wire::GroupFiles { version: CgroupVersion::V2, files: kinds }, fds)))
 }

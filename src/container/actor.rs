@@ -18,9 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::cgroup::Group;
 use crate::error::{Error, Result};
-use crate::report::{Protections, Reason};
+use crate::report::Protections;
 use crate::sys::reactor::Async;
-use crate::wire::{Decoder, Frame, Reply, Request};
+use crate::wire::{Decoder, Frame, KillReason, Reply, Request};
 
 use super::builder::ContainerBuilder;
 use super::launch::{Launched, launch, receive};
@@ -160,7 +160,7 @@ impl Actor {
                 self.record.hand_over(next);
                 self.queue.clear();
                 self.queue.push_back(Turn::Reset(answer));
-                self.end_turn(Reason::Request)?;
+                self.end_turn(KillReason::Request)?;
             }
         }
         Ok(())
@@ -177,7 +177,7 @@ impl Actor {
         };
         if let (Some(group), PendingReply::Run { .. }) = (&mut self.group, &promise) {
             match &body {
-                Reply::Ended(measured) => group.ran(&measured.usage),
+                Reply::Ended(measured) => group.ran(&measured),
                 // Somebody has removed it.
                 Reply::Failed(failure) if is_of_group(failure) => group.forget(),
                 _ => {}

@@ -9,6 +9,7 @@ mod files;
 mod ids;
 pub(crate) mod launch;
 mod lease;
+mod open_file;
 mod processes;
 
 use std::os::fd::OwnedFd;
@@ -28,10 +29,10 @@ use crate::sys::socket;
 use crate::wire::{FdRole, Ids, Request};
 
 pub use crate::fingerprint::{FileSystem, Fingerprint};
-pub use crate::wire::OpenFile;
 use actor::{Answer, Envelope, Message, PendingReply, Progress, QueuedRun, Turn};
 pub use builder::ContainerBuilder;
 pub(crate) use ids::DEFAULT_RANGE as DEFAULT_IDS;
+pub use open_file::OpenFile;
 
 /// A pre-forked container: namespaces, a root file system and their init, which lives through many runs.
 ///

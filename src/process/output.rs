@@ -14,8 +14,8 @@ use tokio::net::unix::pipe;
 
 use crate::command::{Capture, Overflow};
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::limits::Limit;
-use crate::report::{Reason, Report};
+use crate::report::Report;
+use crate::wire::KillReason;
 
 use super::streams::Streams;
 use super::{KillSwitch, Run};
@@ -66,7 +66,7 @@ impl AsyncRead for OutputPipe {
         if !part.filled().is_empty() {
             *is_cut = true;
             quota.is_exceeded.store(true, Ordering::Relaxed);
-            kill.kill(Reason::Limit(Limit::Output));
+            kill.kill(KillReason::Output);
         }
         polled
     }
@@ -103,7 +103,7 @@ impl Output {
         let kill = run.kill.clone();
         let overflow = || match keep.overflow {
             Overflow::Discard => {}
-            Overflow::Kill => kill.kill(Reason::Limit(Limit::Output)),
+            Overflow::Kill => kill.kill(KillReason::Output),
         };
         let is_piped = stdout.is_some();
         let (out, err) = (&mut stdout, &mut stderr);

@@ -350,8 +350,9 @@ fn arguments_decide_and_high_halves_change_nothing() {
 
 #[test]
 fn a_filter_is_short_and_none_where_it_is_off() {
-    assert_eq!(Filter::Off.compile(Clone3::Refused), None);
-    let lengths = [Filter::Denylist, Filter::DenylistKill].map(|it| it.compile(Clone3::Refused).unwrap().len());
+    assert_eq!(FilterChoice::from(Filter::Off).compile(Clone3::Refused), None);
+    let lengths = [Filter::Denylist, Filter::DenylistKill]
+        .map(|filter| FilterChoice::from(filter).compile(Clone3::Refused).unwrap().len());
     assert!(lengths.iter().all(|length| (100..600).contains(length)), "{lengths:?}");
     assert_eq!(Filter::default(), Filter::Denylist);
     let names = [Filter::Denylist, Filter::DenylistKill, Filter::Off].map(|it| serde_json::to_value(it).unwrap());
@@ -361,7 +362,7 @@ fn a_filter_is_short_and_none_where_it_is_off() {
 /// Runs this in a thread of its own, which has the filter to itself.
 fn under<T: Send + 'static>(filter: Filter, run: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = thread::spawn(move || {
-        if let Some(program) = filter.compile(Clone3::Refused) {
+        if let Some(program) = FilterChoice::from(filter).compile(Clone3::Refused) {
             nix::sys::prctl::set_no_new_privs().unwrap();
             install_filter(&program).unwrap();
         }

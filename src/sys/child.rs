@@ -115,7 +115,7 @@ pub(crate) enum Reaped<T> {
     Orphan(Rusage),
     /// There are children, and none has ended.
     Alive,
-    Nobody,
+    NoChild,
 }
 
 /// What a child says of its way to the program.
@@ -202,7 +202,7 @@ impl<T: Copy> Children<T> {
         };
         if pid < 0 {
             let error = io::Error::last_os_error();
-            return if error.raw_os_error() == Some(libc::ECHILD) { Ok(Reaped::Nobody) } else { Err(error) };
+            return if error.raw_os_error() == Some(libc::ECHILD) { Ok(Reaped::NoChild) } else { Err(error) };
         }
         if pid == 0 {
             return Ok(Reaped::Alive);

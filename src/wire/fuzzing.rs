@@ -18,6 +18,7 @@ use std::sync::Arc;
 use nix::fcntl::OFlag;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{pipe2, read};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::datagram::MAX_PAYLOAD;

@@ -58,10 +58,8 @@ impl PendingReply {
                 let result = |failure| Err(Error::failure(ErrorKind::File, failure));
                 drop(answer.send(Ok(results.into_iter().map(|failure| failure.map_or(Ok(()), result)).collect())));
             }
-            (Self::Fingerprint(answer), Reply::Fingerprint(it)) => drop(answer.send(Ok(it))),
-            (Self::Run { answer, held, protections, watched }, Reply::Ended(measured))
-                if measured.status.is_possible() =>
-            {
+            (Self::Fingerprint(answer), Reply::Fingerprint(it)) => drop(answer.send(Ok(it.into()))),
+            (Self::Run { answer, held, protections, watched }, Reply::Ended(measured)) if measured.status.is_end() => {
                 let report = Report::new(measured, held, protections);
                 watched.ended(&report);
                 drop(answer.send(Ok(report)));
@@ -71,8 +69,8 @@ impl PendingReply {
                 drop(answer.send(Err(Error::failure(ErrorKind::File, failure))));
                 return Err(Error::lost(reason));
             }
-            (Self::Reset(answer), Reply::Differs(things)) => {
-                let things = things.join(", ");
+            (Self::Reset(answer), Reply::Differs { first, now }) => {
+                let things = Fingerprint::from(first).differences(&now.into()).join(", ");
                 let error = Error::new(ErrorKind::File, Step::CompareFingerprint).detail(things.clone());
                 drop(answer.send(Err(error)));
                 return Err(Error::lost(format!("after a reset these were not as they had been at first: {things}")));

@@ -17,8 +17,8 @@ use crate::error::{Error, ErrorKind, Failure, Result, Step};
 use crate::fingerprint::Fingerprint;
 use crate::limits::{GroupLimits, Held, Limit};
 use crate::observe::WatchedRun;
-use crate::report::{Protections, Reason, Report};
-use crate::wire::{Request, StartRun};
+use crate::report::{Protections, Report};
+use crate::wire::{KillReason, Request, StartRun};
 
 use super::Actor;
 use super::pending::{Answer, PendingReply};
@@ -48,7 +48,7 @@ pub(in crate::container) struct QueuedRun {
     /// Until when it waits for what earlier runs had in memory to be freed.
     pub(in crate::container) patience: Option<Instant>,
     /// Resolves when the run is to be killed. Its caller wants that, or has gone, where there is no reason.
-    pub(in crate::container) killed: oneshot::Receiver<Reason>,
+    pub(in crate::container) killed: oneshot::Receiver<KillReason>,
 }
 
 /// What a run's caller wants to be told before its outcome.
@@ -76,7 +76,7 @@ pub(super) enum Current {
 
 pub(super) struct Running {
     id: u64,
-    killed: oneshot::Receiver<Reason>,
+    killed: oneshot::Receiver<KillReason>,
     forked: Option<Answer<(u32, OwnedFd)>>,
     /// For how long it may be on its way out.
     dying: Duration,
@@ -87,7 +87,7 @@ pub(super) struct Running {
 /// What comes of a turn, beside its reply.
 pub(super) enum Event {
     PauseOver,
-    Killed(Reason),
+    Killed(KillReason),
     Overdue,
 }
 
@@ -133,7 +133,7 @@ impl Current {
         };
         tokio::select! {
             biased;
-            reason = &mut run.killed => Event::Killed(reason.unwrap_or(Reason::Request)),
+            reason = &mut run.killed => Event::Killed(reason.unwrap_or(KillReason::Request)),
             () = overdue => Event::Overdue,
         }
     }
@@ -169,7 +169,7 @@ impl Actor {
     }
 
     /// Ends the pause, or the run that is going on.
-    pub(super) fn end_turn(&mut self, reason: Reason) -> Result<()> {
+    pub(super) fn end_turn(&mut self, reason: KillReason) -> Result<()> {
         match self.current {
             Current::Nobody | Current::Request(_) | Current::Dying(..) => Ok(()),
             Current::Pause(_) => {

@@ -19,10 +19,13 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use super::*;
 use crate::command::Window;
 use crate::fingerprint::Fingerprint;
-use crate::limits::{Form, GroupLimits, Resource, Rlimit, Times};
+use crate::limits::{GroupLimits, Resource, Rlimit};
 use crate::pty::Pty;
-use crate::report::Reason;
-use crate::wire::{Counter, FdRole, Figure, GroupFile, MAX_FDS, OpenFile, StartRun, Strings, Symlink};
+use crate::report::Status;
+use crate::wire::{
+    CgroupVersion, Counter, FdRole, Figure, GroupFile, KillReason, MAX_FDS, OpenRequest, StartRun, Strings, Symlink,
+    Times,
+};
 
 const ACTS: [Act; 24] = [
     Act::Open,
@@ -309,7 +312,7 @@ impl Rig {
     }
 
     fn kill(&mut self, id: u64) {
-        self.send(0, &Request::Kill(id, Reason::Request), Vec::new());
+        self.send(0, &Request::Kill(id, KillReason::Request), Vec::new());
     }
 
     fn run(&mut self, Draft { mut execve, mut fds, executable, gate }: Draft) {
@@ -379,8 +382,8 @@ impl Rig {
                     );
                 }
                 Reply::Ended(measured) => {
-                    assert!(measured.status.is_possible() && fds.is_empty(), "{measured:?}");
-                    see(0x100 | measured.status.shell_code() as usize & 0xff);
+                    assert!(measured.status.is_end() && fds.is_empty(), "{measured:?}");
+                    see(0x100 | Status::from(measured.status).shell_code() as usize & 0xff);
                     self.is_alone();
                 }
                 Reply::Failed(failure) => {
@@ -414,7 +417,7 @@ impl Rig {
                 assert_eq!(results.len(), count);
                 results.iter().flatten().for_each(|failure| see(0x700 | failure.errno as usize & 0xff));
             }
-            (Owed::Fingerprint, Reply::Fingerprint(it)) => self.fingerprint = Some(it),
+            (Owed::Fingerprint, Reply::Fingerprint(it)) => self.fingerprint = Some(it.into()),
             (expected, body) => panic!("{body:?} where {expected:?} was owed"),
         }
     }
@@ -470,12 +473,12 @@ impl Rig {
             }),
         };
         let files = fds.iter().enumerate().map(file).collect();
-        self.send(0, &Request::Join(wire::GroupFiles { form: Form::CgroupV1, files }), fds);
+        self.send(0, &Request::Join(wire::GroupFiles { version: CgroupVersion::V1, files }), fds);
     }
 
     /// A request out of place, what is none, or the end of the conversation: the init says why it ends, and does.
     fn say_what_ends_it(mut self, how: u8, detail: u8) {
-        let group = wire::GroupFiles { form: Form::CgroupV2, files: vec![GroupFile::Tasks] };
+        let group = wire::GroupFiles { version: CgroupVersion::V2, files: vec![GroupFile::Tasks] };
         let request = match how & 3 {
             0 => Some(Request::Start { cgroup_namespace: detail & 1 == 0 }),
             1 => Some(Request::Join(group)),
@@ -632,7 +635,7 @@ impl Draft {
                 ];
                 let figure = |number: u8| FIGURES[usize::from(number & 7)];
                 let resource = RESOURCES[usize::from(a) % RESOURCES.len()];
-                self.execve.rlimits.push(Rlimit { resource, soft: figure(b), hard: figure(c) });
+                self.execve.rlimits.push(Rlimit { resource, soft: figure(b), hard: figure(c) }.into());
             }
             Act::Affinity => {
                 const CPUS: [u32; 8] = [0, 1, 31, 63, 64, 1023, 8191, 65_535];
@@ -695,11 +698,11 @@ fn path(number: u8, length: u8) -> PathBuf {
     }
 }
 
-fn file(number: u8, flags: u8, mode: u8) -> OpenFile {
+fn file(number: u8, flags: u8, mode: u8) -> OpenRequest {
     let set = [libc::O_CREAT, libc::O_EXCL, libc::O_TRUNC, libc::O_APPEND];
     let set = set.iter().enumerate().filter(|(bit, _)| flags & (4 << bit) != 0).fold(0, |all, (_, flag)| all | flag);
     let access = [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR, libc::O_RDONLY][usize::from(flags & 3)];
-    OpenFile {
+    OpenRequest {
         path: path(number, mode),
         flags: access | set,
         mode: [0o644, 0, 0o7777, u32::MAX][usize::from(mode >> 4 & 3)],

@@ -4,10 +4,13 @@
 
 use super::*;
 use crate::command::Command;
-use crate::limits::{Form, Limit, Limits, Resource};
+use crate::container::OpenFile;
+use crate::limits::{Limits, Resource};
 use crate::mount::Mount;
-use crate::report::{Measured, Reason, Status};
-use crate::wire::{Counter, FdRole, Figure, GroupFile, GroupFiles, OpenFile, Symlink, fuzzing};
+use crate::wire::{
+    CgroupVersion, Counter, FdRole, Figure, GroupFile, GroupFiles, KillReason, Measurement, Symlink, WaitStatus,
+    fuzzing,
+};
 use serde::Serialize;
 
 /// A datagram of a script, as `wire::fuzzing` reads it.
@@ -46,12 +49,20 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("start", message(&Request::Start { cgroup_namespace: true }, 0)),
         ("configure", message(&Request::Configure(configure), fds.len())),
-        ("open", message(&Request::Open(vec![OpenFile::read("a"), OpenFile::write("b", 0o644).create_parents()]), 0)),
+        (
+            "open",
+            message(
+                &Request::Open(
+                    [OpenFile::read("a"), OpenFile::write("b", 0o644).create_parents()].map(Into::into).into(),
+                ),
+                0,
+            ),
+        ),
         ("symlink", message(&Request::Symlink(vec![link]), 0)),
         ("delete", message(&Request::Delete("/w/a".into()), 0)),
-        ("run", [message(&execve, 3), message(&Request::Kill(3, Reason::Limit(Limit::Output)), 0)].concat()),
+        ("run", [message(&execve, 3), message(&Request::Kill(3, KillReason::Output), 0)].concat()),
         ("run_attached", message(&attached, 2)),
-        ("join", message(&Request::Join(GroupFiles { form: Form::CgroupV1, files: group_files() }), 3)),
+        ("join", message(&Request::Join(GroupFiles { version: CgroupVersion::V1, files: group_files() }), 3)),
         ("several", [message(&Request::Ping, 0), message(&Request::Reset, 0), message(&Request::Ping, 0)].concat()),
         ("in_memfd", in_memfd(1, 0)),
         ("in_open_memfd", in_memfd(2, 0)),
@@ -69,15 +80,15 @@ fn group_files() -> Vec<GroupFile> {
 
 fn replies() -> Vec<(&'static str, Vec<u8>)> {
     let failure = || Failure::at(Step::Open, "/w/a", nix::Error::ENOENT);
-    let report = |status| Reply::Ended(Measured::of(status));
+    let report = |status| Reply::Ended(Measurement::of(status));
     vec![
         ("hello", message(&Reply::Hello(wire::VERSION), 0)),
         ("started", message(&Reply::Started, 1)),
         ("done", [message(&Reply::Done, 0), message(&Reply::Done, 0)].concat()),
         ("opened", message(&Reply::Opened(vec![None, Some(failure()), None]), 2)),
         ("linked", message(&Reply::Linked(vec![None, Some(failure())]), 0)),
-        ("exited", message(&report(Status::Exited(3)), 0)),
-        ("signaled", message(&report(Status::Signaled { signal: 11, core_dumped: true }), 0)),
+        ("exited", message(&report(WaitStatus::exited(3)), 0)),
+        ("signaled", message(&report(WaitStatus::signaled(11, true)), 0)),
         ("failed", message(&Reply::Failed(failure()), 0)),
         ("in_memfd", part(1, 0, 0, &[2, 0x92, 0, 0xc0])),
     ]

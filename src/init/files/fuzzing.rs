@@ -64,10 +64,10 @@ fn play(script: &[u8]) {
             4 => drop(fs::remove_file(within(&root, one))),
             5 => drop(fs::rename(within(&root, one), within(&root, other))),
             // The host.
-            6 => look(&root, open(&OpenFile::read(path), own)),
-            7 => look(&root, open(&OpenFile::write(path, 0o644), own)),
-            8 => look(&root, open(&OpenFile::write(path, 0o644).create_parents(), own)),
-            9 => look(&root, open(&OpenFile::append(path, 0o644), own)),
+            6 => look(&root, open(&OpenRequest::read(path), own)),
+            7 => look(&root, open(&OpenRequest::write(path, 0o644), own)),
+            8 => look(&root, open(&OpenRequest { parents: true, ..OpenRequest::write(path, 0o644) }, own)),
+            9 => look(&root, open(&OpenRequest::append(path, 0o644), own)),
             10 => drop(delete(&path)),
             _ => drop(symlink(&Symlink { target: other.into(), path }, own)),
         }
