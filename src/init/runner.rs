@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, ResultExt, Step};
-use crate::sys::child::{Children, Options, Outcome, Reaped, Rusage};
+use crate::sys::child::{ChildOptions, Children, Outcome, Reaped, Rusage};
 use crate::sys::landlock::{self, Ruleset};
 use crate::sys::process;
 use crate::wire::{Ids, KillReason, Measurement, Reply, StartRun, Strings, Times, WaitStatus};
@@ -109,7 +109,7 @@ impl Runner {
         }
         let start = Instant::now();
         let group = self.group.as_ref().and_then(RunGroup::directory);
-        let pidfd = self.children.start(steps, Options { group, may_wait, wants_pidfd }).step(Step::Clone)?;
+        let pidfd = self.children.start(steps, ChildOptions { group, may_wait, wants_pidfd }).step(Step::Clone)?;
         self.run = Some(Run {
             id,
             received,
