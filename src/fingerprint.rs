@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::bytes_path;
 use crate::wire::{RawFileSystem, RawFingerprint};
 
-/// The state of a container between runs: [`Container::fingerprint`](crate::Container::fingerprint).
+/// The state of a container between runs:
+/// [`Container::fingerprint`](crate::Container::fingerprint).
 ///
-/// A container takes its first fingerprint when it is built. After each reset it takes a new one, and a
-/// container whose fingerprint differs from the first is destroyed.
+/// A container takes its first fingerprint when it is built. After each reset it takes a new one,
+/// and a container whose fingerprint differs from the first is destroyed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Fingerprint {

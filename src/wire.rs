@@ -1,6 +1,7 @@
 //! What the host and the init say to each other.
 //!
-//! A message is an id and a [`Request`] or a [`Reply`]; [`encode`] and [`Decoder`] know how it travels.
+//! A message is an id and a [`Request`] or a [`Reply`]; [`encode`] and [`Decoder`] know how it
+//! travels.
 //!
 //! Invariant: the types here are the protocol's own. The host converts public types to and from
 //! them, so the protocol can change without a change to the public interface.

@@ -1,7 +1,8 @@
 //! Files of a container, opened and deleted for the host.
 //!
-//! Invariant: programs control these paths. Each path is resolved beneath the container's root, without
-//! following links or magic links and without blocking, and leads to a regular file or to an error.
+//! Invariant: programs control these paths. Each path is resolved beneath the container's root,
+//! without following links or magic links and without blocking, and leads to a regular file or to
+//! an error.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -93,8 +94,8 @@ fn open(file: &OpenRequest, program: Ids) -> Result<OwnedFd, Failure> {
     Ok(fd)
 }
 
-/// Opens a file, and creates it if the flags say so. Returns whether the file is new: only a new file
-/// gets another owner.
+/// Opens a file, and creates it if the flags say so. Returns whether the file is new: only a new
+/// file gets another owner.
 fn open_or_create(start: &OwnedFd, path: &Path, flags: OFlag, mode: u32) -> nix::Result<(OwnedFd, bool)> {
     let create = flags.contains(OFlag::O_CREAT);
     let existing = flags - OFlag::O_CREAT - OFlag::O_EXCL;
@@ -158,8 +159,8 @@ pub(super) fn resolve(start: impl AsFd, path: &Path, flags: OFlag, mode: u32) ->
         .flags(flags | always | unblocked)
         .mode(Mode::from_bits_truncate(mode))
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    // EAGAIN: a rename or a mount happened while the kernel walked a `..`, so the kernel cannot prove
-    // that the walk stayed beneath `start`.
+    // EAGAIN: a rename or a mount happened while the kernel walked a `..`, so the kernel cannot
+    // prove that the walk stayed beneath `start`.
     for _ in 0..100 {
         match openat2(&start, path, how) {
             Err(Errno::EAGAIN) => {}

@@ -36,8 +36,8 @@ impl From<Failure> for End {
 
 /// The init's end of the socket.
 pub(super) struct Host {
-    /// Closes when the process exits, and not earlier: the host kills an init whose socket is closed,
-    /// and would then miss its last words on standard error.
+    /// Closes when the process exits, and not earlier: the host kills an init whose socket is
+    /// closed, and would then miss its last words on standard error.
     socket: ManuallyDrop<OwnedFd>,
     decoder: Decoder,
 }
@@ -58,7 +58,8 @@ impl Host {
         }
     }
 
-    /// Sends a reply. The inner result is a failure that passes; nothing of the reply was sent then.
+    /// Sends a reply. The inner result is a failure that passes; nothing of the reply was sent
+    /// then.
     pub(super) fn try_send(&self, id: u64, reply: &Reply, fds: Vec<Arc<OwnedFd>>) -> Result<Result<(), Failure>, End> {
         for datagram in wire::encode(id, reply, fds).map_err(end_of_sending)? {
             match datagram.send(&*self.socket, true) {

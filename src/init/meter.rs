@@ -146,8 +146,8 @@ impl ProcessTable {
         Ok(Self(new_file_system("proc", &options, forbid::WRITES | forbid::DEVICES | forbid::EXEC)?))
     }
 
-    /// The CPU time of every process but the init and of the children that each has waited for, in the
-    /// kernel's unit of a hundredth of a second.
+    /// The CPU time of every process but the init and of the children that each has waited for, in
+    /// the kernel's unit of a hundredth of a second.
     pub(super) fn cpu_time(&self) -> io::Result<Duration> {
         let mut ticks = 0;
         for entry in Dir::new(self.open_at(".")?)? {
@@ -171,8 +171,8 @@ impl ProcessTable {
     }
 }
 
-/// The sum of utime, stime, cutime and cstime in `/proc/PID/stat`. They follow the process's name, which
-/// is in parentheses and may contain anything.
+/// The sum of utime, stime, cutime and cstime in `/proc/PID/stat`. They follow the process's name,
+/// which is in parentheses and may contain anything.
 fn ticks_in(stat: &str) -> u64 {
     let times = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(4));
     times.into_iter().flatten().filter_map(|time| time.parse::<u64>().ok()).sum()

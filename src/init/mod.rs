@@ -4,9 +4,9 @@
 //! It is a blocking, single-threaded loop that carries out one request after the other and makes no
 //! decisions.
 //!
-//! Invariant: the init exits when its socket closes (status 0) or when anything is wrong (status 1).
-//! The kernel then kills every process of its pid namespace. A run is answered only when no process but
-//! the init is left.
+//! Invariant: the init exits when its socket closes (status 0) or when anything is wrong (status
+//! 1). The kernel then kills every process of its pid namespace. A run is answered only when no
+//! process but the init is left.
 
 pub(crate) mod files;
 mod host;

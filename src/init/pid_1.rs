@@ -1,7 +1,7 @@
 //! Pid 1: it takes its configuration and serves requests.
 //!
-//! Invariant: requests are carried out one at a time, in the order of their arrival. While a program
-//! runs, the loop also waits for ends of children and for the run's times.
+//! Invariant: requests are carried out one at a time, in the order of their arrival. While a
+//! program runs, the loop also waits for ends of children and for the run's times.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -41,8 +41,8 @@ struct Container {
     program: Ids,
     /// Whether programs may have keys. The filter refuses those calls, also to the init.
     has_keys: bool,
-    /// Whether programs have a network of their own. A network that is up keeps connections after the
-    /// end of their processes.
+    /// Whether programs have a network of their own. A network that is up keeps connections after
+    /// the end of their processes.
     has_loopback: bool,
 }
 
@@ -70,7 +70,8 @@ impl Init {
 
     pub(super) fn serve(mut self) -> Result<(), End> {
         let end = self.serve_requests();
-        // The kernel kills what is left together with this process, but only as fast as its CPU rate.
+        // The kernel kills what is left together with this process, but only as fast as its CPU
+        // rate.
         self.runner.lift_rate()?;
         end
     }
@@ -152,7 +153,8 @@ impl Init {
         Ok(())
     }
 
-    /// Sends the pidfd of a run that has just been started. A run that cannot be announced is killed.
+    /// Sends the pidfd of a run that has just been started. A run that cannot be announced is
+    /// killed.
     fn announce(&mut self, run: u64, pidfd: OwnedFd) -> Result<(), End> {
         match self.host.try_send(run, &Reply::Forked, vec![pidfd.into()])? {
             Ok(()) => Ok(()),
@@ -161,7 +163,8 @@ impl Init {
     }
 }
 
-/// Makes everything that is configured. The filter comes last, because it applies to the init as well.
+/// Makes everything that is configured. The filter comes last, because it applies to the init as
+/// well.
 fn set_up(configure: Configure, trees: Vec<OwnedFd>) -> Result<(Container, Runner), Failure> {
     let (program, has_loopback) = (configure.program, configure.loopback);
     let clone3 = if configure.clones_into_group { Clone3::Allowed } else { Clone3::Refused };

@@ -1,8 +1,8 @@
 //! The container's root file system: made once, its writable parts renewed by each reset.
 //!
-//! Invariant: nothing is created on the host. Everything happens in the init's own mount namespace, on
-//! a tmpfs that covers a directory which exists on every host. What comes from the host is a private
-//! copy of its mounts.
+//! Invariant: nothing is created on the host. Everything happens in the init's own mount namespace,
+//! on a tmpfs that covers a directory which exists on every host. What comes from the host is a
+//! private copy of its mounts.
 
 mod file_systems;
 mod mounts;
@@ -28,8 +28,8 @@ use mounts::{attach_mount, detached_trees, hide, renewed_trees, restore_mount};
 use overlay::UPPER;
 use snapshot::Snapshot;
 
-/// Where the new root is mounted before it becomes the root. Every host has this directory, because it
-/// finds its own executable there.
+/// Where the new root is mounted before it becomes the root. Every host has this directory, because
+/// it finds its own executable there.
 const CONTAINER_ROOT: &str = "/proc";
 const OLD_ROOT: &str = "old_root";
 
@@ -43,14 +43,15 @@ pub(super) struct Rootfs {
     new_states: Vec<Snapshot>,
 }
 
-/// What a reset took away. Its drop frees what programs left there, which takes a while for many files.
+/// What a reset took away. Its drop frees what programs left there, which takes a while for many
+/// files.
 pub(super) struct Discarded {
     _file_systems: Vec<OwnedFd>,
 }
 
 impl Rootfs {
-    /// Makes the root file system and moves into it. `attached` are the mount trees that came with the
-    /// configuration, in the order of the mounts.
+    /// Makes the root file system and moves into it. `attached` are the mount trees that came with
+    /// the configuration, in the order of the mounts.
     pub(super) fn make(configure: Configure, attached: Vec<OwnedFd>) -> Result<Self, Failure> {
         let Configure { mounts, symlinks, masked, program, hostname, domainname, work_dir, .. } = configure;
         // Before the new root covers some of the host's paths.
@@ -72,11 +73,10 @@ impl Rootfs {
         Ok(rootfs)
     }
 
-    /// Replaces every writable file system by a new one, except a tmpfs that no program has touched. The
-    /// time that this takes does not depend on what programs left there. The time to drop the result
-    /// does, up to the number of inodes that the mount allows.
+    /// Replaces every writable file system by a new one, except a tmpfs that no program has
+    /// touched. The time that this takes does not depend on what programs left there. The time to
+    /// drop the result does, up to the number of inodes that the mount allows.
     pub(super) fn reset(&mut self) -> Result<Discarded, Failure> {
-        // A reset must not keep the working directory's file system busy.
         chdir("/").step_at(Step::ChangeDirectory, "/")?;
         let replaced = self.replaced_targets();
         // A mount below a replaced one goes with it and comes back with it.
@@ -139,8 +139,8 @@ impl Rootfs {
         paths.any(|path| is_below(path, &[target]))
     }
 
-    /// Makes a link of the configuration and the directories that it needs. They belong to the program
-    /// within its own file systems, and to the init elsewhere.
+    /// Makes a link of the configuration and the directories that it needs. They belong to the
+    /// program within its own file systems, and to the init elsewhere.
     fn make_symlink(&self, link: &Symlink) -> Result<(), Failure> {
         let is_around = |mount: &MountEntry| mount.kind.is_own() && is_below(&link.path, &[&mount.target]);
         let owner = if self.mounts.iter().any(is_around) { self.program } else { ROOT };
@@ -150,7 +150,8 @@ impl Rootfs {
         symlink(link, owner)
     }
 
-    /// Enters the directory that was made, never its path: a program may put a link on the way to that.
+    /// Enters the directory that was made, never its path: a program may put a link on the way to
+    /// that.
     fn enter_work_dir(&self) -> Result<(), Failure> {
         let dir = make_dirs(&self.root, &self.work_dir, self.program)?;
         fchdir(dir).step_at(Step::ChangeDirectory, &self.work_dir)
@@ -185,7 +186,8 @@ fn pivot_into_new_root() -> Result<(), Failure> {
     std::fs::remove_dir(OLD_ROOT).step_at(Step::RemoveOldRoot, OLD_ROOT)
 }
 
-/// Opens the container's own file systems among these mounts, so that they outlive their unmounting.
+/// Opens the container's own file systems among these mounts, so that they outlive their
+/// unmounting.
 fn open_own(mounts: &[&MountEntry]) -> Result<Vec<OwnedFd>, Failure> {
     let own = mounts.iter().filter(|mount| mount.kind.is_own());
     own.map(|mount| open_place(&mount.target).step_at(Step::Mount, &mount.target)).collect()

@@ -1,7 +1,8 @@
 //! One run: a program, the processes that it leaves, and the measurement.
 //!
 //! Invariant: there is one run at a time. When its first process ends or its time is up, the init
-//! kills every other process of the pid namespace. The run is over only when no child is left to reap.
+//! kills every other process of the pid namespace. The run is over only when no child is left to
+//! reap.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -129,8 +130,8 @@ impl Runner {
         Ok(pidfd)
     }
 
-    /// Kills the run with this id, if it is the current one. The first reason counts, and only if it
-    /// came before the program's own end.
+    /// Kills the run with this id, if it is the current one. The first reason counts, and only if
+    /// it came before the program's own end.
     pub(super) fn kill(&mut self, id: u64, reason: KillReason) -> Result<(), End> {
         if let Some(run) = self.run.as_mut().filter(|run| run.id == id) {
             if run.ended.is_none() {
@@ -163,7 +164,8 @@ impl Runner {
         }
     }
 
-    /// The time until [`enforce_times`](Self::enforce_times) has something to check. `None`: forever.
+    /// The time until [`enforce_times`](Self::enforce_times) has something to check. `None`:
+    /// forever.
     pub(super) fn time_to_next_check(&self) -> Option<Duration> {
         let run = self.run.as_ref().filter(|run| run.is_alive())?;
         let next = run.wall_end().into_iter().chain(run.next_check).min()?;
@@ -291,9 +293,9 @@ fn micros(time: Duration) -> u64 {
     time.as_micros() as u64
 }
 
-/// The variables of [`ENVIRONMENT`], if the container has that file: one `KEY=VALUE` a line, the value
-/// taken literally. Empty lines and those that begin with `#` are skipped. Any other line is an error
-/// that names the line.
+/// The variables of [`ENVIRONMENT`], if the container has that file: one `KEY=VALUE` a line, the
+/// value taken literally. Empty lines and those that begin with `#` are skipped. Any other line is
+/// an error that names the line.
 fn default_environment() -> Result<Strings, Failure> {
     let mut variables = Strings::default();
     let content = match files::read(Path::new(ENVIRONMENT)) {

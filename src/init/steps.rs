@@ -1,7 +1,7 @@
 //! The system calls that a child makes between the clone and the program.
 //!
-//! Invariant: the list is complete before the clone, because the child neither allocates nor decides.
-//! Its order matters: each step says why it comes where it does.
+//! Invariant: the list is complete before the clone, because the child neither allocates nor
+//! decides. Its order matters: each step says why it comes where it does.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -133,7 +133,8 @@ fn set_affinity(cpus: &[u32]) -> Option<(Step, Op)> {
     Some((Step::SetAffinity, Op::SetAffinity(mask)))
 }
 
-/// The child starts with the init's 0 and 1, which are /dev/null, and its 2, which is the host's pipe.
+/// The child starts with the init's 0 and 1, which are /dev/null, and its 2, which is the host's
+/// pipe.
 fn place_fds(fds: &AttachedFds) -> impl Iterator<Item = (Step, Op)> {
     let has_stderr = fds.program.iter().any(|(_, number)| *number == 2);
     let null_for_stderr = (!has_stderr).then_some(Op::Place { from: 0, to: 2 });

@@ -1,6 +1,7 @@
 //! From the init's measurement to a report.
 //!
-//! Invariant: a figure of the run's control group replaces one from wait4(2), which misses processes.
+//! Invariant: a figure of the run's control group replaces one from wait4(2), which misses
+//! processes.
 
 use std::time::Duration;
 
@@ -76,7 +77,8 @@ fn usage_of_processes(measured: &Measurement) -> Usage {
     }
 }
 
-/// Why a run ended as it did. The reason for a kill counts only if the kill is what ended the program.
+/// Why a run ended as it did. The reason for a kill counts only if the kill is what ended the
+/// program.
 fn cause(status: Status, killed: Option<KillReason>, evidence: &Evidence) -> Cause {
     match (status, killed) {
         (Status::Signaled { signal: libc::SIGKILL, .. }, Some(reason)) => match reason {

@@ -9,10 +9,19 @@ use crate::seccomp::Filter;
 
 /// What is known about a run that has ended: every process that it started is dead.
 ///
-/// [`Report::verdict`](Self::verdict) sums it up. A report serializes as
-/// `{"status":{"exited":0},"cause":"exit","usage":{"wall_us":…,…},"sources":{…},"evidence":{…},
-/// "limits":[{"limit":"memory","value":67108864,"form":"cgroup_v1"},…],"protections":{…}}`. Times are
-/// in whole microseconds.
+/// [`Report::verdict`](Self::verdict) sums it up. It serializes with times in whole microseconds:
+///
+/// ```json
+/// {
+///   "status": {"exited": 0},
+///   "cause": "exit",
+///   "usage": {"wall_us": 1520, …},
+///   "sources": {"wall": "clock", …},
+///   "evidence": {"oom_kills": 0, …},
+///   "limits": [{"limit": "memory", "value": 67108864, "form": "cgroup_v1"}, …],
+///   "protections": {"filter": "denylist", …}
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -90,8 +99,8 @@ pub enum Cause {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Wall time from just before the clone of the program's process until no process of the run was
-    /// alive. In JSON `wall_us`.
+    /// Wall time from just before the clone of the program's process until no process of the run
+    /// was alive. In JSON `wall_us`.
     #[serde(rename = "wall_us", with = "micros")]
     pub wall: Option<Duration>,
     /// CPU time of all processes of the run. In JSON `cpu_us`.
@@ -110,8 +119,8 @@ pub struct Usage {
     ///
     /// From a group it is what all processes had charged together, over what was charged before the
     /// run. It is exact to the batches in which the kernel charges, of 256 KiB for each CPU. From
-    /// wait4(2) it is the largest resident set of any one process (`ru_maxrss`), which is never less
-    /// than the init's own.
+    /// wait4(2) it is the largest resident set of any one process (`ru_maxrss`), which is never
+    /// less than the init's own.
     pub memory_peak_bytes: Option<u64>,
     /// The most processes and threads at once. Only a group counts them.
     pub processes_peak: Option<u64>,
@@ -167,8 +176,8 @@ pub struct Evidence {
     /// For how long the CPU rate kept the run off the CPUs. In JSON `throttled_us`.
     #[serde(rename = "throttled_us", with = "micros")]
     pub throttled: Option<Duration>,
-    /// Whether the run wrote more than its output limit, as far as the reader of its pipes has seen.
-    /// `None` without such a limit.
+    /// Whether the run wrote more than its output limit, as far as the reader of its pipes has
+    /// seen. `None` without such a limit.
     pub output_exceeded: Option<bool>,
     /// By how much the CPU time exceeded its limit, if it did. In JSON `cpu_overshoot_us`.
     #[serde(rename = "cpu_overshoot_us", with = "micros")]

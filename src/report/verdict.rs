@@ -1,7 +1,7 @@
 //! The verdict on a run.
 //!
-//! Invariant: a [`Verdict`] is a pure function of a [`Report`], so a caller who judges otherwise has the
-//! same evidence.
+//! Invariant: a [`Verdict`] is a pure function of a [`Report`], so a caller who judges otherwise
+//! has the same evidence.
 
 use std::time::Duration;
 
@@ -59,15 +59,19 @@ impl Report {
     ///
     /// | verdict | applies if |
     /// |---|---|
-    /// | `output` | the run was killed for its output, wrote too much, or was ended by `SIGXFSZ` under a limit on output or file size |
-    /// | `forbidden_syscall` | `SIGSYS` ended the program under a filter or an allowlist that may kill |
-    /// | `memory` | the kernel killed a process of the run because its group was out of memory, whatever the other processes did then |
+    /// | `output` | the output limit was exceeded, or `SIGXFSZ` ended the program |
+    /// | `forbidden_syscall` | `SIGSYS` ended the program under a filter or a list that may kill |
+    /// | `memory` | the kernel killed a process because the run's group was out of memory |
     /// | `processes` | a new process was refused, and the program did not exit with 0 |
-    /// | `cpu_time` | the run was killed for its CPU time, used more than the limit, or was ended by `SIGXCPU` under a limit of the weaker form |
-    /// | `wall_time` | the run was killed for its wall time, or took longer than the limit |
+    /// | `cpu_time` | the CPU time limit was exceeded, or `SIGXCPU` ended the program |
+    /// | `wall_time` | the wall time limit was exceeded |
     /// | `signaled` | a signal ended the program |
     /// | `nonzero_exit` | the program exited with another code than 0 |
     /// | `ok` | otherwise |
+    ///
+    /// A limit is exceeded if the run was killed for it or used more than it. `SIGXFSZ` counts only
+    /// under a limit on output or file size, and `SIGXCPU` only under a CPU time limit of the weaker
+    /// form. `memory` applies whatever the other processes did after the kill.
     pub fn verdict(&self) -> Verdict {
         if self.has_exceeded_output() {
             Verdict::Output

@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Runs clean-up work whose owner is gone. There may be no runtime any more, so it gets a thread. If no
-/// thread can be started, the work runs here.
+/// Runs clean-up work whose owner is gone. There may be no runtime any more, so it gets a thread.
+/// If no thread can be started, the work runs here.
 pub(crate) fn in_background(work: impl FnOnce() -> io::Result<()> + Send + 'static) {
     // Shared, because a failed spawn does not return its closure.
     let here = Arc::new(Mutex::new(Some(work)));

@@ -2,14 +2,14 @@
 //!
 //! The child walks a prepared list of system calls, on a stack of its own. It does so in the init's
 //! memory, which is fastest, and the init is suspended until the child has executed (a vfork). The
-//! suspension also keeps the init alive if a run's group has no memory left for the execution: the OOM
-//! killer kills all processes that share a memory, but it does not choose a child in the middle of a
-//! vfork. A child that may have to wait for something gets a copy of the memory instead, and the init
-//! goes on.
+//! suspension also keeps the init alive if a run's group has no memory left for the execution: the
+//! OOM killer kills all processes that share a memory, but it does not choose a child in the middle
+//! of a vfork. A child that may have to wait for something gets a copy of the memory instead, and
+//! the init goes on.
 //!
-//! Invariant: what the child reads stays valid and unchanged until the child is reaped. [`Children`] owns
-//! both the plan and the wait, so no caller can break that. The child makes raw system calls only: it
-//! does not allocate, lock, panic or touch errno.
+//! Invariant: what the child reads stays valid and unchanged until the child is reaped.
+//! [`Children`] owns both the plan and the wait, so no caller can break that. The child makes raw
+//! system calls only: it does not allocate, lock, panic or touch errno.
 
 use std::ffi::{CString, c_char, c_void};
 use std::io;
@@ -27,8 +27,8 @@ use super::syscall::raw_syscall;
 pub(crate) enum Op {
     /// Waits until it has read a byte here. The end of file is a refusal: ECANCELED.
     PassGate(i32),
-    /// Enters the group with this `tasks` file. A thread that moves itself does not wait for an RCU grace
-    /// period.
+    /// Enters the group with this `tasks` file. A thread that moves itself does not wait for an RCU
+    /// grace period.
     EnterGroup(i32),
     NewCgroupNamespace,
     /// Enforces this Landlock ruleset.
@@ -73,8 +73,8 @@ pub(crate) enum Op {
 pub(crate) enum Image {
     /// The first of these files that exists, as for execvp(3), but never as a shell script.
     FirstOf(Vec<CString>),
-    /// The file that this descriptor is open on. The descriptor closes during the exec, so the interpreter
-    /// of a script could not open the script: ENOEXEC.
+    /// The file that this descriptor is open on. The descriptor closes during the exec, so the
+    /// interpreter of a script could not open the script: ENOEXEC.
     Descriptor(i32),
 }
 
@@ -100,8 +100,8 @@ impl Vector {
 pub(crate) struct ChildOptions<'a> {
     /// The group of cgroup v2 that the child starts in. `None`: the caller's own group.
     pub(crate) group: Option<BorrowedFd<'a>>,
-    /// Whether the child may wait for something before it executes. If so, it gets a copy of the memory.
-    /// Otherwise the caller is suspended until the child has executed or ended.
+    /// Whether the child may wait for something before it executes. If so, it gets a copy of the
+    /// memory. Otherwise the caller is suspended until the child has executed or ended.
     pub(crate) may_wait: bool,
     pub(crate) wants_pidfd: bool,
 }
@@ -158,9 +158,9 @@ impl<T: Copy> Children<T> {
         Ok(Self { stack: ManuallyDrop::new(Stack::new()?), outcome: ManuallyDrop::new(outcome), program: None })
     }
 
-    /// Starts a process that carries out these steps, each under the caller's name for it. The last step
-    /// should be [`Op::Exec`]: a process that gets past its last step exits. Returns the process's pidfd if
-    /// the options ask for it.
+    /// Starts a process that carries out these steps, each under the caller's name for it. The last
+    /// step should be [`Op::Exec`]: a process that gets past its last step exits. Returns the
+    /// process's pidfd if the options ask for it.
     pub(crate) fn start(&mut self, ops: Vec<(T, Op)>, options: ChildOptions<'_>) -> io::Result<Option<OwnedFd>> {
         if self.program.is_some() {
             return Err(io::ErrorKind::ResourceBusy.into());
@@ -175,8 +175,9 @@ impl<T: Copy> Children<T> {
         let argument = (&raw const *plan).cast_mut().cast::<c_void>();
         // With shared memory, the kernel returns here only once the child has executed or ended.
         let pid = if let Some(group) = group {
-            // SAFETY: no other child uses the stack, because `program` is `None`: the last child was reaped.
-            // `program` keeps the plan until this child is reaped. `child` keeps this module's invariant.
+            // SAFETY: no other child uses the stack, because `program` is `None`: the last child
+            // was reaped. `program` keeps the plan until this child is reaped. `child` keeps this
+            // module's invariant.
             unsafe { clone_into(group.as_raw_fd(), child::<T>, &self.stack, flags, argument, &raw mut pidfd) }?
         } else {
             // SAFETY: as for the other branch.
@@ -188,8 +189,8 @@ impl<T: Copy> Children<T> {
             pid
         };
         self.program = Some((pid, plan));
-        // SAFETY: with `wants_pidfd` the clone had CLONE_PIDFD, so this is a new descriptor without another
-        // owner.
+        // SAFETY: with `wants_pidfd` the clone had CLONE_PIDFD, so this is a new descriptor without
+        // another owner.
         Ok(wants_pidfd.then(|| unsafe { OwnedFd::from_raw_fd(pidfd) }))
     }
 
@@ -201,8 +202,8 @@ impl<T: Copy> Children<T> {
         let pid = loop {
             // SAFETY: both pointers are valid for writes.
             let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG | libc::__WALL, &raw mut usage) };
-            // A child can make its parent its tracer (PTRACE_TRACEME). wait4 then reports its stops too, which
-            // are no ends.
+            // A child can make its parent its tracer (PTRACE_TRACEME). wait4 then reports its stops
+            // too, which are no ends.
             if pid <= 0 || !libc::WIFSTOPPED(status) {
                 break pid;
             }
@@ -241,14 +242,16 @@ impl<T> Drop for Children<T> {
     }
 }
 
-/// A value in a memory mapping that children share with their parent, also those with a copy of the memory.
+/// A value in a memory mapping that children share with their parent, also those with a copy of the
+/// memory.
 #[derive(Debug)]
 struct SharedCell<T>(ptr::NonNull<T>);
 
 impl<T: Copy> SharedCell<T> {
     fn new(value: T) -> io::Result<Self> {
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        // SAFETY: this makes a new mapping, at an address that the kernel chooses and that is page-aligned.
+        // SAFETY: this makes a new mapping, at an address that the kernel chooses and that is
+        // page-aligned.
         let start =
             unsafe { libc::mmap(ptr::null_mut(), size_of::<T>(), libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
         if start == libc::MAP_FAILED {
@@ -264,8 +267,8 @@ impl<T: Copy> SharedCell<T> {
     }
 
     fn get(&self) -> T {
-        // SAFETY: `new` has mapped and written the value. `Children` calls this only when no child can write
-        // to it.
+        // SAFETY: `new` has mapped and written the value. `Children` calls this only when no child
+        // can write to it.
         unsafe { self.0.read_volatile() }
     }
 
@@ -287,12 +290,13 @@ fn duration(time: libc::timeval) -> Duration {
 }
 
 extern "C" fn child<T: Copy>(plan: *mut c_void) -> i32 {
-    // SAFETY: `start` passes a plan that lives until this process is reaped, and that nothing changes.
+    // SAFETY: `start` passes a plan that lives until this process is reaped, and that nothing
+    // changes.
     let plan = unsafe { &*plan.cast::<Plan<T>>() };
     for (name, op) in &plan.ops {
         if matches!(op, Op::Exec { .. }) {
-            // SAFETY: the outcome stays mapped while there is a child, and is read only after this process is
-            // reaped.
+            // SAFETY: the outcome stays mapped while there is a child, and is read only after this
+            // process is reaped.
             unsafe { (&raw mut (*plan.outcome).executed).write_volatile(monotonic_time()) };
         }
         if let Err(errno) = op.carry_out() {
@@ -349,13 +353,15 @@ impl Op {
                 const VERSION_3: u32 = 0x2008_0522;
                 let (header, none) = ([VERSION_3, 0], [0_u32; 6]);
                 let arguments = [(&raw const header) as usize, (&raw const none) as usize, 0, 0, 0];
-                // SAFETY: version 3 has a header of two words, and two sets of three words. Both outlive the call.
+                // SAFETY: version 3 has a header of two words, and two sets of three words. Both
+                // outlive the call.
                 unsafe { raw_syscall(libc::SYS_capset, arguments) }?
             }
             Self::ClearSignalMask => {
                 let none = 0_u64;
                 let arguments = [libc::SIG_SETMASK as usize, (&raw const none) as usize, 0, size_of::<u64>(), 0];
-                // SAFETY: the kernel's signal set has 64 bits, and the pointer for the old set is null.
+                // SAFETY: the kernel's signal set has 64 bits, and the pointer for the old set is
+                // null.
                 unsafe { raw_syscall(libc::SYS_rt_sigprocmask, arguments) }?
             }
             Self::InstallFilter(program) => return install_filter_here(program),
@@ -365,8 +371,8 @@ impl Op {
     }
 }
 
-/// Executes the image, or returns the errno. EACCES for one candidate has precedence over the absence of
-/// later ones.
+/// Executes the image, or returns the errno. EACCES for one candidate has precedence over the
+/// absence of later ones.
 fn execute(image: &Image, args: &Vector, env: &Vector) -> i32 {
     let (args, env) = (args.pointers.as_ptr() as usize, env.pointers.as_ptr() as usize);
     let candidates = match image {
@@ -388,13 +394,14 @@ fn execute(image: &Image, args: &Vector, env: &Vector) -> i32 {
     result
 }
 
-/// Executes a file, or returns the errno. Retries for up to a tenth of a second while the file is open for
-/// writing: a host that forked while it wrote the file may hold it open for a moment longer.
+/// Executes a file, or returns the errno. Retries for up to a tenth of a second while the file is
+/// open for writing: a host that forked while it wrote the file may hold it open for a moment
+/// longer.
 fn execute_with_retry(number: libc::c_long, arguments: [usize; 5]) -> i32 {
     let mut attempts = 0;
     loop {
-        // SAFETY: `execute` passes a path that ends with a NUL or a descriptor, and two vectors of such strings
-        // that end with a null pointer.
+        // SAFETY: `execute` passes a path that ends with a NUL or a descriptor, and two vectors of
+        // such strings that end with a null pointer.
         let errno = unsafe { raw_syscall(number, arguments) }.err().unwrap_or(0);
         attempts += 1;
         if errno != libc::ETXTBSY || attempts == 100 {

@@ -1,7 +1,7 @@
 //! New processes: the init's first stage and its pid 1.
 //!
-//! Invariant: between clone and exec a child makes raw system calls only. It does not allocate, lock,
-//! panic or touch errno, because it may run in the memory of a host with threads.
+//! Invariant: between clone and exec a child makes raw system calls only. It does not allocate,
+//! lock, panic or touch errno, because it may run in the memory of a host with threads.
 
 use std::ffi::{CStr, c_void};
 use std::fs::File;
@@ -22,10 +22,10 @@ pub(crate) struct Spawned {
     pub(crate) pidfd: Pidfd,
 }
 
-/// Starts an executable file as posix_spawn(3) does, without copying this process's page tables. The new
-/// process has `stdio` as its descriptors 0, 1 and 2, no other descriptor, and an empty environment. It
-/// starts in `group`, a group of cgroup v2, if there is one. The calling thread waits until the file is
-/// executed.
+/// Starts an executable file as posix_spawn(3) does, without copying this process's page tables.
+/// The new process has `stdio` as its descriptors 0, 1 and 2, no other descriptor, and an empty
+/// environment. It starts in `group`, a group of cgroup v2, if there is one. The calling thread
+/// waits until the file is executed.
 pub(crate) fn spawn(
     image: BorrowedFd<'_>,
     arguments: &[&CStr],
@@ -48,8 +48,9 @@ pub(crate) fn spawn(
     let mut inherited = SigSet::empty();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut inherited))?;
     let cloned = match group {
-        // SAFETY: only the child uses the stack. CLONE_VFORK suspends this thread until the child has left this
-        // memory, so the stack and the plan outlive their use. `spawn_child` keeps this module's invariant.
+        // SAFETY: only the child uses the stack. CLONE_VFORK suspends this thread until the child
+        // has left this memory, so the stack and the plan outlive their use. `spawn_child` keeps
+        // this module's invariant.
         Some(group) => unsafe { clone_into(group.as_raw_fd(), spawn_child, &stack, flags, argument, &raw mut pidfd) },
         None => {
             // SAFETY: as for the other branch.
@@ -59,8 +60,8 @@ pub(crate) fn spawn(
     };
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?;
     let pid = cloned?;
-    // SAFETY: the clone succeeded with CLONE_PIDFD, so this is a new descriptor without another owner. It
-    // closes on exec.
+    // SAFETY: the clone succeeded with CLONE_PIDFD, so this is a new descriptor without another
+    // owner. It closes on exec.
     let pidfd = Pidfd::new(unsafe { OwnedFd::from_raw_fd(pidfd) });
     // SAFETY: the child has left this memory, so it no longer writes here.
     match unsafe { ptr::read_volatile(&raw const plan.errno) } {
@@ -86,16 +87,16 @@ pub(crate) fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd
     let mut inherited = SigSet::empty();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut inherited))?;
     let argument = (&raw mut end_fd).cast::<c_void>();
-    // SAFETY: the stack and the number outlive the child, which is reaped before this function returns.
-    // `idle_child` keeps this module's invariant.
+    // SAFETY: the stack and the number outlive the child, which is reaped before this function
+    // returns. `idle_child` keeps this module's invariant.
     let pid = unsafe { libc::clone(idle_child, stack.top(), flags, argument, &raw mut pidfd) };
     let error = io::Error::last_os_error();
     let restored = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None);
     if pid < 0 {
         return Err(error);
     }
-    // SAFETY: the clone succeeded with CLONE_PIDFD, so this is a new descriptor without another owner. It
-    // closes on exec.
+    // SAFETY: the clone succeeded with CLONE_PIDFD, so this is a new descriptor without another
+    // owner. It closes on exec.
     let pidfd = Pidfd::new(unsafe { OwnedFd::from_raw_fd(pidfd) });
     let take = || -> io::Result<OwnedFd> {
         std::fs::write(format!("/proc/{pid}/uid_map"), uid_map)?;
@@ -103,8 +104,8 @@ pub(crate) fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd
         Ok(File::open(format!("/proc/{pid}/ns/user"))?.into())
     };
     let namespace = take();
-    // The child must be gone before its stack is, also after a failure. The pipe ends the child if the host
-    // dies before this.
+    // The child must be gone before its stack is, also after a failure. The pipe ends the child if
+    // the host dies before this.
     pidfd.kill().expect("a child can be killed");
     pidfd.reap().expect("a child can be waited for");
     drop(keep_open);
@@ -112,11 +113,11 @@ pub(crate) fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd
     namespace
 }
 
-/// Waits for the end of file of a pipe. Closes all other descriptors first: one of them may be the write
-/// end of a pipe that another such child waits for.
+/// Waits for the end of file of a pipe. Closes all other descriptors first: one of them may be the
+/// write end of a pipe that another such child waits for.
 extern "C" fn idle_child(end: *mut c_void) -> i32 {
-    // SAFETY: `user_namespace` passes a pointer to a local number, and does not return before this process
-    // has ended.
+    // SAFETY: `user_namespace` passes a pointer to a local number, and does not return before this
+    // process has ended.
     let end = unsafe { *end.cast::<i32>() } as usize;
     // SAFETY: close_range takes numbers, and the child has its own descriptor table.
     let close = |first, last| unsafe { raw_syscall(libc::SYS_close_range, [first, last, 0, 0, 0]) };
@@ -144,7 +145,8 @@ struct SpawnPlan {
 
 extern "C" fn spawn_child(plan: *mut c_void) -> i32 {
     let plan = plan.cast::<SpawnPlan>();
-    // SAFETY: `spawn` passes a pointer to its plan, and waits. No other code uses the plan meanwhile.
+    // SAFETY: `spawn` passes a pointer to its plan, and waits. No other code uses the plan
+    // meanwhile.
     let errno = unsafe { place_and_execute(&*plan) };
     // SAFETY: as for the call above.
     unsafe { ptr::write_volatile(&raw mut (*plan).errno, errno) };
@@ -158,8 +160,8 @@ extern "C" fn spawn_child(plan: *mut c_void) -> i32 {
 unsafe fn place_and_execute(plan: &SpawnPlan) -> i32 {
     let place = || {
         let mut fds = plan.fds;
-        // First to numbers from 10 on, away from the targets: a host may have closed its own 0, 1 and 2, and
-        // have one of these descriptors there.
+        // First to numbers from 10 on, away from the targets: a host may have closed its own 0, 1
+        // and 2, and have one of these descriptors there.
         for fd in &mut fds {
             // SAFETY: this fcntl takes numbers, and the child has its own descriptor table.
             let moved = unsafe { raw_syscall(libc::SYS_fcntl, [*fd as usize, libc::F_DUPFD as usize, 10, 0, 0]) }?;
@@ -183,14 +185,14 @@ unsafe fn place_and_execute(plan: &SpawnPlan) -> i32 {
     unsafe { raw_syscall(libc::SYS_execveat, arguments) }.err().unwrap_or(0)
 }
 
-/// Forks a child of this process's parent: pid 1 of a pid namespace that was unshared before. Returns true
-/// in the child.
+/// Forks a child of this process's parent: pid 1 of a pid namespace that was unshared before.
+/// Returns true in the child.
 ///
 /// This process must have a single thread.
 pub(crate) fn fork_to_parent() -> io::Result<bool> {
-    // SAFETY: the child gets a copy of this memory and, with a null stack pointer, continues here on its copy
-    // of the stack. No other thread can hold a lock in the copy: unshare(CLONE_NEWUSER), which came before,
-    // fails in a process with several threads.
+    // SAFETY: the child gets a copy of this memory and, with a null stack pointer, continues here
+    // on its copy of the stack. No other thread can hold a lock in the copy:
+    // unshare(CLONE_NEWUSER), which came before, fails in a process with several threads.
     let pid = unsafe { raw_syscall(libc::SYS_clone, [(libc::CLONE_PARENT | libc::SIGCHLD) as usize, 0, 0, 0, 0]) };
     Ok(pid.map_err(io::Error::from_raw_os_error)? == 0)
 }
@@ -199,9 +201,9 @@ pub(crate) fn fork_to_parent() -> io::Result<bool> {
 /// SIGCHLD at the child's end.
 ///
 /// # Safety
-/// As for `libc::clone`. `child` is called with `argument` on this stack, and must not return. The stack, the
-/// argument, and `pidfd` if the flags ask for a pidfd, stay valid until the child has ended or left this
-/// memory.
+/// As for `libc::clone`. `child` is called with `argument` on this stack, and must not return. The
+/// stack, the argument, and `pidfd` if the flags ask for a pidfd, stay valid until the child has
+/// ended or left this memory.
 pub(super) unsafe fn clone_into(
     group: i32,
     child: extern "C" fn(*mut c_void) -> i32,
@@ -219,9 +221,10 @@ pub(super) unsafe fn clone_into(
     arguments.cgroup = group as u64;
     let (place, size) = (&raw const arguments, size_of_val(&arguments));
     let value: isize;
-    // SAFETY: the kernel returns twice. The parent continues after the block. The child has the parent's
-    // registers except for the result and the stack pointer, which is at the top of an empty, aligned stack.
-    // The child never reaches the end of the block, because `child` does not return.
+    // SAFETY: the kernel returns twice. The parent continues after the block. The child has the
+    // parent's registers except for the result and the stack pointer, which is at the top of an
+    // empty, aligned stack. The child never reaches the end of the block, because `child` does not
+    // return.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::asm!(
@@ -271,8 +274,8 @@ pub(super) fn exit_now() -> ! {
     // SAFETY: exit_group takes a number. It returns only if a filter refuses it.
     let _refused = unsafe { raw_syscall(libc::SYS_exit_group, [127, 0, 0, 0, 0]) };
     // The parent may be suspended until this process has ended, so end it in another way.
-    // SAFETY: the instruction is invalid, so the kernel ends the process with SIGILL. No handler runs: the
-    // signal is blocked or has none.
+    // SAFETY: the instruction is invalid, so the kernel ends the process with SIGILL. No handler
+    // runs: the signal is blocked or has none.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::asm!("ud2", options(noreturn));
@@ -323,7 +326,8 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: this is the whole mapping. The owner drops it only after the child on it has ended.
+        // SAFETY: this is the whole mapping. The owner drops it only after the child on it has
+        // ended.
         unsafe { libc::munmap(self.0.as_ptr(), Self::GUARD + Self::SIZE) };
     }
 }

@@ -3,9 +3,10 @@
 //! A descriptor is a way to its file: `/proc/self/fd` opens the file anew, for everything that the
 //! file's mode allows its owner.
 //!
-//! Invariant: a [`Ruleset`] restricts only reading, writing and truncating, and allows all three for
-//! every file beneath the root directory. A file elsewhere belongs to the host, and can be opened only
-//! for what a rule allows. Landlock does not reach files without a path, such as pipes and memfds.
+//! Invariant: a [`Ruleset`] restricts only reading, writing and truncating, and allows all three
+//! for every file beneath the root directory. A file elsewhere belongs to the host, and can be
+//! opened only for what a rule allows. Landlock does not reach files without a path, such as pipes
+//! and memfds.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -14,8 +15,8 @@ use rustix::fs::{CWD, FsWord, Mode, OFlags, SealFlags, fcntl_get_seals, fcntl_ge
 
 use super::syscall::{raw_syscall, syscall};
 
-/// Whether this kernel supports a [`Ruleset`]. It needs version 3 of Landlock's ABI, of Linux 6.2, which
-/// knows truncation.
+/// Whether this kernel supports a [`Ruleset`]. It needs version 3 of Landlock's ABI, of Linux 6.2,
+/// which knows truncation.
 pub(crate) fn is_supported() -> bool {
     const VERSION: usize = 1;
     // SAFETY: with this flag the call takes a null pointer and the size 0.
@@ -27,8 +28,8 @@ pub(crate) fn is_supported() -> bool {
 pub(crate) struct Ruleset(OwnedFd);
 
 impl Ruleset {
-    /// Allows each of these files to be opened for what its descriptor is open for. `None` if Landlock
-    /// reaches none of them: there is nothing to restrict then.
+    /// Allows each of these files to be opened for what its descriptor is open for. `None` if
+    /// Landlock reaches none of them: there is nothing to restrict then.
     pub(crate) fn for_files<'a>(files: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<Option<Self>> {
         let files: Vec<_> = files.filter(|file| may_have_path(*file)).collect();
         if files.is_empty() {
@@ -50,7 +51,8 @@ impl Ruleset {
     fn beneath_root() -> io::Result<Self> {
         let handled: u64 = READ | WRITE | REFER;
         let arguments = [(&raw const handled) as usize, size_of_val(&handled), 0, 0, 0];
-        // SAFETY: the first version of the call's struct is this one number, which outlives the call.
+        // SAFETY: the first version of the call's struct is this one number, which outlives the
+        // call.
         let fd = unsafe { syscall(libc::SYS_landlock_create_ruleset, arguments) }?;
         // SAFETY: the call returned a new descriptor, which has no other owner.
         let ruleset = Self(unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
@@ -90,8 +92,8 @@ const READ: u64 = 1 << 2;
 /// Renaming and linking between directories. Every ruleset forbids it unless a rule allows it.
 const REFER: u64 = 1 << 13;
 
-/// Fast path: pipes, sockets and sealed memfds need no rule. For other files without a path, the kernel
-/// refuses the rule.
+/// Fast path: pipes, sockets and sealed memfds need no rule. For other files without a path, the
+/// kernel refuses the rule.
 fn may_have_path(file: BorrowedFd<'_>) -> bool {
     const PIPEFS_MAGIC: FsWord = 0x5049_5045;
     const SOCKFS_MAGIC: FsWord = 0x534F_434B;

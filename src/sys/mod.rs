@@ -1,7 +1,7 @@
 //! The kernel's interface, and the crate's only `unsafe` code.
 //!
-//! Invariant: everything that other modules can reach is safe to call. A file descriptor is an `OwnedFd`
-//! from the moment it exists, and closes on exec.
+//! Invariant: everything that other modules can reach is safe to call. A file descriptor is an
+//! `OwnedFd` from the moment it exists, and closes on exec.
 #![allow(unsafe_code)]
 
 mod background;

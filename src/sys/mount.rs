@@ -69,8 +69,8 @@ pub(crate) fn make_read_only(path: &CStr) -> io::Result<()> {
     set_attributes(CWD, path, 0, forbid::WRITES | forbid::ACCESS_TIMES)
 }
 
-/// Maps the owners of a detached mount's files through the id maps of a user namespace. `EINVAL` if the
-/// file system does not support that.
+/// Maps the owners of a detached mount's files through the id maps of a user namespace. `EINVAL` if
+/// the file system does not support that.
 pub(crate) fn map_owners(mount: impl AsFd, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
@@ -100,7 +100,7 @@ fn mount_setattr(dir: impl AsFd, path: &CStr, flags: i32, attributes: &libc::mou
         ptr::from_ref(attributes) as usize,
         size_of::<libc::mount_attr>(),
     ];
-    // SAFETY: the path ends with a NUL. The struct is the kernel's first version, and its size is passed.
-    // Both outlive the call.
+    // SAFETY: the path ends with a NUL. The struct is the kernel's first version, and its size is
+    // passed. Both outlive the call.
     unsafe { syscall(libc::SYS_mount_setattr, arguments) }.map(drop)
 }

@@ -7,8 +7,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::syscall::syscall;
 
-/// Brings up the loopback of the calling process's network namespace. The caller needs CAP_NET_ADMIN
-/// over that namespace.
+/// Brings up the loopback of the calling process's network namespace. The caller needs
+/// CAP_NET_ADMIN over that namespace.
 pub(crate) fn bring_loopback_up() -> io::Result<()> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     // SAFETY: all zeros is a valid ifreq.

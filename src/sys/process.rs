@@ -33,8 +33,8 @@ impl Pidfd {
         Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
     }
 
-    /// The pid of the process of any pidfd, in this process's pid namespace. `ESRCH` if the process is
-    /// gone, `InvalidData` if the descriptor is no pidfd.
+    /// The pid of the process of any pidfd, in this process's pid namespace. `ESRCH` if the process
+    /// is gone, `InvalidData` if the descriptor is no pidfd.
     pub(crate) fn pid_of(pidfd: impl AsFd) -> io::Result<u32> {
         const MAX_BYTES: u64 = 4096;
         let info = File::open(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
@@ -67,12 +67,12 @@ impl Pidfd {
         self.wait(WaitPidFlag::WEXITED).map(drop)
     }
 
-    /// Kills the process, which has this pid, and the process group that it leads. Waits for the end of
-    /// those members of the group that are children of this process.
+    /// Kills the process, which has this pid, and the process group that it leads. Waits for the
+    /// end of those members of the group that are children of this process.
     pub(crate) fn end_group(&self, pid: u32) -> io::Result<()> {
         let group = Pid::from_raw(pid as i32);
-        // The pid is not reused before the process is reaped. If the kernel has reaped it already (SIGCHLD
-        // is ignored), nothing is left to wait for.
+        // The pid is not reused before the process is reaped. If the kernel has reaped it already
+        // (SIGCHLD is ignored), nothing is left to wait for.
         if waitid(Id::PIDFd(self.0.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)
             == Err(Errno::ECHILD)
         {
@@ -84,8 +84,8 @@ impl Pidfd {
         }
         self.kill()?;
         loop {
-            // A process killed inside `setpgid` can leave the group without waking a blocked `waitid`, so
-            // poll.
+            // A process killed inside `setpgid` can leave the group without waking a blocked
+            // `waitid`, so poll.
             match waitid(Id::PGid(group), WaitPidFlag::WEXITED | WaitPidFlag::__WALL | WaitPidFlag::WNOHANG) {
                 Err(Errno::ECHILD) => return self.reap(),
                 Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(1)),
@@ -121,8 +121,8 @@ pub(crate) fn parent_of(pid: u32) -> io::Result<u32> {
     parent.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Gives every signal its default action, and blocks only SIGCHLD, which a signalfd receives. SIGCHLD then
-/// reports ends only: a program can be stopped and continued any number of times.
+/// Gives every signal its default action, and blocks only SIGCHLD, which a signalfd receives.
+/// SIGCHLD then reports ends only: a program can be stopped and continued any number of times.
 pub(crate) fn reset_signals() -> io::Result<()> {
     // Without the C library, which reserves the first real-time signals and would leave them as
     // inherited.
@@ -132,16 +132,16 @@ pub(crate) fn reset_signals() -> io::Result<()> {
         // The handler, flags, restorer and mask. The struct is the same on x86_64 and aarch64.
         let action = [libc::SIG_DFL as u64, flags, 0, 0];
         let arguments = [signal, action.as_ptr() as usize, 0, size_of::<u64>(), 0];
-        // SAFETY: the struct outlives the call, and the pointer for the old action is null. The default
-        // action runs no code of this process.
+        // SAFETY: the struct outlives the call, and the pointer for the old action is null. The
+        // default action runs no code of this process.
         unsafe { syscall(libc::SYS_rt_sigaction, arguments) }?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::from(Signal::SIGCHLD)), None)?;
     Ok(())
 }
 
-/// Kills every process of this pid namespace except the caller, which must be pid 1. It is no error if
-/// there is no other process.
+/// Kills every process of this pid namespace except the caller, which must be pid 1. It is no error
+/// if there is no other process.
 pub(crate) fn kill_all_others() -> io::Result<()> {
     debug_assert_eq!(std::process::id(), 1);
     match nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), Signal::SIGKILL) {
@@ -150,7 +150,8 @@ pub(crate) fn kill_all_others() -> io::Result<()> {
     }
 }
 
-/// Replaces the inherited session keyring by a new, empty one. A kernel without keyrings is no error.
+/// Replaces the inherited session keyring by a new, empty one. A kernel without keyrings is no
+/// error.
 pub(crate) fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
     // SAFETY: the call takes the operation's number, and a null pointer in place of a name.
@@ -161,7 +162,8 @@ pub(crate) fn new_session_keyring() -> io::Result<()> {
 }
 
 fn prctl(operation: libc::c_int, argument: usize) -> io::Result<()> {
-    // SAFETY: the operations that this module passes take a number, or a string that ends with a NUL.
+    // SAFETY: the operations that this module passes take a number, or a string that ends with a
+    // NUL.
     unsafe { syscall(libc::SYS_prctl, [operation as usize, argument, 0, 0, 0]) }.map(drop)
 }
 
@@ -175,8 +177,9 @@ pub(crate) fn deny_tracing() -> io::Result<()> {
     prctl(libc::PR_SET_DUMPABLE, 0)
 }
 
-/// Drops, for every later child, the privileges that execve could give back: those of set-user-ID files,
-/// the capability bounding set, and the capabilities of uid 0. This process keeps its capabilities.
+/// Drops, for every later child, the privileges that execve could give back: those of set-user-ID
+/// files, the capability bounding set, and the capabilities of uid 0. This process keeps its
+/// capabilities.
 pub(crate) fn forbid_privileges_to_children() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
     for capability in 0.. {
@@ -253,10 +256,11 @@ pub(crate) struct Alterable {
     pub(crate) cpus: Vec<u64>,
 }
 
-/// How many System V shared memory segments, semaphore sets and message queues there are in this IPC namespace.
+/// How many System V shared memory segments, semaphore sets and message queues there are in this
+/// IPC namespace.
 pub(crate) fn count_ipc_objects() -> io::Result<[u64; 3]> {
-    // Each call fills a struct of 32-bit numbers. `at` is the index of the count in that struct (shmctl(2),
-    // semctl(2), msgctl(2)).
+    // Each call fills a struct of 32-bit numbers. `at` is the index of the count in that struct
+    // (shmctl(2), semctl(2), msgctl(2)).
     const SHM_INFO: usize = 14;
     const SEM_INFO: usize = 19;
     const MSG_INFO: usize = 12;
@@ -294,7 +298,7 @@ pub(crate) fn attempt(number: libc::c_long, arguments: [usize; 5]) -> Result<usi
         libc::SYS_unshare | libc::SYS_socket => {}
         _ => panic!("call {number} is not known to be harmless"),
     }
-    // SAFETY: with the arguments checked above, none of these calls reads or writes memory, or changes
-    // anything outside of this process. A new socket stays open.
+    // SAFETY: with the arguments checked above, none of these calls reads or writes memory, or
+    // changes anything outside of this process. A new socket stays open.
     unsafe { raw_syscall(number, arguments) }
 }

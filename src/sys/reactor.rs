@@ -1,7 +1,7 @@
 //! File descriptors on tokio's reactor. The init never imports this.
 //!
-//! Invariant: an [`Async`] owns its descriptor from the registration until its drop. The reactor requires
-//! that.
+//! Invariant: an [`Async`] owns its descriptor from the registration until its drop. The reactor
+//! requires that.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,16 +15,17 @@ use tokio::io::unix::AsyncFd;
 pub(crate) struct Async(AsyncFd<OwnedFd>);
 
 impl Async {
-    /// Registers with the current runtime. Panics without a runtime, and if its I/O driver is disabled.
+    /// Registers with the current runtime. Panics without a runtime, and if its I/O driver is
+    /// disabled.
     pub(crate) fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
-        // SAFETY: an `OwnedFd` is open and always returns the same number. This struct cannot replace or
-        // close it before the `AsyncFd` is dropped.
+        // SAFETY: an `OwnedFd` is open and always returns the same number. This struct cannot
+        // replace or close it before the `AsyncFd` is dropped.
         let registered = unsafe { AsyncFd::register_with_interest(fd, interest) };
         Ok(Self(registered.map_err(|error| error.into_parts().1)?))
     }
 
-    /// Repeats `attempt` until it returns something else than `WouldBlock`. Dropping the future loses
-    /// nothing.
+    /// Repeats `attempt` until it returns something else than `WouldBlock`. Dropping the future
+    /// loses nothing.
     pub(crate) async fn io<T>(
         &self,
         interest: Interest,
@@ -33,7 +34,8 @@ impl Async {
         self.0.async_io(interest, |fd| attempt(fd.as_fd())).await
     }
 
-    /// [`io`](Self::io) for a `poll` function: for writing if the interest is that, otherwise for reading.
+    /// [`io`](Self::io) for a `poll` function: for writing if the interest is that, otherwise for
+    /// reading.
     pub(crate) fn poll_io<T>(
         &self,
         interest: Interest,
@@ -52,9 +54,9 @@ impl Async {
         }
     }
 
-    /// [`io`](Self::io) for reading. Without `expect_more`, the readiness is cleared after one attempt
-    /// without another system call: that attempt read everything. Later data, or an end of file that has
-    /// already arrived, still wakes the next read.
+    /// [`io`](Self::io) for reading. Without `expect_more`, the readiness is cleared after one
+    /// attempt without another system call: that attempt read everything. Later data, or an end of
+    /// file that has already arrived, still wakes the next read.
     pub(crate) async fn read<T>(
         &self,
         expect_more: bool,

@@ -1,8 +1,8 @@
 //! `SOCK_SEQPACKET` sockets that carry file descriptors.
 //!
-//! Invariant: a datagram is received whole or is an error. Its descriptors are owned, and so closed by
-//! their drop, before the check for truncation. The same code serves the blocking init and the async
-//! host.
+//! Invariant: a datagram is received whole or is an error. Its descriptors are owned, and so closed
+//! by their drop, before the check for truncation. The same code serves the blocking init and the
+//! async host.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -27,8 +27,8 @@ pub(crate) fn is_seqpacket(fd: impl AsFd) -> bool {
     sockopt::socket_type(&fd) == Ok(SocketType::SEQPACKET) && sockopt::socket_domain(&fd) == Ok(AddressFamily::UNIX)
 }
 
-/// Sends one datagram with its descriptors, all or nothing. Without `wait`, `WouldBlock` if the socket is
-/// full.
+/// Sends one datagram with its descriptors, all or nothing. Without `wait`, `WouldBlock` if the
+/// socket is full.
 pub(crate) fn send(to: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>], wait: bool) -> io::Result<()> {
     let flags = SendFlags::NOSIGNAL | if wait { SendFlags::empty() } else { SendFlags::DONTWAIT };
     if fds.is_empty() {
@@ -44,8 +44,8 @@ pub(crate) fn send(to: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>], wait: bo
     Ok(())
 }
 
-/// Copies of the descriptors of the next datagram, which stays in the queue. None if the other end has
-/// closed. `InvalidData` if this process has no room for them; nothing is lost then.
+/// Copies of the descriptors of the next datagram, which stays in the queue. None if the other end
+/// has closed. `InvalidData` if this process has no room for them; nothing is lost then.
 pub(crate) fn peek_fds(from: impl AsFd, wait: bool) -> io::Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();
     let flags = RecvFlags::PEEK | if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
@@ -53,8 +53,8 @@ pub(crate) fn peek_fds(from: impl AsFd, wait: bool) -> io::Result<Vec<OwnedFd>> 
     Ok(fds)
 }
 
-/// Receives one datagram into `buffer`, appends its descriptors to `fds`, and returns its size. The size is
-/// 0 once the other end has closed and everything that it sent was received.
+/// Receives one datagram into `buffer`, appends its descriptors to `fds`, and returns its size. The
+/// size is 0 once the other end has closed and everything that it sent was received.
 pub(crate) fn recv(from: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, wait: bool) -> io::Result<usize> {
     let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
     recv_with(from, buffer, fds, flags, ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
@@ -73,8 +73,8 @@ fn recv_with(
     let mut receive =
         || rustix::io::retry_on_intr(|| recvmsg(&from, &mut [IoSliceMut::new(buffer)], &mut control, flags));
     let received = match receive() {
-        // The other end closed with unread data. The kernel reports that once, before the data that the
-        // other end had sent.
+        // The other end closed with unread data. The kernel reports that once, before the data that
+        // the other end had sent.
         Err(rustix::io::Errno::CONNRESET) => receive(),
         received => received,
     };

@@ -10,8 +10,8 @@ use syscalls::raw;
 /// Makes a system call. `Err` is the kernel's errno.
 ///
 /// # Safety
-/// The arguments are what this system call expects, and the memory that they point to is valid for the
-/// whole call.
+/// The arguments are what this system call expects, and the memory that they point to is valid for
+/// the whole call.
 pub(super) unsafe fn raw_syscall(number: libc::c_long, arguments: [usize; 5]) -> Result<usize, i32> {
     let [a, b, c, d, e] = arguments;
     // SAFETY: guaranteed by the caller.

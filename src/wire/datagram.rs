@@ -1,8 +1,9 @@
-//! How a message travels: as MessagePack in one `SOCK_SEQPACKET` datagram, with its file descriptors. A
-//! larger payload travels in a sealed memfd (host to init only), and more descriptors in further datagrams.
+//! How a message travels: as MessagePack in one `SOCK_SEQPACKET` datagram, with its file
+//! descriptors. A larger payload travels in a sealed memfd (host to init only), and more
+//! descriptors in further datagrams.
 //!
-//! Invariant: both ends check every size and count here before they allocate anything for it. A received
-//! descriptor is owned before anything else can fail.
+//! Invariant: both ends check every size and count here before they allocate anything for it. A
+//! received descriptor is owned before anything else can fail.
 
 use std::fmt;
 use std::fs::File;
@@ -20,7 +21,8 @@ use crate::sys::socket::{self, MAX_FDS_PER_DATAGRAM};
 /// The largest payload in the datagram itself. The default limit of Linux is 208 KiB
 /// (`net.core.wmem_default`).
 pub(crate) const MAX_INLINE: usize = 128 << 10;
-/// The largest payload at all. The kernel accepts at most 6 MiB of arguments and environment (execve(2)).
+/// The largest payload at all. The kernel accepts at most 6 MiB of arguments and environment
+/// (execve(2)).
 pub(super) const MAX_PAYLOAD: usize = 16 << 20;
 /// The most descriptors of one message.
 pub(crate) const MAX_FDS: usize = 4096;
@@ -78,8 +80,8 @@ pub(super) const IN_MEMFD: u8 = 2;
 pub(crate) struct Datagram {
     pub(crate) bytes: Vec<u8>,
     pub(crate) fds: Vec<Arc<OwnedFd>>,
-    /// The id of the message that this datagram begins. If the kernel refuses such a datagram, the stream
-    /// stays whole; if it refuses a later one of the message, the stream is broken.
+    /// The id of the message that this datagram begins. If the kernel refuses such a datagram, the
+    /// stream stays whole; if it refuses a later one of the message, the stream is broken.
     pub(crate) begins: Option<u64>,
 }
 
@@ -127,8 +129,8 @@ pub(crate) enum Peer {
 
 /// Assembles messages from datagrams.
 ///
-/// It keeps the received part of an unfinished message, so a caller can stop at any datagram and continue
-/// later.
+/// It keeps the received part of an unfinished message, so a caller can stop at any datagram and
+/// continue later.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     peer: Peer,

@@ -38,7 +38,8 @@ pub(crate) enum Request {
     /// Bring everything that runs may have changed back to its first state, or fail.
     Reset,
     Fingerprint,
-    /// From now on these files, in place of earlier ones, are those of the runs' group. Has no reply.
+    /// From now on these files, in place of earlier ones, are those of the runs' group. Has no
+    /// reply.
     Join(GroupFiles),
     StartRun(StartRun),
     /// Kill the run with this id, for this reason. Has no reply of its own: the run's reply answers

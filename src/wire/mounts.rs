@@ -11,8 +11,8 @@ pub(crate) struct MountEntry {
     #[serde(with = "bytes_path")]
     pub(crate) target: PathBuf,
     pub(crate) kind: MountKind,
-    /// How many of the mount trees that this mount consists of are attached to the request. The init
-    /// makes the trees itself if this is 0.
+    /// How many of the mount trees that this mount consists of are attached to the request. The
+    /// init makes the trees itself if this is 0.
     pub(crate) trees: usize,
 }
 
@@ -37,8 +37,8 @@ pub(crate) enum MountKind {
 }
 
 impl MountKind {
-    /// Whether the file system belongs to the container: programs may write to it, and a reset makes
-    /// it new.
+    /// Whether the file system belongs to the container: programs may write to it, and a reset
+    /// makes it new.
     pub(crate) fn is_own(&self) -> bool {
         matches!(self, Self::Tmpfs(_) | Self::Overlay { .. })
     }

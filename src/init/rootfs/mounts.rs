@@ -1,6 +1,7 @@
 //! The mounts of a container: their trees, and where they are attached.
 //!
-//! Invariant: a mount is attached beneath the root, at a place that is resolved without following links.
+//! Invariant: a mount is attached beneath the root, at a place that is resolved without following
+//! links.
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,7 +1,7 @@
 //! An overlay: directories of the host under a tmpfs that takes every change.
 //!
-//! Invariant: the layers lie on a small tmpfs at the overlay's target, in directories named by their
-//! numbers, and the overlay covers them. So a reset finds them there again.
+//! Invariant: the layers lie on a small tmpfs at the overlay's target, in directories named by
+//! their numbers, and the overlay covers them. So a reset finds them there again.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -12,8 +12,9 @@ use crate::wire::RawFileSystem;
 #[derive(PartialEq)]
 pub(super) struct Snapshot {
     state: RawFileSystem,
-    /// The ctime and the mtime of the root. A change that the state does not show moves the ctime. With
-    /// a coarse clock (before Linux 6.13) a change within the clock tick of the mount is missed.
+    /// The ctime and the mtime of the root. A change that the state does not show moves the ctime.
+    /// With a coarse clock (before Linux 6.13) a change within the clock tick of the mount is
+    /// missed.
     changed: [(i64, u32); 2],
 }
 
