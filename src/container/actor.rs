@@ -177,7 +177,7 @@ impl Actor {
         };
         if let (Some(group), PendingReply::Run { .. }) = (&mut self.group, &promise) {
             match &body {
-                Reply::Ended(measured) => group.ran(&measured),
+                Reply::Ended(measured) => group.ran(measured),
                 // Somebody has removed it.
                 Reply::Failed(failure) if is_of_group(failure) => group.forget(),
                 _ => {}

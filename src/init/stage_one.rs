@@ -66,7 +66,7 @@ fn unshare(namespaces: CloneFlags) -> Result<(), Failure> {
 fn take_ids() -> Result<(), Failure> {
     setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0)).step(Step::TakeIds)?;
     setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).step(Step::TakeIds)?;
-    // With a map of a single id the kernel denies setgroups for good. The groups of an ordinary
+    // With a map of a single id the kernel denies setgroups permanently. The groups of an ordinary
     // user then stay, and give nothing inside that they do not give outside.
     if std::fs::read("/proc/self/setgroups").step(Step::TakeIds)?.starts_with(b"deny") {
         return Ok(());

@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use super::process::Pidfd;
-use super::syscall::raw_syscall;
+use super::syscall::{raw_syscall, syscall};
 
 /// A process started by [`spawn`].
 #[derive(Debug)]
@@ -193,8 +193,8 @@ pub(crate) fn fork_to_parent() -> io::Result<bool> {
     // SAFETY: the child gets a copy of this memory and, with a null stack pointer, continues here
     // on its copy of the stack. No other thread can hold a lock in the copy:
     // unshare(CLONE_NEWUSER), which came before, fails in a process with several threads.
-    let pid = unsafe { raw_syscall(libc::SYS_clone, [(libc::CLONE_PARENT | libc::SIGCHLD) as usize, 0, 0, 0, 0]) };
-    Ok(pid.map_err(io::Error::from_raw_os_error)? == 0)
+    let pid = unsafe { syscall(libc::SYS_clone, [(libc::CLONE_PARENT | libc::SIGCHLD) as usize, 0, 0, 0, 0]) }?;
+    Ok(pid == 0)
 }
 
 /// `libc::clone` into a group of cgroup v2, given by a descriptor of its directory. The parent gets

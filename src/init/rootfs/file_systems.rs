@@ -29,7 +29,7 @@ pub(super) fn new_layers() -> io::Result<OwnedFd> {
     new_file_system("tmpfs", &options([("size", "16k"), ("mode", "0700")]), forbid::DEVICES)
 }
 
-/// An empty directory that nobody can write to.
+/// An empty, read-only directory.
 pub(super) fn new_empty_directory() -> io::Result<OwnedFd> {
     let options = options([("size", "4k"), ("nr_inodes", "1"), ("mode", "0555")]);
     new_file_system("tmpfs", &options, forbid::WRITES | forbid::DEVICES)
