@@ -81,15 +81,6 @@ pub use pool::{Lease, Pool};
 pub use process::{Output, Process};
 pub use report::{Report, Verdict};
 
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing {
-    pub use crate::container::actor::fuzzing::actor;
-    pub use crate::container::launch::fuzzing::commands;
-    pub use crate::init::files::fuzzing::paths;
-    pub use crate::wire::fuzzing::{replies, requests};
-}
-
 /// Becomes a container's init if this process was started as one; returns at once otherwise.
 ///
 /// Call it first in `main`, before any thread starts. By default a container's init is the host

@@ -1,7 +1,7 @@
 //! The host's end of a program's terminal.
 //!
-//! Invariant: the program's end is never kept here. So the host reads the end of file once no process
-//! has the terminal open.
+//! Invariant: the program's end is never kept here. So the host reads the end of file once no
+//! process has the terminal open.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,9 +18,9 @@ use crate::sys::reactor::Async;
 
 /// The host's end of a program's [terminal](crate::Stdio::pty): writing types, reading shows.
 ///
-/// Reading returns the end of file when no process has the terminal open. Dropping this end hangs up:
-/// the kernel sends `SIGHUP` to the program. A program that has not begun never begins then; its run
-/// fails with `EIO` in the step `take_terminal`.
+/// Reading returns the end of file when no process has the terminal open. Dropping this end hangs
+/// up: the kernel sends `SIGHUP` to the program. A program that has not begun never begins then;
+/// its run fails with `EIO` in the step `take_terminal`.
 ///
 /// ```no_run
 /// # async fn example(container: &cellblock::Container) -> Result<(), Box<dyn std::error::Error>> {
@@ -52,8 +52,8 @@ impl Pty {
         Ok((pty, program))
     }
 
-    /// Sets the terminal's size, in characters. The kernel sends `SIGWINCH` to the foreground processes
-    /// of the terminal.
+    /// Sets the terminal's size, in characters. The kernel sends `SIGWINCH` to the foreground
+    /// processes of the terminal.
     ///
     /// # Errors
     /// The kernel's, of ioctl(2) with `TIOCSWINSZ`.

@@ -4,7 +4,7 @@
 //!
 //! Invariant: what an init may be asked, and when, is [`State`]'s to say, and nobody else's.
 
-mod datagram;
+pub(crate) mod datagram;
 mod files;
 mod run;
 
@@ -131,8 +131,5 @@ pub(crate) struct Ids {
     pub(crate) gid: u32,
 }
 
-#[cfg(any(fuzzing, test))]
-#[cfg_attr(test, allow(unreachable_pub))]
-pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

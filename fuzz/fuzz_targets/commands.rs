@@ -13,5 +13,5 @@ libfuzzer_sys::fuzz_target!(init: cellblock::init(), |script: &[u8]| {
     let see = &mut |what: usize| {
         SEEN[what % SEEN.len()].fetch_add(1, Ordering::Relaxed);
     };
-    cellblock::fuzzing::commands(Path::new("/proc/self/exe"), script, see);
+    cellblock::container::fuzzing::commands(Path::new("/proc/self/exe"), script, see);
 });

@@ -1,4 +1,4 @@
 //! The host's decoder.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|script: &[u8]| cellblock::fuzzing::replies(script));
+libfuzzer_sys::fuzz_target!(|script: &[u8]| cellblock::container::fuzzing::replies(script));

@@ -31,13 +31,13 @@ use watchdog::ReplyWatchdog;
 /// Serves the handles of a container until it ends.
 pub(super) async fn serve(
     connection: Connection,
-    mailbox: mpsc::Receiver<Envelope>,
+    messages: mpsc::Receiver<Envelope>,
     death: DeathGuard,
     reply_timeout: Duration,
 ) {
     let Connection { socket, decoder, pid1, stderr, group, info } = connection;
     let mut actor = Actor {
-        mailbox,
+        messages,
         death,
         link: Link::new(socket, decoder),
         pid1,
@@ -49,7 +49,7 @@ pub(super) async fn serve(
 }
 
 struct Actor {
-    mailbox: mpsc::Receiver<Envelope>,
+    messages: mpsc::Receiver<Envelope>,
     /// The record of the handles that the actor serves.
     death: DeathGuard,
     link: Link,
@@ -69,7 +69,7 @@ impl Actor {
                 reply = self.link.drive() => reply.and_then(|reply| reply.map_or(Ok(()), |frame| self.deliver(frame))),
                 event = self.scheduler.event() => self.scheduler.handle(event, &mut self.link),
                 timeout = self.watchdog.expired() => self.on_timeout(timeout),
-                envelope = self.mailbox.recv(), if self.link.is_flushed() => match envelope {
+                envelope = self.messages.recv(), if self.link.is_flushed() => match envelope {
                     Some(envelope) => self.accept(envelope),
                     None => Err(destroyed()),
                 },
@@ -82,12 +82,12 @@ impl Actor {
 
     /// Ends the container, records the reason, and only then drops what has no answer.
     async fn end(self, stderr: File, reason: Error) {
-        let Self { mailbox, death, link, pid1, mut scheduler, .. } = self;
+        let Self { messages, death, link, pid1, mut scheduler, .. } = self;
         let reason = teardown(pid1, scheduler.take_group(), stderr, reason).await;
         // The reason is told when nothing of the container is left.
         let unanswered = link.close();
         death.set(reason);
-        drop((unanswered, scheduler, mailbox));
+        drop((unanswered, scheduler, messages));
     }
 
     /// Whether the init owes a reply. Of the requests without one, a run that goes on owes none
@@ -145,8 +145,5 @@ fn destroyed() -> Error {
     Error::new(ErrorKind::Destroyed, Step::Serve)
 }
 
-#[cfg(any(fuzzing, test))]
-#[cfg_attr(test, allow(unreachable_pub))]
-pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -16,27 +16,29 @@ use super::message::Message;
 use super::reply::PendingReply;
 
 impl Container {
-    /// Opens many regular files in one round trip. The results are in the order of the files. Each is a
-    /// file or an error of its own.
+    /// Opens many regular files in one round trip. The results are in the order of the files. Each
+    /// is a file or an error of its own.
     ///
-    /// Paths are resolved beneath the container's root without following symbolic links. Opening never
-    /// blocks: a link, a directory, a FIFO, a socket or a device is an error.
+    /// Paths are resolved beneath the container's root without following symbolic links. Opening
+    /// never blocks: a link, a directory, a FIFO, a socket or a device is an error.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for more than 4096 files, and for flags that [`OpenFile::flags`] does
-    /// not name.
+    /// [`ErrorKind::InvalidInput`] for more than 4096 files, and for flags that [`OpenFile::flags`]
+    /// does not name.
     ///
     /// # Cancel safety
     /// Dropping the future closes the files that were opened. Files that were made stay.
     ///
     /// ```no_run
-    /// # async fn example(container: &cellblock::Container) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use cellblock::Container;
+    /// # async fn example(container: &Container) -> Result<(), Box<dyn std::error::Error>> {
     /// use std::io::Write;
     ///
     /// use cellblock::container::OpenFile;
     ///
-    /// let tests = (1..=3).map(|number| OpenFile::write(format!("tests/{number}.in"), 0o644).create_parents());
-    /// for file in container.open(tests).await? {
+    /// let paths = (1..=3).map(|number| format!("tests/{number}.in"));
+    /// let inputs = paths.map(|path| OpenFile::write(path, 0o644).create_parents());
+    /// for file in container.open(inputs).await? {
     ///     file?.write_all(b"6 7\n")?;
     /// }
     /// # Ok(()) }
@@ -58,11 +60,12 @@ impl Container {
         Ok(results.into_iter().zip(paths).map(with_path).collect())
     }
 
-    /// Writes a whole file. Makes it with `mode`, and with the directories that it needs, or replaces its
-    /// content.
+    /// Writes a whole file. Makes it with `mode`, and with the directories that it needs, or
+    /// replaces its content.
     ///
     /// # Errors
-    /// As for one file of [`open`](Self::open), and the errors of writing: `ENOSPC` if the tmpfs is full.
+    /// As for one file of [`open`](Self::open), and the errors of writing: `ENOSPC` if the tmpfs is
+    /// full.
     ///
     /// # Cancel safety
     /// Dropping the future may leave the file empty, partly written or complete.
@@ -82,8 +85,8 @@ impl Container {
     /// Reads a whole file of at most `limit` bytes.
     ///
     /// # Errors
-    /// As for one file of [`open`](Self::open). `EFBIG` if the file is larger than `limit`, by its size or
-    /// by the bytes that come out of it. The size alone allocates nothing.
+    /// As for one file of [`open`](Self::open). `EFBIG` if the file is larger than `limit`, by its
+    /// size or by the bytes that come out of it. The size alone allocates nothing.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
@@ -99,11 +102,11 @@ impl Container {
         read_up_to(file, limit).await.fail_at(ErrorKind::File, Step::Read, path)
     }
 
-    /// Makes many symbolic links in one round trip. Each link is a target and the path of the link. The
-    /// results are in the order of the links.
+    /// Makes many symbolic links in one round trip. Each link is a target and the path of the link.
+    /// The results are in the order of the links.
     ///
-    /// The target may be any string. The directory of the link must exist, and the path to it must not lead
-    /// over a symbolic link.
+    /// The target may be any string. The directory of the link must exist, and the path to it must
+    /// not lead over a symbolic link.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for more than 4096 links.
@@ -132,12 +135,12 @@ impl Container {
         Ok(results.into_iter().zip(paths).map(|(result, path)| result.map_err(|error| error.at(path))).collect())
     }
 
-    /// Deletes a file, a symbolic link or an empty directory. The path to it must not lead over a symbolic
-    /// link.
+    /// Deletes a file, a symbolic link or an empty directory. The path to it must not lead over a
+    /// symbolic link.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] with the kernel's errno: `ENOENT`, `ENOTEMPTY`, `EROFS`, and `ELOOP` or `ENOTDIR`
-    /// for a symbolic link on the way.
+    /// [`ErrorKind::File`] with the kernel's errno: `ENOENT`, `ENOTEMPTY`, `EROFS`, and `ELOOP` or
+    /// `ENOTDIR` for a symbolic link on the way.
     ///
     /// # Cancel safety
     /// A request that was sent is carried out, also if the future is dropped.

@@ -144,14 +144,16 @@ impl Container {
     /// the program is killed.
     ///
     /// ```no_run
-    /// # async fn example(container: &cellblock::Container) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use cellblock::Container;
+    /// # async fn example(container: &Container) -> Result<(), Box<dyn std::error::Error>> {
     /// use cellblock::{Command, Stdio};
     /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
     ///
     /// let mut command = Command::new("cat");
     /// command.stdin(Stdio::piped()).stdout(Stdio::piped());
     /// let mut process = container.spawn(&command).await?;
-    /// process.stdin.take().unwrap().write_all(b"hello").await?; // dropped, so the program reads the end
+    /// // `take` drops the pipe after the write, so the program reads the end of its input.
+    /// process.stdin.take().unwrap().write_all(b"hello").await?;
     /// let mut text = String::new();
     /// process.stdout.take().unwrap().read_to_string(&mut text).await?;
     /// assert!(process.wait().await?.status.success());
@@ -212,7 +214,8 @@ impl Container {
     /// use cellblock::{Command, Limits};
     ///
     /// let mut command = Command::new("python3");
-    /// command.args(["-c", "print(6 * 7)"]).limits(Limits::new().wall_time(Duration::from_secs(2)));
+    /// command.args(["-c", "print(6 * 7)"]);
+    /// command.limits(Limits::new().wall_time(Duration::from_secs(2)));
     /// let output = container.output(&command).await?;
     /// assert_eq!(output.stdout, b"42\n");
     /// # Ok(()) }
@@ -257,7 +260,9 @@ impl Container {
     ///
     /// ```no_run
     /// # async fn example(container: cellblock::Container) {
-    /// tokio::spawn(async move { eprintln!("the container has ended: {}", container.death().await) });
+    /// tokio::spawn(async move {
+    ///     eprintln!("the container has ended: {}", container.death().await);
+    /// });
     /// # }
     /// ```
     pub async fn death(&self) -> Error {

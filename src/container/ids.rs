@@ -1,8 +1,8 @@
 //! User and group ids for containers.
 //!
-//! Invariant: two containers that live at once never share an id. A bound socket reserves the ids of
-//! a container. The init keeps the socket, so the ids are free again exactly when the init is dead.
-//! No file records them.
+//! Invariant: two containers that live at once never share an id. A bound socket reserves the ids
+//! of a container. The init keeps the socket, so the ids are free again exactly when the init is
+//! dead. No file records them.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -32,18 +32,18 @@ const PROGRAM: u32 = 1000;
 pub(super) enum Mapping {
     /// Two host ids that only this container has.
     Own { first: u32, reservation: OwnedFd },
-    /// The ids of the host's process for the init, and a subordinate id of this user for the program.
-    /// The set-user-ID tools newuidmap(1) and newgidmap(1) may map it.
+    /// The ids of the host's process for the init, and a subordinate id of this user for the
+    /// program. The set-user-ID tools newuidmap(1) and newgidmap(1) may map it.
     Subordinate { program: Ids, reservation: OwnedFd },
-    /// The ids of the host's process, for the init and the program. An ordinary user may map no other
-    /// ids alone.
+    /// The ids of the host's process, for the init and the program. An ordinary user may map no
+    /// other ids alone.
     Shared,
 }
 
 impl Mapping {
-    /// Ids out of `range`, or the default range, if this process may map them. Without the rights and
-    /// without a range, a subordinate id or the ids of this process. If the kernel refuses a range
-    /// that the caller asked for, that is an error.
+    /// Ids out of `range`, or the default range, if this process may map them. Without the rights
+    /// and without a range, a subordinate id or the ids of this process. If the kernel refuses a
+    /// range that the caller asked for, that is an error.
     pub(super) fn choose(range: Option<&Range<u32>>) -> io::Result<Self> {
         let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
         if range.is_none() && !capabilities(None)?.effective.contains(needed) {
@@ -115,8 +115,8 @@ impl Mapping {
     }
 }
 
-/// A subordinate id, if this user has some and the tools that map them (subuid(5)). Otherwise the ids
-/// of this process.
+/// A subordinate id, if this user has some and the tools that map them (subuid(5)). Otherwise the
+/// ids of this process.
 fn subordinate() -> io::Result<Mapping> {
     // With no_new_privs a tool gains nothing by its set-user-ID bit.
     let may_gain = fs::read_to_string("/proc/thread-self/status")?.lines().any(|line| line == "NoNewPrivs:\t0");
@@ -160,8 +160,8 @@ fn map_by(tool: &str, file: &str, pid: u32, [own, subordinate]: [u32; 2]) -> io:
     Err(io::Error::other(format!("{tool}: {said}")))
 }
 
-/// Reserves `step` ids of `range` by the name of a socket. The name is abstract, so it is in no file
-/// system, and is gone with the last descriptor of the socket.
+/// Reserves `step` ids of `range` by the name of a socket. The name is abstract, so it is in no
+/// file system, and is gone with the last descriptor of the socket.
 ///
 /// Hosts in other network namespaces do not see the name. Each host begins at a random place of the
 /// range, so two of them hardly ever use the same ids.

@@ -34,7 +34,7 @@ use super::ids::Mapping;
 use super::processes::{Pid1, StageOne};
 use super::spec::ContainerSpec;
 
-use configure::configuration;
+pub(super) use configure::configuration;
 pub(super) use error::LaunchError;
 use error::kind;
 
@@ -265,9 +265,3 @@ fn nproc_scope(own_ids: bool) -> NprocScope {
 fn out_of_place(reply: &Reply) -> Error {
     Error::new(ErrorKind::Build, Step::Receive).detail(format!("a reply out of place: {reply:?}"))
 }
-
-#[cfg(any(fuzzing, test))]
-#[cfg_attr(test, allow(unreachable_pub))]
-pub(crate) mod fuzzing;
-#[cfg(test)]
-mod seeds;

@@ -4,14 +4,17 @@
 // the `actor` serves a connection; `handle` sends a `message` through a `mailbox`. This file only
 // names them.
 
-pub(crate) mod actor;
+mod actor;
 mod builder;
 mod connection;
 mod death;
 mod files;
+#[cfg(any(test, all(fuzzing, feature = "fuzz-harness")))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 pub(crate) mod ids;
-pub(crate) mod launch;
+mod launch;
 mod lease;
 pub(crate) mod mailbox;
 mod message;

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use tokio::io::Interest;
 
 use crate::sys::process::{self, Pidfd};
@@ -93,23 +94,16 @@ impl Pid1 {
     /// The pid of the process that a pidfd names, if that process is a child of this one. The child
     /// may end at any time.
     pub(super) fn pid_of_child(&self, pidfd: impl AsFd) -> io::Result<Option<u32>> {
-        let Some(pid1) = &self.alive else { return Err(io::Error::from_raw_os_error(libc::ESRCH)) };
         let pid = Pidfd::pid_of(&pidfd)?;
         let parent = process::parent_of(pid)?;
         // The process had this pid when its parent was read, if it still has it.
-        let is_child = Pidfd::pid_of(&pidfd)? == pid && Pidfd::pid_of(pid1)? == parent;
+        let is_child = Pidfd::pid_of(&pidfd)? == pid && self.pid()? == parent;
         Ok(is_child.then_some(pid))
     }
 
-    #[cfg(any(test, fuzzing))]
+    /// `ESRCH` once the process is reaped.
     pub(super) fn pid(&self) -> io::Result<u32> {
-        Pidfd::pid_of(self.alive.as_ref().ok_or(io::ErrorKind::NotFound)?)
-    }
-
-    /// As its drop, but returns only when the process is reaped.
-    #[cfg(any(test, fuzzing))]
-    pub(super) fn end_here(&mut self) -> io::Result<()> {
-        self.alive.take().map_or(Ok(()), |process| process.kill().and_then(|()| process.reap()))
+        Pidfd::pid_of(self.alive.as_ref().ok_or(Errno::ESRCH)?)
     }
 
     /// Kills pid 1, and with it every process of its pid namespace, and waits until it is reaped.

@@ -51,7 +51,7 @@ pub(super) fn link_all(links: &[Symlink], program: Ids) -> Reply {
 }
 
 /// Makes a symbolic link that belongs to `owner`. What it says is not looked at.
-pub(super) fn symlink(Symlink { target, path }: &Symlink, owner: Ids) -> Result<(), Failure> {
+pub(crate) fn symlink(Symlink { target, path }: &Symlink, owner: Ids) -> Result<(), Failure> {
     let link = || {
         let (dir, name) = dir_and_name(path)?;
         symlinkat(target, &dir, name)?;
@@ -62,7 +62,7 @@ pub(super) fn symlink(Symlink { target, path }: &Symlink, owner: Ids) -> Result<
 }
 
 /// Deletes a file or an empty directory. A link is deleted itself.
-pub(super) fn delete(path: &Path) -> Result<(), Failure> {
+pub(crate) fn delete(path: &Path) -> Result<(), Failure> {
     let delete = || {
         let (dir, name) = dir_and_name(path)?;
         match unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir) {
@@ -73,7 +73,7 @@ pub(super) fn delete(path: &Path) -> Result<(), Failure> {
     delete().map_err(|error| Failure::at(Step::Delete, path, error))
 }
 
-fn open(file: &OpenFile, program: Ids) -> Result<OwnedFd, Failure> {
+pub(crate) fn open(file: &OpenFile, program: Ids) -> Result<OwnedFd, Failure> {
     let failure = |step| move |error| Failure::new(step, error);
     // No such file can be opened, and nobody waits until its directories are made.
     if beneath(&file.path).as_os_str().len() >= libc::PATH_MAX as usize {
@@ -187,7 +187,3 @@ fn dir_and_name(path: &Path) -> nix::Result<(OwnedFd, &OsStr)> {
     let dir = beneath(path.parent().unwrap_or(Path::new("")));
     Ok((resolve(start_of(path)?, dir, DIR, 0)?, name))
 }
-
-#[cfg(any(fuzzing, test))]
-#[cfg_attr(test, allow(unreachable_pub))]
-pub(crate) mod fuzzing;

@@ -20,7 +20,9 @@ use super::streams::HostStreams;
 /// use cellblock::{Command, Stdio};
 /// use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 ///
-/// let mut process = container.spawn(Command::new("bc").stdin(Stdio::piped()).stdout(Stdio::piped())).await?;
+/// let mut command = Command::new("bc");
+/// command.stdin(Stdio::piped()).stdout(Stdio::piped());
+/// let mut process = container.spawn(&command).await?;
 /// let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
 /// process.stdin.as_mut().expect("it is piped").write_all(b"6 * 7\n").await?;
 /// assert_eq!(lines.next_line().await?.as_deref(), Some("42"));

@@ -21,7 +21,8 @@ use super::streams::HostStreams;
 /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
 /// use cellblock::{Command, Output};
 ///
-/// let Output { report, stdout, stdout_truncated, .. } = container.output(&Command::new("ls")).await?;
+/// let output = container.output(&Command::new("ls")).await?;
+/// let Output { report, stdout, stdout_truncated, .. } = output;
 /// if report.status.success() && !stdout_truncated {
 ///     println!("{}", String::from_utf8_lossy(&stdout));
 /// }

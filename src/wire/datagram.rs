@@ -20,7 +20,7 @@ use crate::sys::socket::{self, MAX_FDS_PER_DATAGRAM};
 /// The largest payload that travels in the datagram itself. Linux takes 208 KiB by default (`net.core.wmem_default`).
 pub(crate) const MAX_INLINE: usize = 128 << 10;
 /// The largest payload of all: the kernel takes 6 MiB of arguments and environment at most (execve(2)).
-pub(super) const MAX_PAYLOAD: usize = 16 << 20;
+pub(crate) const MAX_PAYLOAD: usize = 16 << 20;
 /// The most fds that one message carries.
 pub(crate) const MAX_FDS: usize = 4096;
 /// No message nests deeper than this; a decoder's stack is bounded by it.

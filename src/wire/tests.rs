@@ -1,4 +1,4 @@
-//! Messages through a real socket, and what is none.
+//! Messages through a real socket, and broken ones.
 
 use std::fs::File;
 use std::io;
@@ -62,10 +62,10 @@ fn a_payload_over_the_datagram_arrives_in_a_memfd() {
     let message = exchange(Request::StartRun(execve), 1);
     let Request::StartRun(execve) = message.body else { panic!("another request") };
     assert_eq!(execve.args, args);
-    assert_eq!(message.fds.len(), 1, "the payload's own fd is not among the message's");
+    assert_eq!(message.fds.len(), 1, "the payload's memfd is not among the message's descriptors");
 }
 
-/// What the init is sent by `bytes`, and what the host makes of it.
+/// Sends bytes as an init does, and receives them as the host does.
 fn host_receives(bytes: &[u8], fds: &[File]) -> Result<Option<Frame<Reply>>, Broken> {
     let (host, init) = socket::pair().unwrap();
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
@@ -83,11 +83,11 @@ fn garbage_is_broken() {
     assert!(matches!(host_receives(&[0xff, 0], &[]), Err(Broken::Header(0xff))));
     assert!(matches!(host_receives(&[0], &[]), Err(Broken::Decode(_))));
     assert!(matches!(host_receives(&[0, 0xc1], &[]), Err(Broken::Decode(_))));
-    // In a field that is not known and must be skipped: nowhere else does nesting have no end.
+    // In an unknown field, which the decoder skips: everywhere else the types bound the depth.
     let nested = [b"\0\x92\x01\x81\xa6Failed\x81\xa1x", &[0x91; 100_000][..]].concat();
     let error = host_receives(&nested, &[]).unwrap_err();
     assert!(matches!(error, Broken::Decode(rmp_serde::decode::Error::DepthLimitExceeded)), "{error}");
-    // An array said to hold 2^32 - 1 results: nothing is allocated for what is not there.
+    // An array that claims to hold 2^32 - 1 results: the decoder allocates nothing for missing ones.
     let long = [&[0, 0x92, 1, 0x81, 0xa6][..], b"Opened", &[0xdd, 0xff, 0xff, 0xff, 0xff]].concat();
     assert!(matches!(host_receives(&long, &[]), Err(Broken::Decode(_))));
 }
@@ -109,7 +109,7 @@ fn a_frame_over_the_limit_is_truncated_and_leaks_no_fd() {
 fn more_fds_than_a_message_may_carry_are_refused_and_closed() {
     let (_, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     if hard < 4 * MAX_FDS as u64 {
-        // The machine's own limit would come first, and be in the way of the other tests.
+        // The machine's limit would come first, and would disturb the other tests.
         return;
     }
     nix::sys::resource::setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();

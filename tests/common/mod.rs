@@ -15,6 +15,11 @@ use std::time::{Duration, Instant};
 use cellblock::{Command, Container, ContainerBuilder, Error, ErrorKind, Output, report::Status};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+pub(crate) use random::Random;
+
+#[path = "../../fuzz/harness/random.rs"]
+mod random;
+
 pub const SECOND: Duration = Duration::from_secs(1);
 
 /// The status of a killed program.
@@ -267,24 +272,6 @@ impl LeakSnapshot {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-}
-
-/// A generator of pseudo-random numbers (xorshift). Equal seeds give equal numbers.
-pub struct Random(u64);
-
-impl Random {
-    /// `seed` must not be 0.
-    pub fn new(seed: u64) -> Self {
-        assert_ne!(seed, 0);
-        Self(seed)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
     }
 }
 

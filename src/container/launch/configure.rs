@@ -1,7 +1,7 @@
 //! The init's configuration, and the parts of the host's file systems that it mounts.
 //!
-//! Invariant: a missing source is an error, unless its mount says otherwise. If only the init may copy
-//! the mounts of a source, the init does so: it has the same rights over files.
+//! Invariant: a missing source is an error, unless its mount says otherwise. If only the init may
+//! copy the mounts of a source, the init does so: it has the same rights over files.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +18,7 @@ use crate::wire::{Attach, Configure, Ids};
 use super::error::kind;
 
 /// The configuration, and the mount trees that this process has copied for it.
-pub(super) fn configuration(
+pub(crate) fn configuration(
     spec: &ContainerSpec,
     mapping: &Mapping,
     clones_into_group: bool,
@@ -46,8 +46,9 @@ pub(super) fn configuration(
     Ok((configure, fds))
 }
 
-/// Resolves the sources of a mount with the host's rights. Returns the mount with its mount trees, or
-/// without them if the init has to copy them. Returns `None` for a source that is missing and may be.
+/// Resolves the sources of a mount with the host's rights. Returns the mount with its mount trees,
+/// or without them if the init has to copy them. Returns `None` for a source that is missing and
+/// may be.
 fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<OwnedFd>)>> {
     let mut mount = mount.clone();
     let (sources, copy): (_, fn(&Path) -> io::Result<OwnedFd>) = match &mut mount.kind {
@@ -71,8 +72,9 @@ fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<Own
     Ok(Some((mount, trees)))
 }
 
-/// Makes a source's path absolute, and copies the mounts there. Returns `None` if this process has no
-/// rights over its mount namespace. The init has them over its own, and the same rights over files.
+/// Makes a source's path absolute, and copies the mounts there. Returns `None` if this process has
+/// no rights over its mount namespace. The init has them over its own, and the same rights over
+/// files.
 fn copy_source(source: &mut PathBuf, copy: fn(&Path) -> io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
     *source = std::path::absolute(&source)?;
     match copy(source) {

@@ -1,9 +1,10 @@
-//! The order in which things happen to an actor: calls from several tasks, some dropped, and an init that answers in any
-//! order, late, in parts, or breaks off. Whatever the order is, every call ends, with its own answer or with the one
-//! death that is recorded.
+//! The orders of events at an actor: calls from several tasks, some of them dropped, and an init that answers in any order,
+//! late or in parts, or breaks off.
+//!
+//! Invariant: in every order, every call ends, with its own answer or with the reason of the container's one death.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::task::Poll;
 
@@ -18,7 +19,7 @@ use crate::report::Report;
 use crate::sys::memory;
 use crate::wire::{State, Symlink};
 
-/// What a task asks for. Its number in the case is in the request, so that an answer shows whose it is.
+/// A call. The request carries the call's number in the case, so an answer shows which call it is for.
 #[derive(Clone, Copy, Debug)]
 enum Call {
     Ping,
@@ -32,18 +33,20 @@ enum Call {
     SpawnAndDrop,
 }
 
-/// A call, how many turns of the runtime it waits before, and after how many polls it is dropped.
+/// When a task makes a call, and when it drops the call.
 #[derive(Clone, Copy, Debug)]
-struct Acquire {
+struct Timing {
     call: Call,
-    after: u8,
+    /// How often the task yields first.
+    yields: u8,
+    /// After how many polls the task drops the call.
     polls: Option<u8>,
 }
 
 #[derive(Clone, Debug)]
 enum Act {
     Receive,
-    /// To the one of those that wait for an answer.
+    /// Answers one of the requests that are owed a reply.
     Answer(prop::sample::Index),
     Break(Break),
 }
@@ -54,47 +57,50 @@ enum Break {
     Garbage,
     /// The first datagram of a message that has more.
     Part,
-    /// An answer to what nobody has asked.
+    /// A reply without a request.
     Stray,
-    /// An answer of a kind that never fits.
-    Another,
-    /// Longer than the host has patience.
+    /// A reply of a kind that never fits.
+    Misfit,
+    /// The init says nothing for longer than the host waits.
     Silence,
 }
 
-const PATIENCE: Duration = Duration::from_millis(150);
+/// How long the host waits for an init that breaks off.
+const SHORT_PATIENCE: Duration = Duration::from_millis(150);
 
 /// The number that a path or an argument carries.
 fn number_in(text: &[u8]) -> i32 {
     std::str::from_utf8(text).unwrap().trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
 }
 
-/// The answer to call number `number`: every third is a failure, with the number where an errno is.
+/// How the call with this number fails: every third call does, with its number as the errno.
 fn failure(number: i32, step: Step) -> Option<Failure> {
     (number % 3 == 0).then_some(Failure { step, errno: number, path: None })
 }
 
-/// The init: keeps to the protocol, and sees that the host does.
-struct Fake {
-    socket: OwnedFd,
-    decoder: Decoder,
+/// An init that keeps to the protocol until it breaks off, and checks that the host keeps to it.
+struct OrderlyInit {
+    init: FakeInit,
     owed: Vec<Frame<Request>>,
     runs: Vec<u64>,
     killed: Vec<u64>,
 }
 
-impl Fake {
-    /// False where the host has closed.
+impl OrderlyInit {
+    fn new(init: FakeInit) -> Self {
+        Self { init, owed: Vec::new(), runs: Vec::new(), killed: Vec::new() }
+    }
+
+    /// Receives a request, if there is one or with `wait`. Returns false once the host has closed.
     fn receive(&mut self, wait: bool) -> bool {
-        let request = match self.decoder.receive::<Request>(&self.socket, wait) {
+        let request = match self.init.receive(wait) {
             Ok(Some(request)) => request,
             Ok(None) => return false,
-            Err(wire::Broken::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return true,
-            Err(wire::Broken::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => return false,
-            Err(broken) => panic!("the host sent {broken}"),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            Err(error) => panic!("{error}"),
         };
-        let has_turn = |frame: &Frame<Request>| matches!(frame.body, Request::StartRun(_) | Request::Reset);
-        let state = if self.owed.iter().any(has_turn) { State::Running } else { State::Idle };
+        let takes_a_turn = |frame: &Frame<Request>| matches!(frame.body, Request::StartRun(_) | Request::Reset);
+        let state = if self.owed.iter().any(takes_a_turn) { State::Running } else { State::Idle };
         assert!(state.admits(&request.body), "{state:?}: {request:?}");
         match request.body {
             Request::Kill(id, _) => {
@@ -136,33 +142,30 @@ impl Fake {
                 let report = Reply::Ended(Measured::of(status));
                 failure(number, Step::Exec).map_or(report, Reply::Failed)
             }
-            other => panic!("not to be asked: {other:?}"),
+            other => panic!("a request that no call makes: {other:?}"),
         };
         (reply, Vec::new())
     }
 
-    /// Sends what it is let: the host may be gone.
     fn answer(&mut self, index: usize) {
         let request = self.owed.remove(index);
         let (reply, fds) = self.reply(&request);
-        for datagram in wire::encode(request.id, &reply, fds).unwrap() {
-            datagram.send(&self.socket, true).ok();
-        }
+        // The host may be gone.
+        self.init.answer_with(request.id, &reply, fds).ok();
     }
 
-    fn breaks(&self, how: Break) {
-        let other = self.owed.first().map_or(0, |request| request.id);
-        let bytes = match how {
+    fn break_off(&self, how: Break) {
+        let owed = self.owed.first().map_or(0, |request| request.id);
+        let (bytes, fds) = match how {
             Break::Close => return,
-            Break::Silence => return thread::sleep(2 * PATIENCE),
-            Break::Garbage => b"\0garbage".to_vec(),
-            Break::Part => vec![1, 0x92, 1],
-            Break::Stray => frame(u64::MAX, &Reply::Done),
-            Break::Another => frame(other, &Reply::Hello(1)),
+            Break::Silence => return thread::sleep(2 * SHORT_PATIENCE),
+            Break::Garbage => (b"\0garbage".to_vec(), Vec::new()),
+            Break::Part => (vec![1, 0x92, 1], vec![Arc::new(memory::sealed("file", b"").unwrap())]),
+            Break::Stray => (datagram(u64::MAX, &Reply::Done), Vec::new()),
+            Break::Misfit => (datagram(owed, &Reply::Hello(1)), Vec::new()),
         };
-        let file = memory::sealed("file", b"").unwrap();
-        let fds = if matches!(how, Break::Part) { vec![file.as_fd()] } else { Vec::new() };
-        socket::send(&self.socket, &bytes, &fds, true).ok();
+        // The host may be gone.
+        self.init.send(bytes, fds, true).ok();
     }
 
     fn play(mut self, acts: Vec<Act>) {
@@ -170,17 +173,17 @@ impl Fake {
             match act {
                 Act::Answer(index) if !self.owed.is_empty() => self.answer(index.index(self.owed.len())),
                 Act::Receive | Act::Answer(_) => {
-                    // Nothing more may come before something is answered.
-                    let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+                    // While the host waits for an answer it may send nothing more.
+                    let mut fds = [PollFd::new(self.init.as_fd(), PollFlags::POLLIN)];
                     poll(&mut fds, if self.owed.is_empty() { 1000_u16 } else { 1 }).unwrap();
                     if !self.receive(false) {
                         return;
                     }
                 }
-                Act::Break(how) => return self.breaks(how),
+                Act::Break(how) => return self.break_off(how),
             }
         }
-        // Nothing is left unanswered in the end.
+        // In the end every request is answered.
         loop {
             while !self.owed.is_empty() {
                 self.answer(0);
@@ -192,7 +195,7 @@ impl Fake {
     }
 }
 
-/// A call's end, as its caller sees it.
+/// How a call ended for its caller.
 #[derive(Debug)]
 enum End {
     Dropped,
@@ -201,7 +204,7 @@ enum End {
     Died(Error),
 }
 
-/// Whether this is what [`Fake::reply`] answers to this number.
+/// Compares a result with the reply of [`OrderlyInit::reply`] to this number.
 fn judge<T: std::fmt::Debug>(number: i32, result: Result<T>, can_fail: bool, is_right: impl FnOnce(&T) -> bool) -> End {
     match result {
         Err(error) if matches!(error.kind(), ErrorKind::Lost | ErrorKind::Destroyed) => End::Died(error),
@@ -226,7 +229,7 @@ fn judge_run(number: i32, result: Result<Report>, may_be_killed: bool) -> End {
     })
 }
 
-fn ask(container: &Container, number: i32, call: Call) -> LocalBoxFuture<'_, End> {
+fn call(container: &Container, number: i32, call: Call) -> LocalBoxFuture<'_, End> {
     let path = move || PathBuf::from(format!("f{number}"));
     let mut command = Command::new("/p");
     command.arg(number.to_string());
@@ -240,7 +243,7 @@ fn ask(container: &Container, number: i32, call: Call) -> LocalBoxFuture<'_, End
                 let opened = container.open((0..count).map(|_| OpenFile::read(path()))).await;
                 let is_right = |mut file: &File| {
                     let mut content = String::new();
-                    // They are one file, whose offset they share.
+                    // All descriptors share one file and its offset.
                     file.read_to_string(&mut content).unwrap();
                     content.is_empty() || content == number.to_string()
                 };
@@ -263,12 +266,12 @@ fn ask(container: &Container, number: i32, call: Call) -> LocalBoxFuture<'_, End
     })
 }
 
-async fn ask_and_drop(container: &Container, number: i32, asked: Acquire) -> End {
-    for _ in 0..asked.after {
+async fn call_and_drop(container: &Container, number: i32, timing: Timing) -> End {
+    for _ in 0..timing.yields {
         tokio::task::yield_now().await;
     }
-    let mut future = ask(container, number, asked.call);
-    let Some(polls) = asked.polls else { return future.await };
+    let mut future = call(container, number, timing.call);
+    let Some(polls) = timing.polls else { return future.await };
     for _ in 0..polls {
         if let Poll::Ready(end) = futures::poll!(future.as_mut()) {
             return end;
@@ -278,17 +281,14 @@ async fn ask_and_drop(container: &Container, number: i32, asked: Acquire) -> End
     End::Dropped
 }
 
-async fn every_call_ends(calls: &[Acquire], acts: Vec<Act>) {
+async fn check_every_call_ends(calls: &[Timing], acts: Vec<Act>) {
     let is_broken = acts.iter().any(|act| matches!(act, Act::Break(_)));
-    let patience = if is_broken { PATIENCE } else { Duration::from_secs(10) };
-    let (container, init) = served_with_patience(patience, move |socket| {
-        let decoder = Decoder::new(Peer::Host);
-        Fake { socket, decoder, owed: Vec::new(), runs: Vec::new(), killed: Vec::new() }.play(acts);
-    });
-    let asked = calls.iter().zip(1..).map(|(asked, number)| ask_and_drop(&container, number, *asked));
-    let ends = tokio::time::timeout(Duration::from_secs(20), join_all(asked)).await.expect("every call ends");
+    let patience = if is_broken { SHORT_PATIENCE } else { Duration::from_secs(10) };
+    let (container, init) = served_with_patience(patience, move |init| OrderlyInit::new(init).play(acts));
+    let calls = calls.iter().zip(1..).map(|(timing, number)| call_and_drop(&container, number, *timing));
+    let ends = tokio::time::timeout(Duration::from_secs(20), join_all(calls)).await.expect("every call ends");
     if !is_broken {
-        // One that has answered everything answers once more.
+        // An init that has answered every request answers once more.
         container.ping(Duration::from_secs(10)).await.unwrap();
     }
     container.destroy().await;
@@ -307,7 +307,7 @@ async fn every_call_ends(calls: &[Acquire], acts: Vec<Act>) {
     init.join().unwrap();
 }
 
-fn calls() -> impl Strategy<Value = Vec<Acquire>> {
+fn calls() -> impl Strategy<Value = Vec<Timing>> {
     let count = || prop_oneof![8 => 0..4_usize, 1 => Just(300)];
     let call = prop_oneof![
         Just(Call::Ping),
@@ -320,8 +320,8 @@ fn calls() -> impl Strategy<Value = Vec<Acquire>> {
         Just(Call::SpawnAndKill),
         Just(Call::SpawnAndDrop),
     ];
-    let asked = (call, 0..20_u8, prop::option::weighted(0.4, 0..10_u8));
-    prop::collection::vec(asked.prop_map(|(call, after, polls)| Acquire { call, after, polls }), 1..16)
+    let timing = (call, 0..20_u8, prop::option::weighted(0.4, 0..10_u8));
+    prop::collection::vec(timing.prop_map(|(call, yields, polls)| Timing { call, yields, polls }), 1..16)
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -331,7 +331,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         6 => Just(Break::Garbage),
         6 => Just(Break::Part),
         6 => Just(Break::Stray),
-        6 => Just(Break::Another),
+        6 => Just(Break::Misfit),
         1 => Just(Break::Silence),
     ];
     let acts = prop::collection::vec(act, 0..40);
@@ -342,12 +342,12 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 #[test]
-fn whatever_the_order_every_call_ends_with_its_own_answer_or_the_one_death() {
+fn in_every_order_every_call_ends_with_its_own_answer_or_the_one_death() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { Config::default().cases } else { 200 };
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let checked = TestRunner::new(config).run(&(calls(), acts()), |(calls, acts)| {
-        runtime.block_on(every_call_ends(&calls, acts));
+        runtime.block_on(check_every_call_ends(&calls, acts));
         Ok(())
     });
     if let Err(failure) = checked {

@@ -1,0 +1,53 @@
+//! The model: what becomes of a container by what its init has sent.
+
+use super::descriptors::Descriptor;
+use crate::container::fuzzing::{Reply, Request};
+use crate::report::Status;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expectation {
+    /// The container goes on.
+    Lives,
+    /// The container is lost.
+    Dies,
+    /// The container may do either: the model does not know what the actor sees first.
+    Either,
+}
+
+impl Expectation {
+    /// After this reply to a request. Without `is_awaited`, the caller that waits for a run's process may be gone.
+    pub(super) fn after(request: &Request, reply: &Reply, attached: &[Descriptor], is_awaited: bool) -> Self {
+        match (request, reply) {
+            // The actor looks at the process only for a caller that waits to see it.
+            (Request::StartRun(run), Reply::Forked) if attached.len() == 1 => {
+                if run.announce && is_awaited {
+                    Self::Dies
+                } else {
+                    Self::Either
+                }
+            }
+            _ if fits(request, reply, attached) => Self::Lives,
+            _ => Self::Dies,
+        }
+    }
+}
+
+fn fits(request: &Request, reply: &Reply, attached: &[Descriptor]) -> bool {
+    match (request, reply) {
+        (Request::Open(files), Reply::Opened(results)) => {
+            let opened = results.iter().filter(|result| result.is_none()).count();
+            let are_regular = attached.iter().all(|descriptor| descriptor.is_regular_file());
+            files.len() == results.len() && opened == attached.len() && are_regular
+        }
+        _ if !attached.is_empty() => false,
+        (Request::Ping | Request::Delete(_) | Request::Reset, Reply::Done) => true,
+        (Request::Delete(_) | Request::Open(_) | Request::StartRun(_), Reply::Failed(_)) => true,
+        (Request::Fingerprint, Reply::Fingerprint(_) | Reply::Failed(_)) => true,
+        (Request::Symlink(links), Reply::Linked(results)) => links.len() == results.len(),
+        (Request::StartRun(_), Reply::Ended(measured)) => match measured.status {
+            Status::Exited(code) => (0..=255).contains(&code),
+            Status::Signaled { signal, .. } => (1..=64).contains(&signal),
+        },
+        _ => false,
+    }
+}
