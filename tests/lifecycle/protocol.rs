@@ -115,7 +115,7 @@ fn start() -> Vec<u8> {
 
 fn configure() -> Vec<u8> {
     let work_dir = serde_bytes::Bytes::new(b"/w");
-    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "off", false, false);
+    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "Off", false, false);
     let mut bytes = frame(&(1, Configure::Configure(parts)));
     // Replaces the nils that serde writes for `()` with empty arrays.
     bytes.iter_mut().filter(|byte| **byte == 0xc0).for_each(|byte| *byte = 0x90);

@@ -13,8 +13,9 @@ use super::session::{Session, wait_for};
 use super::{ACTS, Act, LONG};
 use crate::command::Window;
 use crate::container::Fingerprint;
-use crate::container::fuzzing::{ContainerSpec, Counter, Figure, GroupFile, GroupFiles, Request, Symlink, launch};
-use crate::limits::Form;
+use crate::container::fuzzing::{
+    CgroupVersion, ContainerSpec, Counter, Figure, GroupFile, GroupFiles, Request, Symlink, launch,
+};
 use crate::pty::Pty;
 
 pub(super) struct Rig {
@@ -135,7 +136,7 @@ impl Rig {
         };
         let files = (0..count).map(file).collect();
         self.session.end_run();
-        self.session.join(GroupFiles { form: Form::CgroupV1, files }, fds);
+        self.session.join(GroupFiles { version: CgroupVersion::V1, files }, fds);
     }
 
     /// Ends the init, which says why and exits. No process of its container outlives it.
@@ -143,7 +144,7 @@ impl Rig {
         match how {
             End::StartAgain => self.session.notify(&Request::Start { cgroup_namespace: detail & 1 == 0 }),
             End::JoinWithoutFiles => {
-                let files = GroupFiles { form: Form::CgroupV2, files: vec![GroupFile::Tasks] };
+                let files = GroupFiles { version: CgroupVersion::V2, files: vec![GroupFile::Tasks] };
                 self.session.join(files, Vec::new());
             }
             End::Garbage => self.session.send_garbage(&[detail | 0x80, 0x92, 1]),
