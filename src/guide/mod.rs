@@ -9,6 +9,10 @@
 //! | [`service`] | an HTTP service on a pool |
 //! | [`resets`] | what a reset removes, and what it does not |
 //! | [`deploying`] | what Docker, Kubernetes, systemd and ordinary users must allow |
+//!
+//! The examples of this crate are whole programs: `hello`, `service` (axum), `batch` (a thousand
+//! runs with metrics), `interactive` (two programs that talk) and `session` (one interpreter that
+//! runs cell after cell). Start one with `cargo run --example NAME`.
 
 #[doc = include_str!("first_run.md")]
 pub mod first_run {}
