@@ -59,7 +59,7 @@ fn assert_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &st
     let text = |key: &str| finding[key].as_str().unwrap();
     assert!(text("seen").contains(seen) && text("mend").contains(mend), "{finding}");
     assert!(!text("costs").is_empty());
-    let hint = format!("(hint: {}; to mend it: {})", text("seen"), text("mend"));
+    let hint = format!("(hint: {}; to fix it: {})", text("seen"), text("mend"));
     let refusal = refusal(script);
     assert!(refusal.contains(step) && refusal.contains(&hint), "{refusal}");
 }
