@@ -21,9 +21,10 @@ use crate::sys::socket::{self, MAX_FDS_PER_DATAGRAM};
 /// The largest payload in the datagram itself. The default limit of Linux is 208 KiB
 /// (`net.core.wmem_default`).
 pub(crate) const MAX_INLINE: usize = 128 << 10;
-/// The largest payload of all: the kernel takes 6 MiB of arguments and environment at most (execve(2)).
+/// The largest payload at all. The kernel accepts at most 6 MiB of arguments and environment
+/// (execve(2)).
 pub(crate) const MAX_PAYLOAD: usize = 16 << 20;
-/// The most fds that one message carries.
+/// The most descriptors of one message.
 pub(crate) const MAX_FDS: usize = 4096;
 /// The deepest nesting in a message. It bounds the decoder's stack.
 const MAX_DEPTH: usize = 16;

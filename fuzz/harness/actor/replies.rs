@@ -12,16 +12,16 @@ pub(super) fn reply(request: Option<&Request>, kind: u8, detail: u8) -> Reply {
         12 => Reply::Started,
         13 => Reply::Opened(results(request, detail)),
         14 => Reply::Linked(results(request, detail)),
-        15 => Reply::Fingerprint(different(detail)),
-        16 => Reply::Differs { first: RawFingerprint::default(), now: different(detail) },
+        15 => Reply::Fingerprint(fingerprint(detail)),
+        16 => Reply::Differs { first: RawFingerprint::default(), now: fingerprint(detail) },
         17 => Reply::Forked,
-        18 => Reply::Ended(measured(detail)),
+        18 => Reply::Ended(measurement(detail)),
         19 => Reply::Failed(failure(detail)),
         _ => match request {
             Some(Request::Open(_)) => Reply::Opened(results(request, detail)),
             Some(Request::Symlink(_)) => Reply::Linked(results(request, detail)),
             Some(Request::Fingerprint) => Reply::Fingerprint(RawFingerprint::default()),
-            Some(Request::StartRun(_)) => Reply::Ended(measured(detail)),
+            Some(Request::StartRun(_)) => Reply::Ended(measurement(detail)),
             _ => Reply::Done,
         },
     }
@@ -54,12 +54,11 @@ fn failure(detail: u8) -> Failure {
     Failure { step: STEPS[usize::from(detail) % 4], errno: ERRNOS[usize::from(detail >> 2) % 8], path }
 }
 
-/// A fingerprint that differs from the default one.
-fn different(detail: u8) -> RawFingerprint {
+fn fingerprint(detail: u8) -> RawFingerprint {
     RawFingerprint { limits: vec![(1, u64::MAX); detail.into()], ..RawFingerprint::default() }
 }
 
-fn measured(detail: u8) -> Measurement {
+fn measurement(detail: u8) -> Measurement {
     const STATUSES: [WaitStatus; 8] = [
         WaitStatus::exited(0),
         WaitStatus::exited(3),

@@ -11,10 +11,9 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::command::Command;
 use crate::container::Container;
+use crate::container::OpenFile;
 use crate::container::fuzzing::harness::fake_init::{FakeInit, PATIENCE, connection, container_on};
 use crate::error::{ErrorKind, Failure, Step};
-
-use crate::container::OpenFile;
 use crate::sys::socket;
 use crate::wire::{self, Measurement, Request, WaitStatus};
 

@@ -15,7 +15,7 @@ use crate::mount::Mount;
 use crate::sys::{clone, mount};
 use crate::wire::{Configure, Ids, MountEntry, MountKind};
 
-use super::error::kind;
+use super::error::host_error;
 
 /// The configuration, and the mount trees that this process has copied for it.
 pub(crate) fn configuration(
@@ -66,7 +66,7 @@ fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<Own
     }
     if let (MountKind::Overlay { lowers, .. }, Some(program)) = (&mount.kind, program) {
         for (lower, tree) in lowers.iter().zip(&trees) {
-            map_owner(tree, program).map_err(|error| Error::io(kind(&error), Step::MapOwners, error).at(lower))?;
+            map_owner(tree, program).map_err(|error| host_error(Step::MapOwners)(error).at(lower))?;
         }
     }
     Ok(Some((mount, trees)))
