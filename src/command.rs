@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::limits::{Limits, Plan, Resource, Rlimit};
 use crate::seccomp::allowlist::Syscalls;
-use crate::wire::{FdRole, StartRun, Strings};
+use crate::wire::{FdRole, RawRlimit, StartRun, Strings};
 
 pub(crate) use capture::Capture;
 pub use capture::Overflow;
@@ -340,7 +340,7 @@ impl Command {
                 .position(|stream| stream.as_ref().is_some_and(Stdio::is_pty))
                 .map(|number| number as i32),
             announce,
-            rlimits: planned.chain(&self.rlimits).copied().collect(),
+            rlimits: planned.chain(&self.rlimits).copied().map(RawRlimit::from).collect(),
             affinity: plan.affinity.clone(),
             times: plan.times,
             throttled: plan.group.cpu_rate.is_some(),

@@ -69,7 +69,6 @@ mod init;
 mod observe;
 mod pty;
 mod sys;
-mod verdict;
 mod wire;
 
 pub use command::{Command, Stdio};

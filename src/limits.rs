@@ -16,7 +16,7 @@ mod tests;
 
 pub use held::{Form, Held, Limit};
 pub(crate) use lease_limits::LeaseLimits;
-pub(crate) use plan::{GroupLimits, Plan, Times};
+pub(crate) use plan::{GroupLimits, Plan};
 pub use request::Limits;
 pub use resource::Resource;
 pub(crate) use resource::Rlimit;

@@ -1,62 +1,34 @@
-//! What a container's file system is made of.
+//! The mounts of a container's root file system.
 //!
-//! Invariant: a [`Mount`] is complete before it is sent. The init adds nothing to it but the program's ids.
+//! Invariant: a [`Mount`] is complete before it is sent. The init adds only the program's ids.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use crate::error::{Error, Result};
+use crate::wire::{BindAccess, MountKind, TmpfsOptions};
 
-use crate::error::{Error, Result, bytes_path};
-
-/// One mount of a container's root file system. The target is made where it is missing, inside the container only.
+/// One mount of a container's root file system. A missing target is created, inside the container
+/// only.
 ///
-/// Every mount is `nosuid`, and every one but [`device`](Self::device) is `nodev`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Every mount is `nosuid`, and every mount but a [`device`](Self::device) is `nodev`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Mount {
-    #[serde(with = "bytes_path")]
     pub(crate) target: PathBuf,
-    pub(crate) kind: Kind,
+    pub(crate) kind: MountKind,
     pub(crate) skip_missing: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Kind {
-    Bind {
-        #[serde(with = "bytes_path")]
-        source: PathBuf,
-        access: Access,
-    },
-    Tmpfs(Tmpfs),
-    Overlay {
-        #[serde(with = "bytes_path::list")]
-        lowers: Vec<PathBuf>,
-        upper: Tmpfs,
-    },
-    Proc,
-    FileSystem {
-        name: String,
-        options: Vec<(String, String)>,
-    },
-}
-
-/// What a program may do through a bind mount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Access {
-    ReadOnly,
-    Writable,
-    /// Read-only, but device nodes work (writing to one is no write to its file system).
-    Device,
-}
-
-/// A tmpfs that belongs to the program's uid, and how much it may hold.
+/// A tmpfs that belongs to the program's uid, and its limits.
 ///
 /// Default: 64 MiB, 16 384 inodes (files, directories and links), mode 0755.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Tmpfs {
-    pub(crate) bytes: u64,
-    pub(crate) inodes: u64,
-    pub(crate) mode: u32,
+    bytes: u64,
+    inodes: u64,
+    mode: u32,
 }
 
 impl Default for Tmpfs {
@@ -71,12 +43,13 @@ impl Tmpfs {
         Self::default()
     }
 
-    /// Sets how many bytes it may hold, rounded up to whole pages by the kernel. 0 means no limit.
+    /// Sets how many bytes it may hold. The kernel rounds up to whole pages. 0 means no limit.
     pub fn bytes(self, bytes: u64) -> Self {
         Self { bytes, ..self }
     }
 
-    /// Sets how many inodes it may hold. 0 means no limit, and a reset then takes as long as a program cares to make it.
+    /// Sets how many inodes it may hold. 0 means no limit: a program can then make a reset take as
+    /// long as it likes.
     pub fn inodes(self, inodes: u64) -> Self {
         Self { inodes, ..self }
     }
@@ -87,82 +60,115 @@ impl Tmpfs {
     }
 }
 
+impl From<Tmpfs> for TmpfsOptions {
+    fn from(Tmpfs { bytes, inodes, mode }: Tmpfs) -> Self {
+        Self { bytes, inodes, mode }
+    }
+}
+
 impl Mount {
-    /// The host's `source`, a file or directory, at `target`: read-only all the way down, submounts included.
+    /// Mounts a file or directory of the host at `target`, read-only, with all its submounts.
     ///
-    /// The source is resolved by the host, with the host's rights, when the container is built; a relative one starts
-    /// at the host's working directory.
+    /// The host resolves the source, with the host's rights, when the container is built. A
+    /// relative source starts at the host's working directory.
+    ///
+    /// ```
+    /// use cellblock::{Container, Mount};
+    ///
+    /// let builder = Container::builder().mount(Mount::bind("/srv/problems", "/problems"));
+    /// ```
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        Self::from_host(source.into(), target.into(), Access::ReadOnly)
+        Self::from_host(source.into(), target.into(), BindAccess::ReadOnly)
     }
 
-    /// As [`bind`](Self::bind), but writable as far as the container's ids may write there.
+    /// Mounts a file or directory of the host as [`bind`](Self::bind) does, but writable. A program
+    /// can write what the container's ids may write.
     pub fn bind_writable(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        Self::from_host(source.into(), target.into(), Access::Writable)
+        Self::from_host(source.into(), target.into(), BindAccess::Writable)
     }
 
-    /// A device node of the host, at the same path inside.
+    /// Mounts a device node of the host at the same path inside.
     pub fn device(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self::from_host(path.clone(), path, Access::Device)
+        Self::from_host(path.clone(), path, BindAccess::Device)
     }
 
-    /// A tmpfs, writable by the program, and made anew by each reset.
+    /// Mounts a tmpfs that programs can write to. Each reset replaces it by a new one.
+    ///
+    /// ```
+    /// use cellblock::{Container, Mount, mount::Tmpfs};
+    ///
+    /// let scratch = Tmpfs::new().bytes(256 << 20).inodes(1000);
+    /// let builder = Container::builder().mount(Mount::tmpfs("/scratch", scratch));
+    /// ```
     pub fn tmpfs(target: impl Into<PathBuf>, tmpfs: Tmpfs) -> Self {
-        Self::new(target.into(), Kind::Tmpfs(tmpfs))
+        Self::new(target.into(), MountKind::Tmpfs(tmpfs.into()))
     }
 
-    /// Directories of the host, the first on top, under a tmpfs that takes every change: a prepared tree that a program
-    /// may write to as if it were its own, and that each reset brings back. `upper` bounds the changes, of which a file
-    /// that is written to counts whole.
+    /// Mounts directories of the host, the first on top, under a tmpfs that takes every change.
+    /// Programs can write to this prepared tree as if it were their own, and each reset restores
+    /// it.
     ///
-    /// Sources are resolved as those of [`bind`](Self::bind). What belongs to the owner of a source directory belongs to
-    /// the program; other files belong to nobody inside, and so does everything where the source's file system cannot show
-    /// other owners (mount_setattr(2), `MOUNT_ATTR_IDMAP`; needs Linux 5.19 under an overlay). What is mounted
-    /// within a source is left out, and must not be there at all for a host without CAP_SYS_ADMIN.
+    /// `upper` limits the changes. A file that is written to counts with its whole size.
     ///
-    /// At most 64 directories. The target must not lie within a tmpfs or another overlay.
+    /// The host resolves the sources as for [`bind`](Self::bind). A file that belongs to the owner
+    /// of its source directory belongs to the program inside; every other file belongs to the
+    /// overflow id (`nobody`). All files do if the source's file system cannot map owners
+    /// (mount_setattr(2), `MOUNT_ATTR_IDMAP`; needs Linux 5.19 under an overlay). Submounts of a
+    /// source are left out; a host without CAP_SYS_ADMIN cannot use a source that has any.
+    ///
+    /// There are at most 64 directories. The target must not lie within a tmpfs or another overlay.
+    ///
+    /// ```
+    /// use cellblock::{Container, Mount, mount::Tmpfs};
+    ///
+    /// let project = Mount::overlay(["/srv/patches", "/srv/project"], "/project", Tmpfs::new());
+    /// let builder = Container::builder().mount(project);
+    /// ```
     pub fn overlay<P: Into<PathBuf>>(
         lowers: impl IntoIterator<Item = P>,
         target: impl Into<PathBuf>,
         upper: Tmpfs,
     ) -> Self {
         let lowers = lowers.into_iter().map(Into::into).collect();
-        Self::new(target.into(), Kind::Overlay { lowers, upper })
+        Self::new(target.into(), MountKind::Overlay { lowers, upper: upper.into() })
     }
 
-    /// A read-only proc of the container's pid namespace that shows processes of the program's own and nothing else
-    /// (`subset=pid,hidepid=invisible`: no `/proc/sys`, no `/proc/meminfo`).
+    /// Mounts a read-only proc of the container's pid namespace. It shows only the program's own
+    /// processes (`subset=pid,hidepid=invisible`: no `/proc/sys`, no `/proc/meminfo`).
     pub fn proc(target: impl Into<PathBuf>) -> Self {
-        Self::new(target.into(), Kind::Proc)
+        Self::new(target.into(), MountKind::Proc)
     }
 
-    /// Any file system that the kernel lets a user namespace mount, by its name in `/proc/filesystems`, with options as
-    /// in `mount -o`: an empty value is a flag, and `source` names what is mounted.
+    /// Mounts any file system that the kernel allows in a user namespace, by its name in
+    /// `/proc/filesystems`. The options are those of `mount -o`: an empty value makes a flag, and
+    /// `source` names the device.
     pub fn file_system<K: Into<String>, V: Into<String>>(
         name: impl Into<String>,
         target: impl Into<PathBuf>,
         options: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
         let options = options.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        Self::new(target.into(), Kind::FileSystem { name: name.into(), options })
+        Self::new(target.into(), MountKind::FileSystem { name: name.into(), options })
     }
 
-    /// Leaves this mount out where its source does not exist on the host, instead of failing the build.
+    /// Skips this mount if its source does not exist on the host, instead of failing the build.
     pub fn skip_missing(self) -> Self {
         Self { skip_missing: true, ..self }
     }
 
-    /// Where it is inside the container.
+    /// Its path inside the container.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// The mounts of a container that names none: what `/bin/sh`, a C compiler and Python of the host need to run.
+    /// The default mounts of a container: what the host's `/bin/sh`, C compiler and Python need to
+    /// run.
     ///
-    /// Read-only from the host: `/usr`, `/bin`, `/sbin`, `/lib*`, the loader's and the alternatives' files of `/etc`,
-    /// and the devices null, zero, full, random and urandom. Beside them `/proc`, and `tmpfs` twice: on `/w` and, with
-    /// mode 1777, on `/tmp`.
+    /// Read-only from the host are `/usr`, `/bin`, `/sbin`, `/lib*`, the files of the loader and of
+    /// the alternatives in `/etc`, and the devices null, zero, full, random and urandom. In
+    /// addition there are `/proc`, and two tmpfs with the limits of `tmpfs`: one on `/w`, and one
+    /// with mode 1777 on `/tmp`.
     pub fn defaults(tmpfs: Tmpfs) -> Vec<Self> {
         let system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
         let settings = ["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "nsswitch.conf"]
@@ -177,12 +183,12 @@ impl Mount {
         mounts
     }
 
-    /// Refuses an overlay that could not be made anew by a reset, being within something that goes, or could not be named to
-    /// the kernel.
+    /// Refuses an overlay with no layers, with more layers than the kernel takes, or at a place
+    /// where a reset could not restore it: within a mount that the reset replaces.
     pub(crate) fn check_overlay(&self, earlier: &[Self]) -> Result<()> {
-        let Kind::Overlay { lowers, .. } = &self.kind else { return Ok(()) };
-        let is_remade = |mount: &&Self| matches!(mount.kind, Kind::Tmpfs(_) | Kind::Overlay { .. });
-        if let Some(around) = earlier.iter().filter(is_remade).find(|mount| self.target.starts_with(&mount.target)) {
+        let MountKind::Overlay { lowers, .. } = &self.kind else { return Ok(()) };
+        let is_around = |mount: &&Self| mount.kind.is_own() && self.target.starts_with(&mount.target);
+        if let Some(around) = earlier.iter().find(is_around) {
             let around = around.target.display();
             return Err(Error::invalid(format!("an overlay cannot lie within {around}")).at(&self.target));
         }
@@ -192,17 +198,17 @@ impl Mount {
         Ok(())
     }
 
-    fn from_host(source: PathBuf, target: PathBuf, access: Access) -> Self {
-        Self::new(target, Kind::Bind { source, access })
+    fn from_host(source: PathBuf, target: PathBuf, access: BindAccess) -> Self {
+        Self::new(target, MountKind::Bind { source, access })
     }
 
-    fn new(target: PathBuf, kind: Kind) -> Self {
+    fn new(target: PathBuf, kind: MountKind) -> Self {
         Self { target, kind, skip_missing: false }
     }
 }
 
-/// A bind mount as command lines have it: `SRC` at the same path, `SRC:DST`, or `SRC:DST:rw` for a writable one. A path
-/// with a colon cannot be said so.
+/// Parses a bind mount as command lines have it: `SRC` for the same path inside, `SRC:DST`, or
+/// `SRC:DST:rw` for a writable mount. A path cannot contain a colon.
 impl FromStr for Mount {
     type Err = Error;
 

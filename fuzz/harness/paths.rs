@@ -14,8 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::container::OpenFile;
-use crate::container::fuzzing::{Failure, Ids, Symlink, delete, open, symlink};
+use crate::container::fuzzing::{Failure, Ids, OpenRequest, Symlink, delete, open, symlink};
 
 const NAMES: [&str; 16] = [
     "a",
@@ -78,10 +77,10 @@ fn carry_out([operation, one, other]: [u8; 3], root: &Path, outside: &Path) {
         4 => drop(fs::remove_file(within(root, one))),
         5 => drop(fs::rename(within(root, one), within(root, other))),
         // The host.
-        6 => check(root, open(&OpenFile::read(path), own)),
-        7 => check(root, open(&OpenFile::write(path, 0o644), own)),
-        8 => check(root, open(&OpenFile::write(path, 0o644).create_parents(), own)),
-        9 => check(root, open(&OpenFile::append(path, 0o644), own)),
+        6 => check(root, open(&OpenRequest::read(path), own)),
+        7 => check(root, open(&OpenRequest::write(path, 0o644), own)),
+        8 => check(root, open(&OpenRequest { parents: true, ..OpenRequest::write(path, 0o644) }, own)),
+        9 => check(root, open(&OpenRequest::append(path, 0o644), own)),
         10 => drop(delete(&path)),
         _ => drop(symlink(&Symlink { target: other.into(), path }, own)),
     }

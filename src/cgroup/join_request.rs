@@ -6,8 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::limits::Form;
-use crate::wire::{self, Counter, Figure, GroupFile};
+use crate::wire::{self, CgroupVersion, Counter, Figure, GroupFile};
 
 /// The files of a group for the init, with a descriptor for each.
 pub(crate) type JoinRequest = (wire::GroupFiles, Vec<Arc<OwnedFd>>);
@@ -50,8 +49,8 @@ impl JoinRequestBuilder {
         }
     }
 
-    pub(super) fn build(self, form: Form) -> JoinRequest {
-        (wire::GroupFiles { form, files: self.files }, self.fds)
+    pub(super) fn build(self, version: CgroupVersion) -> JoinRequest {
+        (wire::GroupFiles { version, files: self.files }, self.fds)
     }
 }
 

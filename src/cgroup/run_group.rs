@@ -5,8 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::error::Failure;
 use crate::limits::GroupLimits;
-use crate::report::Usage;
-use crate::wire::Ids;
+use crate::wire::{Ids, Measurement};
 
 use super::directory::remove_group;
 use super::hierarchy::Hierarchy;
@@ -57,9 +56,10 @@ impl RunGroup {
 
     /// Learns what a run has used. The next run gets a new group if a counter cannot start anew in
     /// this one.
-    pub(crate) fn finish_run(&mut self, usage: &Usage) {
+    pub(crate) fn finish_run(&mut self, measured: &Measurement) {
+        let peak = measured.group.as_ref().and_then(|figures| figures.processes_peak);
         // Every run has at least one process, so a peak of 1 is right for the next run too.
-        if usage.processes_peak.is_some_and(|peak| peak > 1) {
+        if peak.is_some_and(|peak| peak > 1) {
             match self {
                 Self::V1(group) => group.invalidate_process_counter(),
                 Self::V2(group) => group.invalidate_run(),

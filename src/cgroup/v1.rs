@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::error::{Failure, ResultExt, Step};
 use crate::limits::{CgroupSupport, Form, GroupLimits};
-use crate::wire::{Figure, GroupFile};
+use crate::wire::{CgroupVersion, Figure, GroupFile};
 
 use super::directory::{GroupDirectory, is_writable, remove_abandoned};
 use super::join_request::{JoinRequest, JoinRequestBuilder};
@@ -155,7 +155,7 @@ impl V1Group {
         for member in &self.members {
             member.add_files(&mut request).step_at(Step::MakeGroup, &member.directory.path)?;
         }
-        Ok(request.build(Form::CgroupV1))
+        Ok(request.build(CgroupVersion::V1))
     }
 }
 

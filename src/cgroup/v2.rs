@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Failure, ResultExt, Step};
 use crate::limits::{CgroupSupport, Form, GroupLimits};
-use crate::wire::{Figure, GroupFile, Ids};
+use crate::wire::{CgroupVersion, Figure, GroupFile, Ids};
 
 use super::directory::{GroupDirectory, is_writable, open_directory, remove_abandoned, remove_group, write_value};
 use super::join_request::{JoinRequest, JoinRequestBuilder};
@@ -281,7 +281,7 @@ fn open_files(limited: &Path, run: &Path) -> io::Result<(JoinRequest, bool)> {
     }
     // Without a memory controller there is no peak to reset.
     let has_memory = run.join("memory.current").exists();
-    Ok((request.build(Form::CgroupV2), resets_peak || !has_memory))
+    Ok((request.build(CgroupVersion::V2), resets_peak || !has_memory))
 }
 
 /// Resets the peak of memory, which Linux can since 6.12. Root may open the file on any kernel, so

@@ -9,10 +9,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
-use crate::wire::{MAX_FDS, MAX_INLINE, OpenFile, Request, Symlink};
+use crate::wire::{MAX_FDS, MAX_INLINE, OpenRequest, Request, Symlink};
 
 use super::handle::Container;
 use super::message::Message;
+use super::open_file::OpenFile;
 use super::reply::PendingReply;
 
 impl Container {
@@ -44,9 +45,9 @@ impl Container {
     /// # Ok(()) }
     /// ```
     pub async fn open(&self, files: impl IntoIterator<Item = OpenFile>) -> Result<Vec<Result<File>>> {
-        let files: Vec<_> = files.into_iter().collect();
+        let files: Vec<_> = files.into_iter().map(OpenRequest::from).collect();
         check_count(files.len())?;
-        if let Some(file) = files.iter().find(|file| !file.flags_are_known()) {
+        if let Some(file) = files.iter().find(|file| !flags_are_known(file.flags)) {
             return Err(Error::invalid(format!("unknown flags: {:#o}", file.flags)).at(&file.path));
         }
         let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
@@ -158,6 +159,11 @@ impl Container {
     async fn open_one(&self, file: OpenFile) -> Result<File> {
         self.open([file]).await?.pop().unwrap_or_else(|| Err(Error::lost("a reply without a result")))
     }
+}
+
+fn flags_are_known(flags: i32) -> bool {
+    let known = libc::O_ACCMODE | libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_APPEND;
+    flags & !known == 0 && flags & libc::O_ACCMODE != libc::O_ACCMODE
 }
 
 fn check_count(count: usize) -> Result<()> {

@@ -13,17 +13,17 @@ use super::spec::ContainerSpec;
 use crate::command::Window;
 use crate::error::{Failure, Step, printable};
 use crate::init::files::{delete, open, symlink};
-use crate::limits::{GroupLimits, HostSupport, NprocScope, Rlimit, Times};
+use crate::limits::{GroupLimits, HostSupport, NprocScope, Rlimit};
 use crate::pty::Pty;
-use crate::report::{Measured, Reason};
 use crate::seccomp::Filter;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
 use crate::sys::{clone, memory, socket};
 use crate::wire::datagram::MAX_PAYLOAD;
 use crate::wire::{
-    Broken, Counter, Datagram, Decoder, FdRole, Figure, Frame, GroupFile, GroupFiles, Ids, MAX_FDS, MAX_INLINE, Peer,
-    Reply, Request, StartRun, State, Strings, Symlink, encode,
+    Broken, CgroupVersion, Counter, Datagram, Decoder, FdRole, Figure, Frame, GroupFigures, GroupFile, GroupFiles, Ids,
+    KillReason, MAX_FDS, MAX_INLINE, Measurement, OpenRequest, Peer, RawFingerprint, Reply, Request, StartRun, State,
+    Strings, Symlink, Times, WaitStatus, encode,
 };
 
 // For the seeds.

@@ -36,7 +36,7 @@ use super::spec::ContainerSpec;
 
 pub(super) use configure::configuration;
 pub(super) use error::LaunchError;
-use error::kind;
+use error::host_error;
 
 /// Starts an init and has it make its root file system.
 pub(super) async fn launch(spec: &ContainerSpec) -> Result<Connection, LaunchError> {
@@ -76,7 +76,7 @@ impl Launch {
         let group = make_group()?;
         let (stage_one, socket, stderr) =
             start_stage_one(&image, group.as_ref().and_then(|(group, _)| group.init_directory()))
-                .map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
+                .map_err(host_error(Step::StartInit))?;
         Ok(Self { stage_one, socket, decoder: Decoder::new(Peer::Init), stderr, group, step: Step::Hello })
     }
 
@@ -104,7 +104,7 @@ impl Launch {
             other => return Err(out_of_place(&other).into()),
         }
         self.step = Step::StartInit;
-        self.stage_one.reap().await.map_err(|error| Error::io(kind(&error), Step::StartInit, error))?;
+        self.stage_one.reap().await.map_err(host_error(Step::StartInit))?;
         Ok((pid1, program))
     }
 
@@ -138,7 +138,7 @@ impl Launch {
         match mapping.write(self.stage_one.pid()) {
             Ok(()) => Ok(()),
             Err(error) => {
-                let error = LaunchError::Refused(Error::io(kind(&error), Step::MapIds, error));
+                let error = LaunchError::Refused(host_error(Step::MapIds)(error));
                 Err(self.init_error_or(error).await)
             }
         }
@@ -170,7 +170,7 @@ impl Launch {
     }
 
     async fn send(&mut self, request: &Request, fds: Vec<Arc<OwnedFd>>) -> Result<(), LaunchError> {
-        let failure = |error: io::Error| LaunchError::Host(Error::io(kind(&error), Step::Send, error));
+        let failure = |error: io::Error| LaunchError::Host(host_error(Step::Send)(error));
         for datagram in wire::encode(0, request, fds).map_err(failure)? {
             match self.socket.io(Interest::WRITABLE, |fd| datagram.send(fd, false)).await {
                 Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
@@ -205,8 +205,8 @@ impl Launch {
 
 /// Makes a control group for the runs, if this process may.
 fn make_group() -> Result<Option<(RunGroup, CgroupSupport)>> {
-    let hierarchy = Hierarchy::find().map_err(|error| Error::io(kind(&error), Step::MakeGroup, error))?;
-    let Some(hierarchy) = hierarchy else { return Ok(None) };
+    let found = Hierarchy::find().map_err(host_error(Step::MakeGroup))?;
+    let Some(hierarchy) = found else { return Ok(None) };
     let groups = hierarchy.support();
     let group = RunGroup::new(hierarchy).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
     Ok(Some((group, groups)))

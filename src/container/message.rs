@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::fingerprint::Fingerprint;
 use crate::limits::{GroupLimits, Held};
-use crate::report::{Reason, Report};
-use crate::wire::{Request, StartRun};
+use crate::report::Report;
+use crate::wire::{KillReason, Request, StartRun};
 
 use super::death::DeathRecord;
 use super::reply::{PendingReply, ReplySender};
@@ -64,5 +64,5 @@ pub(super) struct QueuedRun {
     /// Until when the run waits for the kernel to free memory of earlier runs.
     pub(super) memory_deadline: Option<Instant>,
     /// Resolves when the run is to be killed. `Err` means that the caller dropped its handle.
-    pub(super) killed: oneshot::Receiver<Reason>,
+    pub(super) killed: oneshot::Receiver<KillReason>,
 }

@@ -18,11 +18,12 @@ mod launch;
 mod lease;
 pub(crate) mod mailbox;
 mod message;
+mod open_file;
 mod processes;
 mod reply;
 mod spec;
 
 pub use crate::fingerprint::{FileSystem, Fingerprint};
-pub use crate::wire::OpenFile;
 pub use builder::ContainerBuilder;
 pub use handle::Container;
+pub use open_file::OpenFile;

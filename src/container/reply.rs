@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind, Failure, Result, Step};
 use crate::fingerprint::Fingerprint;
 use crate::limits::Held;
 use crate::observe::WatchedRun;
-use crate::report::{Measured, Protections, Report};
-use crate::wire::Reply;
+use crate::report::{Protections, Report};
+use crate::wire::{Measurement, Reply};
 
 pub(super) type ReplySender<T> = oneshot::Sender<Result<T>>;
 
@@ -59,16 +59,16 @@ impl PendingReply {
                 sender.send(Ok(results.into_iter().map(file_result).collect())).ok();
             }
             (Self::Fingerprint(sender), Reply::Fingerprint(fingerprint)) => {
-                sender.send(Ok(fingerprint)).ok();
+                sender.send(Ok(fingerprint.into())).ok();
             }
-            (Self::Run(run), Reply::Ended(measured)) if measured.status.is_possible() => run.finish(measured),
+            (Self::Run(run), Reply::Ended(measured)) if measured.status.is_end() => run.finish(measured),
             (Self::Reset(sender), Reply::Failed(failure)) => {
                 let reason = Error::lost(format!("a reset failed: {failure}"));
                 sender.send(Err(Error::failure(ErrorKind::File, failure))).ok();
                 return Err(reason);
             }
-            (Self::Reset(sender), Reply::Differs(things)) => {
-                let things = things.join(", ");
+            (Self::Reset(sender), Reply::Differs { first, now }) => {
+                let things = Fingerprint::from(first).differences(&now.into()).join(", ");
                 let reason = Error::lost(format!("after a reset these were not as they had been at first: {things}"));
                 sender.send(Err(Error::new(ErrorKind::File, Step::CompareFingerprint).detail(things))).ok();
                 return Err(reason);
@@ -101,7 +101,7 @@ impl PendingReply {
 }
 
 impl PendingRun {
-    fn finish(self, measured: Measured) {
+    fn finish(self, measured: Measurement) {
         let report = Report::new(measured, self.held, self.protections);
         self.watched.finish(&report);
         self.outcome.send(Ok(report)).ok();

@@ -1,4 +1,4 @@
-//! The init's end of the socket, and why it lets go of it.
+//! The init's end of the socket, and the reasons for which the init exits.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -9,10 +9,10 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{dup2_stdin, dup2_stdout};
 
-use crate::error::{Failure, Step};
+use crate::error::{Failure, ResultExt, Step};
 use crate::wire::{self, Broken, Decoder, Frame, Peer, Reply, Request, State};
 
-/// Why an init ends.
+/// Why an init exits.
 pub(super) enum End {
     /// The host closed the socket.
     Closed,
@@ -36,28 +36,21 @@ impl From<Failure> for End {
 
 /// The init's end of the socket.
 pub(super) struct Host {
-    /// Closes when the process ends, and not before: the host kills an init whose socket is closed, and would not hear
-    /// what that says last.
+    /// Closes when the process exits, and not earlier: the host kills an init whose socket is
+    /// closed, and would then miss its last words on standard error.
     socket: ManuallyDrop<OwnedFd>,
     decoder: Decoder,
 }
 
 impl Host {
-    /// Takes the socket away from standard input, where a program would otherwise find it, and leaves /dev/null there
-    /// and on standard output.
+    /// Moves the socket away from standard input, where programs would inherit it, and leaves
+    /// /dev/null there and on standard output.
     pub(super) fn from_stdin() -> Result<Self, Failure> {
-        let take = || -> io::Result<OwnedFd> {
-            let socket = duplicate_from(io::stdin(), 3)?;
-            let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
-            dup2_stdin(&null)?;
-            dup2_stdout(&null)?;
-            Ok(socket)
-        };
-        let socket = take().map_err(|error| Failure::new(Step::ResetInherited, error))?;
+        let socket = move_from_stdin().step(Step::ResetInherited)?;
         Ok(Self { socket: ManuallyDrop::new(socket), decoder: Decoder::new(Peer::Host) })
     }
 
-    /// Sends a reply or, where its descriptors cannot be sent, that.
+    /// Sends a reply. If its descriptors cannot be sent, sends that failure in its place.
     pub(super) fn send(&self, id: u64, reply: &Reply, fds: Vec<Arc<OwnedFd>>) -> Result<(), End> {
         match self.try_send(id, reply, fds)? {
             Ok(()) => Ok(()),
@@ -65,24 +58,22 @@ impl Host {
         }
     }
 
+    /// Sends a reply. The inner result is a failure that passes; nothing of the reply was sent
+    /// then.
     pub(super) fn try_send(&self, id: u64, reply: &Reply, fds: Vec<Arc<OwnedFd>>) -> Result<Result<(), Failure>, End> {
-        let failure = |error: io::Error| match error.kind() {
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => End::Closed,
-            _ => End::Fatal(format!("{}: {error}", Step::Send)),
-        };
-        for datagram in wire::encode(id, reply, fds).map_err(failure)? {
+        for datagram in wire::encode(id, reply, fds).map_err(end_of_sending)? {
             match datagram.send(&*self.socket, true) {
-                // Too many of the user's descriptors are on their way somewhere: that passes. Nothing of this reply has left.
+                // Too many of the user's descriptors are in flight somewhere.
                 Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) && datagram.begins.is_some() => {
                     return Ok(Err(Failure::new(Step::Send, error)));
                 }
-                sent => sent.map_err(failure)?,
+                sent => sent.map_err(end_of_sending)?,
             }
         }
         Ok(Ok(()))
     }
 
-    /// The next request, which must be one that this state admits.
+    /// Receives the next request, which must be one that this state admits.
     pub(super) fn receive(&mut self, state: State) -> Result<Frame<Request>, End> {
         let message = self.decoder.receive(&*self.socket, true)?.ok_or(End::Closed)?;
         if !state.admits(&message.body) {
@@ -91,8 +82,9 @@ impl Host {
         Ok(message)
     }
 
-    /// Tells the host of a failure that the init does not survive.
-    pub(super) fn told<T>(&self, result: Result<T, Failure>) -> Result<T, End> {
+    /// Returns the value of a step that the init cannot go on without, or sends its failure to the
+    /// host.
+    pub(super) fn require<T>(&self, result: Result<T, Failure>) -> Result<T, End> {
         match result {
             Ok(value) => Ok(value),
             Err(failure) => {
@@ -107,6 +99,21 @@ impl AsFd for Host {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+fn end_of_sending(error: io::Error) -> End {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => End::Closed,
+        _ => End::Fatal(format!("{}: {error}", Step::Send)),
+    }
+}
+
+fn move_from_stdin() -> io::Result<OwnedFd> {
+    let socket = duplicate_from(io::stdin(), 3)?;
+    let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    Ok(socket)
 }
 
 /// A copy of a descriptor with the lowest free number that is at least `lowest`.

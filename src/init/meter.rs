@@ -1,6 +1,6 @@
-//! What a run has used, as its group or its processes show it.
+//! What a run has used, as its control group or its processes show it.
 //!
-//! Invariant: a figure is the run's own: what was counted before it began is taken off.
+//! Invariant: a figure is the run's own. What was counted before the run began is subtracted.
 
 use std::fs::File;
 use std::io;
@@ -13,19 +13,17 @@ use nix::sys::stat::Mode;
 use nix::unistd::{SysconfVar, sysconf};
 use rustix::fs::Dir;
 
-use crate::error::{Failure, Step};
-use crate::limits::Form;
-use crate::report::{Measured, Source};
+use crate::error::{Failure, ResultExt, Step};
 use crate::sys::mount::{forbid, new_file_system};
-use crate::wire::{self, Counter, Figure, GroupFile};
+use crate::wire::{CgroupVersion, Counter, Figure, GroupFigures, GroupFile, GroupFiles};
 
 /// The control group of the runs.
-pub(super) struct Group {
-    form: Form,
+pub(super) struct RunGroup {
+    version: CgroupVersion,
     tasks: Vec<OwnedFd>,
     directory: Option<OwnedFd>,
     gauges: Vec<Gauge>,
-    /// Where the CPU rate is taken away, and how.
+    /// The file that holds the CPU rate, and its content for no rate.
     rate: Option<(File, String)>,
 }
 
@@ -35,12 +33,13 @@ struct Gauge {
     before: u64,
 }
 
-impl Group {
-    pub(super) fn new(group: wire::GroupFiles, fds: Vec<OwnedFd>) -> Result<Self, Failure> {
+impl RunGroup {
+    pub(super) fn new(group: GroupFiles, fds: Vec<OwnedFd>) -> Result<Self, Failure> {
         if group.files.len() != fds.len() {
             return Err(Failure::new(Step::ReadGroup, nix::Error::EBADMSG));
         }
-        let mut new = Self { form: group.form, tasks: Vec::new(), directory: None, gauges: Vec::new(), rate: None };
+        let mut new =
+            Self { version: group.version, tasks: Vec::new(), directory: None, gauges: Vec::new(), rate: None };
         for (file, fd) in group.files.into_iter().zip(fds) {
             match file {
                 GroupFile::Tasks => new.tasks.push(fd),
@@ -60,68 +59,70 @@ impl Group {
         self.directory.as_ref().map(|fd| fd.as_fd())
     }
 
-    /// Takes away the CPU rate, which would keep what is killed from dying.
+    /// Lifts the CPU rate, which would keep killed processes from dying.
     pub(super) fn lift_rate(&self) -> Result<(), Failure> {
         let Some((file, none)) = &self.rate else { return Ok(()) };
         match file.write_all_at(none.as_bytes(), 0) {
-            // Somebody has removed the group, which can be while nobody is in it.
+            // The group was removed. That is possible while it has no process.
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-            lifted => lifted.map_err(|error| Failure::new(Step::LiftRate, error)),
+            lifted => lifted.step(Step::LiftRate),
         }
     }
 
-    /// Notes what has been counted so far.
-    pub(super) fn begin(&mut self) -> Result<(), Failure> {
-        let begin = |gauge: &mut Gauge| {
-            match gauge.counter.figure {
-                // These begin with the group.
-                Figure::MemoryPeak | Figure::ProcessesPeak => {}
-                Figure::MemoryPeakSinceReset => gauge.file.write_all_at(b"0", 0)?,
-                _ => gauge.before = gauge.read()?,
-            }
-            Ok(())
-        };
-        self.gauges.iter_mut().try_for_each(begin).map_err(|error: io::Error| Failure::new(Step::ReadGroup, error))
+    /// Notes what the group has counted before a run.
+    pub(super) fn start_counting(&mut self) -> Result<(), Failure> {
+        self.gauges.iter_mut().try_for_each(Gauge::start).step(Step::ReadGroup)
     }
 
-    /// The CPU time since the beginning. `None` where the group does not count it.
-    pub(super) fn cpu_time(&self) -> Result<Option<Duration>, Failure> {
-        Ok(self.since(Figure::CpuTime)?.map(Duration::from_nanos))
+    /// The CPU time of the run so far. `None` if the group does not count it.
+    pub(super) fn cpu_nanos(&self) -> Result<Option<u64>, Failure> {
+        self.since_start(Figure::CpuTime)
     }
 
-    /// Puts what the group has counted in the place of what is known otherwise.
-    pub(super) fn finish(&self, measured: &mut Measured) -> Result<(), Failure> {
-        let Measured { usage, sources, evidence, .. } = measured;
-        let source = Source::from(self.form);
-        if let Some(cpu) = self.cpu_time()? {
-            (usage.cpu, sources.cpu) = (Some(cpu), source);
-        }
-        let before = self.gauges.iter().find(|gauge| gauge.counter.figure == Figure::MemoryNow).map(|it| it.before);
-        let peak = match self.since(Figure::MemoryPeak)? {
-            Some(peak) => Some(peak),
-            None => self.since(Figure::MemoryPeakSinceReset)?.map(|peak| peak.saturating_sub(before.unwrap_or(0))),
-        };
-        if peak.is_some() {
-            (usage.memory_peak_bytes, sources.memory_peak) = (peak, source);
-        }
-        let most = self.since(Figure::ProcessesPeak)?;
-        if most.is_some() {
-            (usage.processes_peak, sources.processes_peak) = (most, source);
-        }
-        evidence.oom_kills = self.since(Figure::OomKills)?;
-        evidence.refused_forks = self.since(Figure::RefusedForks)?;
-        evidence.throttled = self.since(Figure::Throttled)?.map(Duration::from_nanos);
-        Ok(())
+    /// What the group has counted for the run.
+    pub(super) fn figures(&self) -> Result<GroupFigures, Failure> {
+        let micros = |nanos: u64| nanos / 1000;
+        Ok(GroupFigures {
+            version: self.version,
+            cpu_us: self.cpu_nanos()?.map(micros),
+            memory_peak_bytes: self.memory_peak()?,
+            processes_peak: self.since_start(Figure::ProcessesPeak)?,
+            oom_kills: self.since_start(Figure::OomKills)?,
+            refused_forks: self.since_start(Figure::RefusedForks)?,
+            throttled_us: self.since_start(Figure::Throttled)?.map(micros),
+        })
     }
 
-    fn since(&self, figure: Figure) -> Result<Option<u64>, Failure> {
-        let Some(gauge) = self.gauges.iter().find(|gauge| gauge.counter.figure == figure) else { return Ok(None) };
-        let now = gauge.read().map_err(|error| Failure::new(Step::ReadGroup, error))?;
+    fn memory_peak(&self) -> Result<Option<u64>, Failure> {
+        if let Some(peak) = self.since_start(Figure::MemoryPeak)? {
+            return Ok(Some(peak));
+        }
+        let before = self.gauge(Figure::MemoryNow).map_or(0, |gauge| gauge.before);
+        Ok(self.since_start(Figure::MemoryPeakSinceReset)?.map(|peak| peak.saturating_sub(before)))
+    }
+
+    fn since_start(&self, figure: Figure) -> Result<Option<u64>, Failure> {
+        let Some(gauge) = self.gauge(figure) else { return Ok(None) };
+        let now = gauge.read().step(Step::ReadGroup)?;
         Ok(Some(now.saturating_sub(gauge.before)))
+    }
+
+    fn gauge(&self, figure: Figure) -> Option<&Gauge> {
+        self.gauges.iter().find(|gauge| gauge.counter.figure == figure)
     }
 }
 
 impl Gauge {
+    fn start(&mut self) -> io::Result<()> {
+        match self.counter.figure {
+            // These count from the creation of the group.
+            Figure::MemoryPeak | Figure::ProcessesPeak => {}
+            Figure::MemoryPeakSinceReset => self.file.write_all_at(b"0", 0)?,
+            _ => self.before = self.read()?,
+        }
+        Ok(())
+    }
+
     fn read(&self) -> io::Result<u64> {
         let mut buffer = [0; 4096];
         let size = self.file.read_at(&mut buffer, 0)?;
@@ -136,36 +137,43 @@ impl Gauge {
     }
 }
 
-/// All processes of the container, as a proc of the init's own shows them.
-pub(super) struct Processes(OwnedFd);
+/// All processes of the container, in a proc that only the init sees.
+pub(super) struct ProcessTable(OwnedFd);
 
-impl Processes {
-    pub(super) fn new() -> io::Result<Self> {
+impl ProcessTable {
+    pub(super) fn open() -> io::Result<Self> {
         let options = [("subset".to_owned(), "pid".to_owned())];
         Ok(Self(new_file_system("proc", &options, forbid::WRITES | forbid::DEVICES | forbid::EXEC)?))
     }
 
-    /// The CPU time of all but the init, and of what those have waited for, to the kernel's hundredth of a second.
+    /// The CPU time of every process but the init and of the children that each has waited for, in
+    /// the kernel's unit of a hundredth of a second.
     pub(super) fn cpu_time(&self) -> io::Result<Duration> {
-        let directory = |path: &str| openat(&self.0, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         let mut ticks = 0;
-        for entry in Dir::new(directory(".")?)? {
+        for entry in Dir::new(self.open_at(".")?)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name == b"1" || !name.iter().all(u8::is_ascii_digit) {
                 continue;
             }
-            let path = format!("{}/stat", String::from_utf8_lossy(name));
-            // One that has ended since is counted by whoever waited for it.
-            let Ok(stat) = directory(&path).map_err(io::Error::from).and_then(|fd| io::read_to_string(File::from(fd)))
-            else {
-                continue;
-            };
-            // The name before them is in parentheses, and may hold anything: utime, stime, cutime, cstime.
-            let times = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(4));
-            ticks += times.into_iter().flatten().filter_map(|time| time.parse::<u64>().ok()).sum::<u64>();
+            let stat = self.open_at(&format!("{}/stat", String::from_utf8_lossy(name)));
+            // A process that has ended since is counted by its parent.
+            if let Ok(stat) = stat.and_then(|fd| io::read_to_string(File::from(fd))) {
+                ticks += ticks_in(&stat);
+            }
         }
-        let in_a_second = sysconf(SysconfVar::CLK_TCK)?.ok_or(io::ErrorKind::Unsupported)?;
-        Ok(Duration::from_secs_f64(ticks as f64 / in_a_second as f64))
+        let ticks_per_second = sysconf(SysconfVar::CLK_TCK)?.ok_or(io::ErrorKind::Unsupported)?;
+        Ok(Duration::from_secs_f64(ticks as f64 / ticks_per_second as f64))
     }
+
+    fn open_at(&self, path: &str) -> io::Result<OwnedFd> {
+        Ok(openat(&self.0, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
+    }
+}
+
+/// The sum of utime, stime, cutime and cstime in `/proc/PID/stat`. They follow the process's name,
+/// which is in parentheses and may contain anything.
+fn ticks_in(stat: &str) -> u64 {
+    let times = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(4));
+    times.into_iter().flatten().filter_map(|time| time.parse::<u64>().ok()).sum()
 }

@@ -1,364 +1,209 @@
-//! The container's root file system: made once, its writable parts made anew by each reset.
+//! The container's root file system: made once, its writable parts renewed by each reset.
 //!
-//! Invariant: nothing is made on the host. Everything happens in the init's own mount namespace, on a tmpfs that covers
-//! a directory which is there on every host; what comes from the host is a private copy of its mounts.
+//! Invariant: nothing is created on the host. Everything happens in the init's own mount namespace,
+//! on a tmpfs that covers a directory which exists on every host. What comes from the host is a
+//! private copy of its mounts.
 
-use std::ffi::OsStr;
+mod file_systems;
+mod mounts;
+mod overlay;
+mod snapshot;
+
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, AtFlags as NixAtFlags, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, mkdirat};
-use nix::unistd::{chdir, fchdir, fchownat, pivot_root, sethostname};
-use rustix::fs::{AtFlags, CWD, StatxFlags, llistxattr, statfs, statx};
+use nix::sys::stat::Mode;
+use nix::unistd::{chdir, fchdir, pivot_root, sethostname};
 
-use crate::error::{Failure, Step};
-use crate::fingerprint::FileSystem;
-use crate::mount::{Access, Kind, Mount, Tmpfs};
-use crate::sys::mount::{attach, copy_mount, copy_tree, forbid, make_read_only, new_file_system, restrict_tree};
+use crate::error::{Failure, ResultExt, Step};
+use crate::sys::mount::{attach, make_read_only};
 use crate::sys::process::set_domain_name;
-use crate::wire::{Attach, Configure, Ids, Symlink};
+use crate::wire::{Configure, Ids, MountEntry, MountKind, RawFileSystem, Symlink};
 
-use super::files::{ROOT, make_dirs, resolve, symlink};
+use super::files::{ROOT, make_dirs, symlink};
+use file_systems::new_root;
+use mounts::{attach_mount, detached_trees, hide, renewed_trees, restore_mount};
+use overlay::UPPER;
+use snapshot::Snapshot;
 
-/// Where the new root is mounted before it becomes the root: the one directory that a host always has, since it is
-/// where it finds its own executable.
+/// Where the new root is mounted before it becomes the root. Every host has this directory, because
+/// it finds its own executable there.
 const CONTAINER_ROOT: &str = "/proc";
 const OLD_ROOT: &str = "old_root";
-/// Where, among an overlay's layers, the tmpfs with its changes is.
-const UPPER: &str = "upper";
 
 pub(super) struct Rootfs {
     program: Ids,
     root: OwnedFd,
     work_dir: PathBuf,
-    mounts: Vec<Mount>,
+    mounts: Vec<MountEntry>,
     symlinks: Vec<Symlink>,
-    /// How each tmpfs that is empty when new looked then.
-    fresh: Vec<Fresh>,
+    /// Every tmpfs that is empty when it is new, in that state.
+    new_states: Vec<Snapshot>,
 }
 
-/// What a reset took away. Its drop frees what a program had left, which takes a while for many files.
+/// What a reset took away. Its drop frees what programs left there, which takes a while for many
+/// files.
 pub(super) struct Discarded {
-    _trees: Vec<OwnedFd>,
+    _file_systems: Vec<OwnedFd>,
 }
 
 impl Rootfs {
-    /// Makes the root file system and moves into it. The fds are the mount trees that the host attached, in order.
-    pub(super) fn make(configure: Configure, trees: Vec<OwnedFd>) -> Result<Self, Failure> {
+    /// Makes the root file system and moves into it. `attached` are the mount trees that came with
+    /// the configuration, in the order of the mounts.
+    pub(super) fn make(configure: Configure, attached: Vec<OwnedFd>) -> Result<Self, Failure> {
         let Configure { mounts, symlinks, masked, program, hostname, domainname, work_dir, .. } = configure;
-        // All sources first: the new root covers some of the host's paths.
-        let mut trees = trees.into_iter();
-        let detached = mounts.iter().map(|Attach { mount, trees: attached }| {
-            let found = |source: &Path, tree: std::io::Result<OwnedFd>| {
-                tree.map_err(|error| Failure::at(Step::OpenBindSource, source, error))
-            };
-            match &mount.kind {
-                Kind::Bind { .. } | Kind::Overlay { .. } if *attached > 0 => {
-                    Ok(trees.by_ref().take(*attached).collect())
-                }
-                Kind::Bind { source, .. } => Ok(vec![found(source, copy_tree(source))?]),
-                Kind::Overlay { lowers, .. } => lowers.iter().map(|source| found(source, copy_mount(source))).collect(),
-                kind => match new(kind, program) {
-                    Ok(tree) => Ok(vec![tree]),
-                    Err(error) => Err(Failure::at(Step::Mount, &mount.target, error)),
-                },
-            }
-        });
-        let detached: Vec<Vec<_>> = detached.collect::<Result<_, _>>()?;
-
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-            .map_err(|error| Failure::at(Step::MakeMountsPrivate, "/", error))?;
-        mount_root().map_err(|error| Failure::at(Step::MountRoot, CONTAINER_ROOT, error))?;
-        let root = open_place(Path::new(".")).map_err(|error| Failure::at(Step::Open, CONTAINER_ROOT, error))?;
-        for (Attach { mount, .. }, trees) in mounts.iter().zip(&detached) {
-            place(&root, mount, trees, program)?;
+        // Before the new root covers some of the host's paths.
+        let trees = detached_trees(&mounts, attached, program)?;
+        let root = cover_with_new_root()?;
+        for (mount, trees) in mounts.iter().zip(&trees) {
+            attach_mount(&root, mount, trees, program)?;
         }
+        masked.iter().try_for_each(|path| hide(&root, path))?;
+        pivot_into_new_root()?;
 
-        masked.iter().try_for_each(|path| mask(&root, path))?;
-
-        let step = |step, path| move |error| Failure::at(step, path, error);
-        nix::unistd::mkdir(OLD_ROOT, Mode::S_IRWXU).map_err(step(Step::MakeDirectory, OLD_ROOT))?;
-        pivot_root(".", OLD_ROOT).map_err(step(Step::PivotRoot, CONTAINER_ROOT))?;
-        chdir("/").map_err(step(Step::ChangeDirectory, "/"))?;
-        umount2(OLD_ROOT, MntFlags::MNT_DETACH).map_err(step(Step::DetachOldRoot, OLD_ROOT))?;
-        std::fs::remove_dir(OLD_ROOT).map_err(|error| Failure::at(Step::RemoveOldRoot, OLD_ROOT, error))?;
-
-        let mounts = mounts.into_iter().map(|attach| attach.mount).collect();
-        let mut rootfs = Self { program, root, work_dir, mounts, symlinks, fresh: Vec::new() };
-        rootfs.symlinks.iter().try_for_each(|link| rootfs.make_link(link))?;
+        let mut rootfs = Self { program, root, work_dir, mounts, symlinks, new_states: Vec::new() };
+        rootfs.symlinks.iter().try_for_each(|link| rootfs.make_symlink(link))?;
         rootfs.enter_work_dir()?;
-        make_read_only(c"/").map_err(|error| Failure::at(Step::MakeRootReadOnly, "/", error))?;
-        set_domain_name(&domainname).map_err(|error| Failure::at(Step::SetDomainName, &domainname, error))?;
-        sethostname(&hostname).map_err(|error| Failure::at(Step::SetHostName, &hostname, error))?;
-        rootfs.remember_fresh()?;
+        make_read_only(c"/").step_at(Step::MakeRootReadOnly, "/")?;
+        set_domain_name(&domainname).step_at(Step::SetDomainName, &domainname)?;
+        sethostname(&hostname).step_at(Step::SetHostName, &hostname)?;
+        rootfs.remember_new_states()?;
         Ok(rootfs)
     }
 
-    /// Puts a new tmpfs in the place of each writable one, and leaves alone those that nothing has touched. Its time does
-    /// not depend on what a program left there; that of dropping what it gives back does, up to the inodes allowed.
+    /// Replaces every writable file system by a new one, except a tmpfs that no program has
+    /// touched. The time that this takes does not depend on what programs left there. The time to
+    /// drop the result does, up to the number of inodes that the mount allows.
     pub(super) fn reset(&mut self) -> Result<Discarded, Failure> {
-        chdir("/").map_err(|error| Failure::at(Step::ChangeDirectory, "/", error))?;
-        let is_replaced = |mount: &&Mount| match mount.kind {
-            Kind::Tmpfs(_) => !self.is_untouched(&mount.target),
-            Kind::Overlay { .. } => true,
+        chdir("/").step_at(Step::ChangeDirectory, "/")?;
+        let replaced = self.replaced_targets();
+        // A mount below a replaced one goes with it and comes back with it.
+        let affected: Vec<_> = self.mounts.iter().filter(|mount| is_at_or_below(&mount.target, &replaced)).collect();
+
+        let discarded = open_own(&affected)?;
+        let trees = renewed_trees(&affected, self.program)?;
+        for mount in affected.iter().filter(|mount| !is_below(&mount.target, &replaced)) {
+            unmount(mount)?;
+        }
+        for (mount, trees) in affected.iter().zip(&trees) {
+            restore_mount(&self.root, mount, trees, self.program)?;
+        }
+        let mut lost_links = self.symlinks.iter().filter(|link| is_below(&link.path, &replaced));
+        lost_links.try_for_each(|link| self.make_symlink(link))?;
+        self.enter_work_dir()?;
+        self.remember_new_states()?;
+        Ok(Discarded { _file_systems: discarded })
+    }
+
+    /// The state of every file system that belongs to the container.
+    pub(super) fn fingerprints(&self) -> Result<Vec<RawFileSystem>, Failure> {
+        let own = self.mounts.iter().filter(|mount| mount.kind.is_own());
+        own.map(|mount| {
+            let snapshot = Snapshot::take(&mount.target).step_at(Step::TakeFingerprint, &mount.target)?;
+            Ok(snapshot.into_state())
+        })
+        .collect()
+    }
+
+    fn replaced_targets(&self) -> Vec<&Path> {
+        let is_replaced = |mount: &&MountEntry| match mount.kind {
+            MountKind::Tmpfs(_) => !self.is_untouched(&mount.target),
+            MountKind::Overlay { .. } => true,
             _ => false,
         };
-        let replaced: Vec<_> = self.mounts.iter().filter(is_replaced).map(|mount| &mount.target).collect();
-        let is_within = |mount: &Mount| replaced.iter().any(|target| is_strictly_within(&mount.target, target));
-        // What is mounted within a tmpfs goes with it, and comes back with it.
-        let is_affected = |mount: &&Mount| replaced.contains(&&mount.target) || is_within(mount);
-        let (mut again, mut discarded) = (Vec::new(), Vec::new());
-        for mount in self.mounts.iter().filter(is_affected) {
-            let failure = |error| Failure::at(Step::Mount, &mount.target, error);
-            if is_own(mount) {
-                discarded.push(open_place(&mount.target).map_err(|error| failure(error.into()))?);
-            }
-            let trees = match &mount.kind {
-                Kind::Overlay { .. } => Vec::new(),
-                Kind::Tmpfs(_) => vec![new(&mount.kind, self.program).map_err(failure)?],
-                _ => vec![copy_tree(&mount.target).map_err(failure)?],
-            };
-            again.push((mount, trees));
-        }
-        for (mount, _) in again.iter().filter(|(mount, _)| !is_within(mount)) {
-            let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-            let unmount =
-                |place: &Path| umount2(place, flags).map_err(|error| Failure::at(Step::Unmount, place, error));
-            unmount(&mount.target)?;
-            if matches!(mount.kind, Kind::Overlay { .. }) {
-                unmount(&mount.target.join(UPPER))?;
-            }
-        }
-        for (mount, trees) in &again {
-            match &mount.kind {
-                // What it is made of lies where it was.
-                Kind::Overlay { lowers, upper } => cover(&self.root, &mount.target, lowers.len(), *upper, self.program)
-                    .map_err(|error| Failure::at(Step::Mount, &mount.target, error))?,
-                _ => place(&self.root, mount, trees, self.program)?,
-            }
-        }
-        let is_gone = |link: &&Symlink| replaced.iter().any(|target| is_strictly_within(&link.path, target));
-        self.symlinks.iter().filter(is_gone).try_for_each(|link| self.make_link(link))?;
-        self.enter_work_dir()?;
-        self.remember_fresh()?;
-        Ok(Discarded { _trees: discarded })
+        self.mounts.iter().filter(is_replaced).map(|mount| mount.target.as_path()).collect()
     }
 
     fn is_untouched(&self, target: &Path) -> bool {
-        let now = Fresh::look(target).ok();
-        self.fresh.iter().any(|fresh| fresh.it.path == *target && Some(fresh) == now.as_ref())
+        let now = Snapshot::take(target).ok();
+        self.new_states.iter().any(|new| new.is_of(target) && Some(new) == now.as_ref())
     }
 
-    fn remember_fresh(&mut self) -> Result<(), Failure> {
-        let has_inside = |target: &Path| {
-            let inside = self.mounts.iter().map(Mount::target).chain([self.work_dir.as_path()]);
-            inside.into_iter().any(|path| is_strictly_within(path, target))
+    fn remember_new_states(&mut self) -> Result<(), Failure> {
+        let is_empty_when_new = |mount: &&MountEntry| match &mount.kind {
+            MountKind::Tmpfs(tmpfs) => tmpfs.bytes > 0 && tmpfs.inodes > 0 && !self.has_inside(&mount.target),
+            _ => false,
         };
-        let is_bounded = |tmpfs: &Tmpfs| tmpfs.bytes > 0 && tmpfs.inodes > 0;
-        let empty = self.mounts.iter().filter_map(|mount| match &mount.kind {
-            Kind::Tmpfs(tmpfs) if is_bounded(tmpfs) && !has_inside(&mount.target) => Some(&mount.target),
-            _ => None,
-        });
-        let remember = |target: &PathBuf| Fresh::look(target).map_err(|error| Failure::at(Step::Open, target, error));
-        self.fresh = empty.map(remember).collect::<Result<_, _>>()?;
+        let empty = self.mounts.iter().filter(is_empty_when_new).map(|mount| &mount.target);
+        let states =
+            empty.map(|target| Snapshot::take(target).step_at(Step::Open, target)).collect::<Result<_, _>>()?;
+        self.new_states = states;
         Ok(())
     }
 
-    /// How every file system that is the container's own looks.
-    pub(super) fn fingerprints(&self) -> Result<Vec<FileSystem>, Failure> {
-        let look = |mount: &Mount| match Fresh::look(&mount.target) {
-            Ok(fresh) => Ok(fresh.it),
-            Err(error) => Err(Failure::at(Step::TakeFingerprint, &mount.target, error)),
-        };
-        self.mounts.iter().filter(|mount| is_own(mount)).map(look).collect()
+    /// Whether a mount or the working directory lies below this target.
+    fn has_inside(&self, target: &Path) -> bool {
+        let mut paths = self.mounts.iter().map(|mount| mount.target.as_path()).chain([self.work_dir.as_path()]);
+        paths.any(|path| is_below(path, &[target]))
     }
 
-    /// Makes a link that came with the configuration, with the directories it needs: the program's where it is the program's.
-    fn make_link(&self, link: &Symlink) -> Result<(), Failure> {
-        let is_own = |mount: &Mount| is_own(mount) && is_strictly_within(&link.path, &mount.target);
-        let owner = if self.mounts.iter().any(is_own) { self.program } else { ROOT };
+    /// Makes a link of the configuration and the directories that it needs. They belong to the
+    /// program within its own file systems, and to the init elsewhere.
+    fn make_symlink(&self, link: &Symlink) -> Result<(), Failure> {
+        let is_around = |mount: &MountEntry| mount.kind.is_own() && is_below(&link.path, &[&mount.target]);
+        let owner = if self.mounts.iter().any(is_around) { self.program } else { ROOT };
         if let Some(dir) = link.path.parent() {
             make_dirs(&self.root, dir, owner)?;
         }
         symlink(link, owner)
     }
 
-    /// By the directory that was found, never by its path again: that may lie where others can put a link in between.
+    /// Enters the directory that was made, never its path: a program may put a link on the way to
+    /// that.
     fn enter_work_dir(&self) -> Result<(), Failure> {
         let dir = make_dirs(&self.root, &self.work_dir, self.program)?;
-        fchdir(dir).map_err(|error| Failure::at(Step::ChangeDirectory, &self.work_dir, error))
+        fchdir(dir).step_at(Step::ChangeDirectory, &self.work_dir)
     }
 }
 
-/// All that can be changed about an empty tmpfs: its root directory, and how much it holds.
-#[derive(PartialEq)]
-struct Fresh {
-    it: FileSystem,
-    /// A change of whatever else there is moves the first: where the clock is coarse (before Linux 6.13), unless it
-    /// comes within the tick of the mount.
-    changed: [(i64, u32); 2],
+fn is_at_or_below(path: &Path, dirs: &[&Path]) -> bool {
+    dirs.iter().any(|dir| path.starts_with(dir))
 }
 
-impl Fresh {
-    fn look(path: &Path) -> std::io::Result<Self> {
-        let root = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
-        let fs = statfs(path)?;
-        let names: &mut [u8] = &mut [];
-        let it = FileSystem {
-            path: path.to_owned(),
-            mode: root.stx_mode.into(),
-            owner: (root.stx_uid, root.stx_gid),
-            links: root.stx_nlink,
-            flags: root.stx_attributes.bits(),
-            attributes: llistxattr(path, names)? as u64,
-            bytes: (fs.f_blocks - fs.f_bfree).saturating_mul(fs.f_bsize as u64),
-            inodes: fs.f_files - fs.f_ffree,
-        };
-        Ok(Self { it, changed: [root.stx_ctime, root.stx_mtime].map(|time| (time.tv_sec, time.tv_nsec)) })
-    }
+fn is_below(path: &Path, dirs: &[&Path]) -> bool {
+    dirs.iter().any(|dir| path != *dir && path.starts_with(dir))
 }
 
-/// Whether what is mounted here is the container's own, and new after each reset.
-fn is_own(mount: &Mount) -> bool {
-    matches!(mount.kind, Kind::Tmpfs(_) | Kind::Overlay { .. })
+/// Makes all mounts private, mounts the new root, and enters it.
+fn cover_with_new_root() -> Result<OwnedFd, Failure> {
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).step_at(Step::MakeMountsPrivate, "/")?;
+    let place = open_place(Path::new(CONTAINER_ROOT)).step_at(Step::MountRoot, CONTAINER_ROOT)?;
+    let root = new_root().step_at(Step::MountRoot, CONTAINER_ROOT)?;
+    attach(root, place).step_at(Step::MountRoot, CONTAINER_ROOT)?;
+    chdir(CONTAINER_ROOT).step_at(Step::MountRoot, CONTAINER_ROOT)?;
+    open_place(Path::new(".")).step_at(Step::Open, CONTAINER_ROOT)
 }
 
-fn is_strictly_within(path: &Path, dir: &Path) -> bool {
-    path != dir && path.starts_with(dir)
+/// Makes the working directory the root, and detaches everything of the host's.
+fn pivot_into_new_root() -> Result<(), Failure> {
+    nix::unistd::mkdir(OLD_ROOT, Mode::S_IRWXU).step_at(Step::MakeDirectory, OLD_ROOT)?;
+    pivot_root(".", OLD_ROOT).step_at(Step::PivotRoot, CONTAINER_ROOT)?;
+    chdir("/").step_at(Step::ChangeDirectory, "/")?;
+    umount2(OLD_ROOT, MntFlags::MNT_DETACH).step_at(Step::DetachOldRoot, OLD_ROOT)?;
+    std::fs::remove_dir(OLD_ROOT).step_at(Step::RemoveOldRoot, OLD_ROOT)
 }
 
-fn mount_root() -> std::io::Result<()> {
-    let root = new_file_system("tmpfs", &options([("mode", "0755"), ("size", "1m")]), forbid::DEVICES)?;
-    attach(&root, open_place(Path::new(CONTAINER_ROOT))?)?;
-    chdir(CONTAINER_ROOT)?;
-    Ok(())
+/// Opens the container's own file systems among these mounts, so that they outlive their
+/// unmounting.
+fn open_own(mounts: &[&MountEntry]) -> Result<Vec<OwnedFd>, Failure> {
+    let own = mounts.iter().filter(|mount| mount.kind.is_own());
+    own.map(|mount| open_place(&mount.target).step_at(Step::Mount, &mount.target)).collect()
 }
 
-/// A new file system, not yet anywhere.
-fn new(kind: &Kind, program: Ids) -> std::io::Result<OwnedFd> {
-    match kind {
-        Kind::Tmpfs(Tmpfs { bytes, inodes, mode }) => {
-            let own = [
-                ("size", bytes.to_string()),
-                ("nr_inodes", inodes.to_string()),
-                ("mode", format!("{mode:o}")),
-                ("uid", program.uid.to_string()),
-                ("gid", program.gid.to_string()),
-            ];
-            new_file_system("tmpfs", &options(own), forbid::DEVICES | forbid::ACCESS_TIMES)
-        }
-        Kind::Proc => {
-            let little = [("subset", "pid"), ("hidepid", "invisible")];
-            new_file_system("proc", &options(little), forbid::WRITES | forbid::DEVICES | forbid::EXEC)
-        }
-        Kind::FileSystem { name, options } => new_file_system(name, options, forbid::DEVICES),
-        Kind::Bind { source, .. } => copy_tree(source),
-        Kind::Overlay { .. } => Err(std::io::ErrorKind::Unsupported.into()),
-    }
-}
-
-fn options<V: Into<String>, const N: usize>(options: [(&str, V); N]) -> Vec<(String, String)> {
-    options.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
-}
-
-/// Makes the place of a mount beneath the root, and shows the mount there.
-fn place(root: &OwnedFd, mount: &Mount, trees: &[OwnedFd], program: Ids) -> Result<(), Failure> {
-    let failure = |error: std::io::Error| Failure::at(Step::Mount, &mount.target, error);
-    if let Kind::Overlay { lowers, upper } = &mount.kind {
-        let target = make_dirs(root, &mount.target, ROOT)?;
-        lay(&target, trees).map_err(failure)?;
-        return cover(root, &mount.target, lowers.len(), *upper, program).map_err(failure);
-    }
-    let [tree] = trees else { return Err(failure(nix::Error::EBADMSG.into())) };
-    if let Kind::Bind { access, .. } = mount.kind {
-        let forbidden = match access {
-            Access::ReadOnly => forbid::WRITES | forbid::DEVICES,
-            Access::Writable => forbid::DEVICES,
-            Access::Device => forbid::WRITES | forbid::EXEC,
-        };
-        restrict_tree(tree, forbidden).map_err(failure)?;
-    }
-    let is_dir = |fd| Ok::<_, nix::Error>(fstat(fd)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits());
-    let target = if is_dir(tree).map_err(|error| failure(error.into()))? {
-        make_dirs(root, &mount.target, ROOT)?
-    } else {
-        let parent = make_dirs(root, mount.target.parent().unwrap_or(Path::new("")), ROOT)?;
-        make_file(&parent, mount.target.file_name().unwrap_or_default()).map_err(|error| failure(error.into()))?
-    };
-    attach(tree, target).map_err(failure)
-}
-
-/// Puts an overlay's layers at its target, each read-only on a directory of a small tmpfs, where the overlay will cover them.
-fn lay(target: &OwnedFd, lowers: &[OwnedFd]) -> std::io::Result<()> {
-    let layers = new_file_system("tmpfs", &options([("size", "16k"), ("mode", "0700")]), forbid::DEVICES)?;
-    mkdirat(&layers, UPPER, Mode::S_IRWXU)?;
-    // Before the layers: older kernels mount nothing on what is nowhere itself.
-    attach(&layers, target)?;
-    for (number, lower) in lowers.iter().enumerate() {
-        let name = number.to_string();
-        mkdirat(&layers, &*name, Mode::S_IRWXU)?;
-        restrict_tree(lower, forbid::WRITES | forbid::DEVICES)?;
-        attach(lower, resolve(&layers, Path::new(&name), OFlag::O_PATH, 0)?)?;
+/// Unmounts a mount and everything below it. The lower layers of an overlay stay.
+fn unmount(mount: &MountEntry) -> Result<(), Failure> {
+    detach(&mount.target)?;
+    if let MountKind::Overlay { .. } = mount.kind {
+        detach(&mount.target.join(UPPER))?;
     }
     Ok(())
 }
 
-/// Covers the layers at a target with an overlay of them, whose upper one is new.
-fn cover(root: &OwnedFd, target: &Path, lowers: usize, upper: Tmpfs, program: Ids) -> std::io::Result<()> {
-    let layers = resolve(root, target.strip_prefix("/").unwrap_or(target), OFlag::O_PATH, 0)?;
-    let tmpfs = new(&Kind::Tmpfs(upper.mode(0o700)), ROOT)?;
-    for dir in ["changes", "work"] {
-        mkdirat(&tmpfs, dir, Mode::S_IRWXU)?;
-    }
-    let (uid, gid) = (Some(program.uid.into()), Some(program.gid.into()));
-    fchownat(&tmpfs, "changes", uid, gid, NixAtFlags::AT_SYMLINK_NOFOLLOW)?;
-    fchmodat(&tmpfs, "changes", Mode::from_bits_truncate(upper.mode), FchmodatFlags::FollowSymlink)?;
-    attach(tmpfs, resolve(&layers, Path::new(UPPER), OFlag::O_PATH, 0)?)?;
-    // The kernel wants its layers by path.
-    fchdir(&layers)?;
-    let lowers: Vec<_> = (0..lowers).map(|number| number.to_string()).collect();
-    let layout = options([
-        ("lowerdir", lowers.join(":")),
-        ("upperdir", format!("{UPPER}/changes")),
-        ("workdir", format!("{UPPER}/work")),
-        ("userxattr", String::new()),
-    ]);
-    let overlay = new_file_system("overlay", &layout, forbid::DEVICES | forbid::ACCESS_TIMES)?;
-    attach(overlay, layers)?;
-    Ok(fchdir(root)?)
-}
-
-/// Hides what is at a path beneath the root, if anything is: a file under the host's /dev/null, a directory under an empty
-/// one.
-fn mask(root: &OwnedFd, path: &Path) -> Result<(), Failure> {
-    let relative = path.strip_prefix("/").unwrap_or(path);
-    let mask = || -> std::io::Result<()> {
-        let place = match resolve(root, relative, OFlag::O_PATH, 0) {
-            // Nothing to hide; a link leads to what has a path of its own.
-            Err(nix::Error::ENOENT | nix::Error::ENOTDIR | nix::Error::ELOOP) => return Ok(()),
-            place => place?,
-        };
-        let cover = if fstat(&place)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
-            let empty = options([("size", "4k"), ("nr_inodes", "1"), ("mode", "0555")]);
-            new_file_system("tmpfs", &empty, forbid::WRITES | forbid::DEVICES)?
-        } else {
-            let null = copy_tree(Path::new("/dev/null"))?;
-            restrict_tree(&null, forbid::WRITES | forbid::EXEC)?;
-            null
-        };
-        attach(cover, place)
-    };
-    mask().map_err(|error| Failure::at(Step::Mask, path, error))
-}
-
-fn make_file(dir: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
-    match resolve(dir, Path::new(name), OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY, 0o644) {
-        Ok(_) | Err(nix::Error::EEXIST) => resolve(dir, Path::new(name), OFlag::O_PATH, 0),
-        Err(error) => Err(error),
-    }
+fn detach(place: &Path) -> Result<(), Failure> {
+    umount2(place, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).step_at(Step::Unmount, place)
 }
 
 fn open_place(path: &Path) -> nix::Result<OwnedFd> {

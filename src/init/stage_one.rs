@@ -1,6 +1,7 @@
 //! Stage one: from a process that the host has started to pid 1 of new namespaces.
 //!
-//! Invariant: a step that fails is told to the host, and is the end. What is done here once holds for all that pid 1 starts.
+//! Invariant: a step that fails is reported to the host and ends the process. Everything that is
+//! set here holds for every process that pid 1 starts.
 
 use std::io;
 
@@ -9,118 +10,96 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Pid, Uid, setgroups, setpgid, setresgid, setresuid};
 
-use crate::error::{Failure, Step};
+use crate::error::{Failure, ResultExt, Step};
 use crate::sys::{clone, process};
 use crate::wire::{self, Reply, Request, State};
 
 use super::host::{End, Host};
 
-/// Unshares, waits for the id maps, and makes pid 1. `None` in stage one itself, once that is done.
+/// Unshares the namespaces, waits for the id maps, and makes pid 1. Returns `None` in stage one
+/// itself.
 pub(super) fn become_pid_1() -> Result<Option<Host>, End> {
     let mut host = Host::from_stdin()?;
-    // Pid 1 is in this group until the host has its pidfd: so it can be found, and reaped, whenever it dies.
-    let grouped = setpgid(Pid::from_raw(0), Pid::from_raw(0));
-    host.told(grouped.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
-    let named = process::set_name(c"cellblock-init");
-    host.told(named.map_err(|error| Failure::new(Step::ResetInherited, error)))?;
-    // Before it has other ids, with which it may not.
-    host.told(dump_no_memory())?;
-    // The user namespace first: while the host writes its maps, the others are made, of which the network's takes longest.
-    host.told(unshare(CloneFlags::CLONE_NEWUSER))?;
+    host.require(prepare())?;
+    // The user namespace comes first: the host writes its maps while the other namespaces are made.
+    // The network namespace takes longest.
+    host.require(unshare(CloneFlags::CLONE_NEWUSER))?;
     host.send(0, &Reply::Hello(wire::VERSION), Vec::new())?;
-    let others = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS;
-    host.told(unshare(others))?;
+    host.require(unshare(OTHER_NAMESPACES))?;
 
     let started = host.receive(State::Unshared)?;
     if let Request::Start { cgroup_namespace: true } = started.body {
-        host.told(unshare(CloneFlags::CLONE_NEWCGROUP))?;
+        host.require(unshare(CloneFlags::CLONE_NEWCGROUP))?;
     }
-    host.told(take_ids())?;
-    host.told(forbid_nested_namespaces())?;
-    host.told(forbid_watches())?;
-    let forked = clone::fork_to_parent().map_err(|error| Failure::new(Step::ForkPid1, error));
-    if !host.told(forked)? {
+    host.require(take_ids())?;
+    host.require(forbid_nested_namespaces())?;
+    host.require(forbid_watches())?;
+    let is_pid_1 = host.require(clone::fork_to_parent().step(Step::ForkPid1))?;
+    if !is_pid_1 {
         return Ok(None);
     }
-    let failure = |error| Failure::new(Step::ResetInherited, error);
-    let pidfd = host.told(process::Pidfd::of_self().map_err(failure))?;
+    let pidfd = host.require(process::Pidfd::of_self().step(Step::ResetInherited))?;
     host.send(0, &Reply::Started, vec![pidfd.into()])?;
-    host.told(reset_inherited().map_err(failure))?;
+    host.require(reset_inherited().step(Step::ResetInherited))?;
     Ok(Some(host))
 }
 
+const OTHER_NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
+    .union(CloneFlags::CLONE_NEWPID)
+    .union(CloneFlags::CLONE_NEWNET)
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWUTS);
+
+/// What the process can do only with the ids that it was started with.
+fn prepare() -> Result<(), Failure> {
+    // Pid 1 stays in this process group until the host has its pidfd. So the host can find and reap
+    // it whenever it dies.
+    setpgid(Pid::from_raw(0), Pid::from_raw(0)).step(Step::ResetInherited)?;
+    process::set_name(c"cellblock-init").step(Step::ResetInherited)?;
+    dump_no_memory()
+}
+
 fn unshare(namespaces: CloneFlags) -> Result<(), Failure> {
-    nix::sched::unshare(namespaces).map_err(|error| Failure::new(Step::Unshare, error))
+    nix::sched::unshare(namespaces).step(Step::Unshare)
 }
 
 fn take_ids() -> Result<(), Failure> {
-    let take = || {
-        setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
-        setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))?;
-        // Where only one id is mapped the kernel denies setgroups for good: the groups of an ordinary user stay, and
-        // give nothing inside that they do not give outside.
-        if std::fs::read("/proc/self/setgroups")?.starts_with(b"deny") {
-            return Ok(());
-        }
-        Ok(setgroups(&[])?)
-    };
-    take().map_err(|error: io::Error| Failure::new(Step::TakeIds, error))
+    setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0)).step(Step::TakeIds)?;
+    setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).step(Step::TakeIds)?;
+    // With a map of a single id the kernel denies setgroups permanently. The groups of an ordinary
+    // user then stay, and give nothing inside that they do not give outside.
+    if std::fs::read("/proc/self/setgroups").step(Step::TakeIds)?.starts_with(b"deny") {
+        return Ok(());
+    }
+    setgroups(&[]).step(Step::TakeIds)
 }
 
-/// In a user namespace of its own a program would have every capability over what it makes there.
+/// In a nested user namespace a program would have every capability over what it makes there.
 fn forbid_nested_namespaces() -> Result<(), Failure> {
-    const MOST: &str = "/proc/sys/user/max_user_namespaces";
-    std::fs::write(MOST, "0").map_err(|error| Failure::at(Step::ForbidNamespaces, MOST, error))
+    const MAX: &str = "/proc/sys/user/max_user_namespaces";
+    std::fs::write(MAX, "0").step_at(Step::ForbidNamespaces, MAX)
 }
 
-/// What a container has of inotify's and fanotify's is the host's user's as well, who has 128 of each for all containers and
-/// everything else.
+/// The kernel counts inotify instances and fanotify groups for the host's user as well, who has 128
+/// of each for all containers and all other programs.
 fn forbid_watches() -> Result<(), Failure> {
-    for most in ["max_inotify_instances", "max_fanotify_groups"] {
-        let most = format!("/proc/sys/user/{most}");
-        match std::fs::write(&most, "0") {
-            // A kernel without.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            written => written.map_err(|error| Failure::at(Step::ResetInherited, most, error))?,
-        }
-    }
-    Ok(())
+    ["/proc/sys/user/max_inotify_instances", "/proc/sys/user/max_fanotify_groups"]
+        .into_iter()
+        .try_for_each(|max| write_if_there(max, "0"))
 }
 
-/// Lowers, for itself and all that it starts, the limits of what the kernel counts for the host's user too, whatever ids a
-/// container has: else a few runs could take all of it. And nobody gets ahead of the init, whatever the host may.
-fn lower_limits() -> nix::Result<()> {
-    let lowered = [
-        // With the timers of timer_create(2). A user has 4000 for each GiB of the machine's memory.
-        (Resource::RLIMIT_SIGPENDING, 64),
-        // A user has room for nine queues.
-        (Resource::RLIMIT_MSGQUEUE, 0),
-        (Resource::RLIMIT_MEMLOCK, 64 << 10),
-        // No dump is as small as that. Where dumps go to a program of the host's, the kernel starts it whatever the limit is,
-        // unless it is this one (coredump_pipe in Linux's fs/coredump.c). The filter keeps it so.
-        (Resource::RLIMIT_CORE, 1),
-        (Resource::RLIMIT_RTPRIO, 0),
-        (Resource::RLIMIT_NICE, 0),
-    ];
-    for (resource, most) in lowered {
-        let (_, hard) = getrlimit(resource)?;
-        setrlimit(resource, hard.min(most), hard.min(most))?;
-    }
-    Ok(())
-}
-
-/// Where core dumps go is the host's to say and, where they go to a program, no resource limit bounds them. What is dumped
-/// does, and it is inherited: it cannot be changed by who has only a read-only proc.
+/// The host decides where core dumps go, and no resource limit bounds a dump that goes to a
+/// program. This filter of what is dumped does. Children inherit it, and a program with only a
+/// read-only proc cannot change it.
 fn dump_no_memory() -> Result<(), Failure> {
-    const FILTER: &str = "/proc/self/coredump_filter";
-    match std::fs::write(FILTER, "0") {
-        // A kernel that makes no dumps.
+    write_if_there("/proc/self/coredump_filter", "0")
+}
+
+/// Writes a setting of the kernel. One that this kernel does not have is no failure.
+fn write_if_there(path: &str, value: &str) -> Result<(), Failure> {
+    match std::fs::write(path, value) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        written => written.map_err(|error| Failure::at(Step::ResetInherited, FILTER, error)),
+        written => written.step_at(Step::ResetInherited, path),
     }
 }
 
@@ -132,5 +111,30 @@ fn reset_inherited() -> io::Result<()> {
     process::forbid_privileges_to_children()?;
     nix::unistd::setsid()?;
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    Ok(())
+}
+
+/// Lowers the limits of what the kernel counts for the host's user, whatever the container's ids
+/// are: otherwise a few runs could use up the user's share. Also keeps programs from a higher
+/// priority than the init's, whatever the host may set.
+fn lower_limits() -> nix::Result<()> {
+    let lowered = [
+        // Counts the timers of timer_create(2) too. A user has 4000 for each GiB of the machine's
+        // memory.
+        (Resource::RLIMIT_SIGPENDING, 64),
+        // A user has room for nine queues.
+        (Resource::RLIMIT_MSGQUEUE, 0),
+        (Resource::RLIMIT_MEMLOCK, 64 << 10),
+        // No dump fits in one byte. If dumps go to a program of the host, the kernel starts that
+        // program whatever the limit is, except for this value (coredump_pipe in Linux's
+        // fs/coredump.c). The system-call filter keeps programs from changing it.
+        (Resource::RLIMIT_CORE, 1),
+        (Resource::RLIMIT_RTPRIO, 0),
+        (Resource::RLIMIT_NICE, 0),
+    ];
+    for (resource, most) in lowered {
+        let (_, hard) = getrlimit(resource)?;
+        setrlimit(resource, hard.min(most), hard.min(most))?;
+    }
     Ok(())
 }

@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::wire::Times;
 
 use super::held::{Form, Held, Limit};
 use super::request::{DEFAULT_MEMORY, DEFAULT_OPEN_FILES, DEFAULT_PROCESSES, DEFAULT_STACK, DEFAULT_WALL_TIME, Limits};
@@ -27,15 +26,6 @@ pub(crate) struct Plan {
     pub(crate) group: GroupLimits,
     pub(crate) output: Option<u64>,
     pub(crate) held: Vec<Held>,
-}
-
-/// The times that the init watches.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Times {
-    pub(crate) wall: Option<Duration>,
-    pub(crate) cpu: Option<Duration>,
-    /// How many CPUs can be busy for the run at once: its CPU time grows no faster than that.
-    pub(crate) cpus: u32,
 }
 
 /// The limits that a run's control group is set to.

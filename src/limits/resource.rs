@@ -1,13 +1,13 @@
 //! Resource limits of the kernel, as setrlimit(2) sets them.
 
-use serde::{Deserialize, Serialize};
+use crate::wire::RawRlimit;
 
 /// What a resource limit counts (getrlimit(2)).
 ///
 /// The kernel applies each limit to every process of the program separately. The exception is
 /// [`Processes`](Self::Processes), which counts all processes and threads of the container's user
 /// id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resource {
     /// CPU time, in seconds. The kernel sends `SIGXCPU` at the soft limit and `SIGKILL` at the hard
@@ -31,7 +31,7 @@ pub enum Resource {
 
 impl Resource {
     /// The kernel's number for this resource, which is the same on x86_64 and aarch64.
-    pub(crate) fn number(self) -> u32 {
+    fn number(self) -> u32 {
         match self {
             Self::CpuSeconds => libc::RLIMIT_CPU,
             Self::FileSize => libc::RLIMIT_FSIZE,
@@ -45,9 +45,15 @@ impl Resource {
 }
 
 /// One resource limit: a soft value that the program may raise, up to a hard one that it may not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rlimit {
     pub(crate) resource: Resource,
     pub(crate) soft: u64,
     pub(crate) hard: u64,
+}
+
+impl From<Rlimit> for RawRlimit {
+    fn from(Rlimit { resource, soft, hard }: Rlimit) -> Self {
+        Self { resource: resource.number(), soft, hard }
+    }
 }

@@ -4,7 +4,8 @@ use tokio::net::unix::pipe;
 
 use crate::error::Result;
 use crate::pty::Pty;
-use crate::report::{Reason, Report};
+use crate::report::Report;
+use crate::wire::KillReason;
 
 use super::pipe::OutputPipe;
 use super::run::RunHandle;
@@ -125,6 +126,6 @@ impl Process {
 
     /// Kills the program and everything that it started, without waiting until they are dead.
     pub fn start_kill(&mut self) {
-        self.run.kill(Reason::Request);
+        self.run.kill(KillReason::Request);
     }
 }

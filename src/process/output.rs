@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::command::{Capture, Overflow};
 use crate::error::{ErrorKind, Result, ResultExt, Step};
-use crate::limits::Limit;
-use crate::report::{Reason, Report};
+use crate::report::Report;
+use crate::wire::KillReason;
 
 use super::kill::KillSwitch;
 use super::pipe::OutputPipe;
@@ -108,7 +108,7 @@ impl Collector {
     fn handle_overflow(&self) {
         match self.capture.overflow {
             Overflow::Discard => {}
-            Overflow::Kill => self.kill.kill(Reason::Limit(Limit::Output)),
+            Overflow::Kill => self.kill.kill(KillReason::Output),
         }
     }
 }

@@ -13,8 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
 
-use crate::limits::Limit;
-use crate::report::Reason;
+use crate::wire::KillReason;
 
 use super::kill::KillSwitch;
 
@@ -50,7 +49,7 @@ impl OutputPipe {
         if let (false, Some((quota, kill))) = (beyond.filled().is_empty(), &self.quota) {
             self.is_cut = true;
             quota.is_exceeded.store(true, Ordering::Relaxed);
-            kill.kill(Reason::Limit(Limit::Output));
+            kill.kill(KillReason::Output);
         }
         Poll::Ready(Ok(()))
     }

@@ -13,8 +13,9 @@ use tokio::sync::oneshot::error::TryRecvError;
 use crate::command::PidHook;
 use crate::container::mailbox::Mailbox;
 use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
-use crate::report::{Reason, Report};
+use crate::report::Report;
 use crate::sys::socket;
+use crate::wire::KillReason;
 
 use super::kill::KillSwitch;
 use super::pipe::{OutputPipe, Quota};
@@ -60,7 +61,7 @@ impl RunHandle {
         self.pid.filter(|_| !matches!(self.outcome, Outcome::Known(_)))
     }
 
-    pub(super) fn kill(&self, reason: Reason) {
+    pub(super) fn kill(&self, reason: KillReason) {
         self.kill.kill(reason);
     }
 
@@ -155,6 +156,6 @@ impl RunHandle {
 
 impl Drop for RunHandle {
     fn drop(&mut self) {
-        self.kill(Reason::Request);
+        self.kill(KillReason::Request);
     }
 }

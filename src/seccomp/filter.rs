@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::FilterChoice;
+
 use super::denylist::{self, Clone3};
 use super::program::Instruction;
 use super::table::NATIVE;
@@ -54,14 +56,22 @@ pub enum Filter {
     Off,
 }
 
-impl Filter {
+impl From<Filter> for FilterChoice {
+    fn from(filter: Filter) -> Self {
+        match filter {
+            Filter::Denylist => Self::Denylist { kills: false },
+            Filter::DenylistKill => Self::Denylist { kills: true },
+            Filter::Off => Self::Off,
+        }
+    }
+}
+
+impl FilterChoice {
     /// The filter as the kernel takes it. `None` for no filter.
     pub(crate) fn compile(self, clone3: Clone3) -> Option<Vec<Instruction>> {
-        let kills = match self {
-            Self::Denylist => false,
-            Self::DenylistKill => true,
-            Self::Off => return None,
-        };
-        Some(denylist::compile(&NATIVE, kills, clone3))
+        match self {
+            Self::Denylist { kills } => Some(denylist::compile(&NATIVE, kills, clone3)),
+            Self::Off => None,
+        }
     }
 }

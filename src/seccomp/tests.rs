@@ -11,6 +11,7 @@ use super::filter::Filter;
 use super::program::{ARCHITECTURE, ARGUMENTS, Instruction, NUMBER};
 use super::table::{AARCH64, Answer, Arch, Condition, Rule, X86_64};
 use crate::sys::process::{attempt, install_filter};
+use crate::wire::FilterChoice;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
@@ -354,8 +355,9 @@ fn arguments_decide_and_high_halves_change_nothing() {
 
 #[test]
 fn a_filter_is_short_and_off_compiles_to_none() {
-    assert_eq!(Filter::Off.compile(Clone3::Refused), None);
-    let lengths = [Filter::Denylist, Filter::DenylistKill].map(|it| it.compile(Clone3::Refused).unwrap().len());
+    assert_eq!(FilterChoice::from(Filter::Off).compile(Clone3::Refused), None);
+    let lengths = [Filter::Denylist, Filter::DenylistKill]
+        .map(|filter| FilterChoice::from(filter).compile(Clone3::Refused).unwrap().len());
     assert!(lengths.iter().all(|length| (100..600).contains(length)), "{lengths:?}");
     assert_eq!(Filter::default(), Filter::Denylist);
     let names = [Filter::Denylist, Filter::DenylistKill, Filter::Off].map(|it| serde_json::to_value(it).unwrap());
@@ -365,7 +367,7 @@ fn a_filter_is_short_and_off_compiles_to_none() {
 /// Calls `run` in a new thread under the filter.
 fn under<T: Send + 'static>(filter: Filter, run: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = thread::spawn(move || {
-        if let Some(program) = filter.compile(Clone3::Refused) {
+        if let Some(program) = FilterChoice::from(filter).compile(Clone3::Refused) {
             nix::sys::prctl::set_no_new_privs().unwrap();
             install_filter(&program).unwrap();
         }

@@ -1,13 +1,15 @@
 //! The untrusted program's process, from clone to exec, and the wait for its end.
 //!
-//! All that the child does is to walk a list of system calls that was prepared before, on a stack of its own. It does so in
-//! the init's memory, which costs least, and the init is suspended until it has executed. The suspension is what keeps the
-//! init alive where a run's group has no memory left for the execution: the kernel's out-of-memory killer takes all
-//! processes that share a memory along, except for a child in the middle of a vfork, which it does not choose. A child that
-//! may have to wait for something on its way gets a copy of the memory instead, and the init goes on.
+//! The child walks a prepared list of system calls, on a stack of its own. It does so in the init's
+//! memory, which is fastest, and the init is suspended until the child has executed (a vfork). The
+//! suspension also keeps the init alive if a run's group has no memory left for the execution: the
+//! OOM killer kills all processes that share a memory, but it does not choose a child in the middle
+//! of a vfork. A child that may have to wait for something gets a copy of the memory instead, and
+//! the init goes on.
 //!
-//! Invariant: what the child reads is alive and unchanged until it has been reaped; [`Children`] owns both the plan and
-//! the wait, so nobody can break that. The child makes raw system calls only: no allocation, lock, panic or errno.
+//! Invariant: what the child reads stays valid and unchanged until the child is reaped.
+//! [`Children`] owns both the plan and the wait, so no caller can break that. The child makes raw
+//! system calls only: it does not allocate, lock, panic or touch errno.
 
 use std::ffi::{CString, c_char, c_void};
 use std::io;
@@ -17,29 +19,31 @@ use std::ptr;
 use std::time::Duration;
 
 use super::clone::{Stack, clone_into, exit_now};
-use super::raw_syscall;
+use super::process::{install_filter_here, monotonic_time};
+use super::syscall::raw_syscall;
 
-/// One step of the child's.
+/// One system call of the child, or a few.
 #[derive(Debug)]
 pub(crate) enum Op {
-    /// Waits until a byte can be read here; the end is a refusal, ECANCELED.
+    /// Waits until it has read a byte here. The end of file is a refusal: ECANCELED.
     PassGate(i32),
-    /// Enters the group whose `tasks` file this is: a thread that moves itself does not wait for an RCU grace period.
+    /// Enters the group with this `tasks` file. A thread that moves itself does not wait for an RCU
+    /// grace period.
     EnterGroup(i32),
     NewCgroupNamespace,
-    /// A ruleset of Landlock.
+    /// Enforces this Landlock ruleset.
     RestrictFiles(i32),
-    /// A bit for each CPU.
+    /// The mask has one bit for each CPU.
     SetAffinity(Vec<u64>),
     StartSession,
-    /// The child's descriptor `to` becomes a copy of `from`, and stays open across the exec.
+    /// Makes descriptor `to` a copy of `from` that stays open across the exec.
     Place {
         from: i32,
         to: i32,
     },
-    /// Makes this terminal the one that controls the session.
+    /// Makes this terminal the controlling terminal of the session.
     TakeTerminal(i32),
-    /// Closes the descriptors of these numbers, whichever there are.
+    /// Closes the descriptors with these numbers that are open.
     Close {
         first: u32,
         last: u32,
@@ -67,10 +71,10 @@ pub(crate) enum Op {
 /// What an [`Op::Exec`] executes.
 #[derive(Debug)]
 pub(crate) enum Image {
-    /// The first of these that is there, as execvp(3) does, but never as a shell script.
+    /// The first of these files that exists, as for execvp(3), but never as a shell script.
     FirstOf(Vec<CString>),
-    /// What this descriptor is open on. It closes in doing so, and a script then has no name that its interpreter could
-    /// open: that is ENOEXEC.
+    /// The file that this descriptor is open on. The descriptor closes during the exec, so the
+    /// interpreter of a script could not open the script: ENOEXEC.
     Descriptor(i32),
 }
 
@@ -82,51 +86,51 @@ pub(crate) struct Vector {
 }
 
 impl Vector {
-    /// From strings that each end with a NUL; an unended last one is left out.
+    /// From strings that each end with a NUL. A last string without a NUL is left out.
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         let ended = bytes.split_inclusive(|&byte| byte == 0).filter(|string| string.ends_with(&[0]));
         let pointers = ended.map(|string| string.as_ptr().cast()).chain([ptr::null()]).collect();
-        // The pointers are into the heap, which stays where it is when the vector is moved.
+        // The pointers are into the heap, so moving the vector does not invalidate them.
         Self { _bytes: bytes, pointers }
     }
 }
 
 /// How a child is started.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Options<'a> {
-    /// The group of cgroup v2 that the child starts in; the caller's own where there is none.
+pub(crate) struct ChildOptions<'a> {
+    /// The group of cgroup v2 that the child starts in. `None`: the caller's own group.
     pub(crate) group: Option<BorrowedFd<'a>>,
-    /// Whether the child may wait for something before it executes: it gets a copy of the memory, and the caller goes on.
-    /// Otherwise the caller is suspended until the child has executed or ended.
+    /// Whether the child may wait for something before it executes. If so, it gets a copy of the
+    /// memory. Otherwise the caller is suspended until the child has executed or ended.
     pub(crate) may_wait: bool,
     pub(crate) wants_pidfd: bool,
 }
 
-/// What became of a child.
+/// The result of an attempt to reap a child.
 #[derive(Debug)]
 pub(crate) enum Reaped<T> {
-    /// The program that was started last. Where a step failed, the program never ran.
+    /// The child that was started last. If a step of it failed, the program never ran.
     Program {
         status: i32,
         usage: Rusage,
         outcome: Outcome<T>,
     },
-    /// Some other process, which the program started.
+    /// A process that the program started and left behind.
     Orphan(Rusage),
-    /// There are children, and none has ended.
+    /// There are children, but none has ended.
     Alive,
-    Nobody,
+    NoChild,
 }
 
-/// What a child says of its way to the program.
+/// What a child reports of its steps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome<T> {
     pub(crate) failure: Option<(T, i32)>,
-    /// When it last began to execute something, by the monotonic clock.
+    /// When the child last called an exec, by the monotonic clock.
     pub(crate) executed: Option<Duration>,
 }
 
-/// What wait4(2) says of a process and of those that it had waited for.
+/// The usage of a process and of the children that it waited for, from wait4(2).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rusage {
     pub(crate) user: Duration,
@@ -134,7 +138,7 @@ pub(crate) struct Rusage {
     pub(crate) peak_bytes: u64,
 }
 
-/// The init's children: one program at a time, and whatever it leaves.
+/// The init's children: one program at a time, and the processes that it leaves.
 #[derive(Debug)]
 pub(crate) struct Children<T> {
     stack: ManuallyDrop<Stack>,
@@ -154,27 +158,29 @@ impl<T: Copy> Children<T> {
         Ok(Self { stack: ManuallyDrop::new(Stack::new()?), outcome: ManuallyDrop::new(outcome), program: None })
     }
 
-    /// Starts a process that carries out these steps, each under the caller's name for it. The last step should be
-    /// [`Op::Exec`]: a process that comes to the end of its steps exits. Returns the process's pidfd, if it was asked for.
-    pub(crate) fn start(&mut self, ops: Vec<(T, Op)>, options: Options<'_>) -> io::Result<Option<OwnedFd>> {
+    /// Starts a process that carries out these steps, each under the caller's name for it. The last
+    /// step should be [`Op::Exec`]: a process that gets past its last step exits. Returns the
+    /// process's pidfd if the options ask for it.
+    pub(crate) fn start(&mut self, ops: Vec<(T, Op)>, options: ChildOptions<'_>) -> io::Result<Option<OwnedFd>> {
         if self.program.is_some() {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
-        let Options { group, may_wait, wants_pidfd } = options;
+        let ChildOptions { group, may_wait, wants_pidfd } = options;
         let mut pidfd = -1;
         let memory = if may_wait { 0 } else { libc::CLONE_VM | libc::CLONE_VFORK };
         let flags = memory | if wants_pidfd { libc::CLONE_PIDFD } else { 0 };
-        // No child writes there: the last one was reaped.
+        // No child writes to the cell now: the last one was reaped.
         self.outcome.set(Outcome { failure: None, executed: None });
-        let plan = Box::new(Plan { ops, outcome: self.outcome.place() });
+        let plan = Box::new(Plan { ops, outcome: self.outcome.as_ptr() });
         let argument = (&raw const *plan).cast_mut().cast::<c_void>();
-        // Where the memory is shared the kernel returns here only once the child has executed or ended.
+        // With shared memory, the kernel returns here only once the child has executed or ended.
         let pid = if let Some(group) = group {
-            // SAFETY: the stack is used by no other child (`program` is none: the last one was reaped), and the plan is kept
-            // in `program` until this one has been reaped. `child` keeps this module's invariant.
+            // SAFETY: no other child uses the stack, because `program` is `None`: the last child
+            // was reaped. `program` keeps the plan until this child is reaped. `child` keeps this
+            // module's invariant.
             unsafe { clone_into(group.as_raw_fd(), child::<T>, &self.stack, flags, argument, &raw mut pidfd) }?
         } else {
-            // SAFETY: as above.
+            // SAFETY: as for the other branch.
             let pid =
                 unsafe { libc::clone(child::<T>, self.stack.top(), flags | libc::SIGCHLD, argument, &raw mut pidfd) };
             if pid < 0 {
@@ -183,26 +189,28 @@ impl<T: Copy> Children<T> {
             pid
         };
         self.program = Some((pid, plan));
-        // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new fd that nobody else owns.
+        // SAFETY: with `wants_pidfd` the clone had CLONE_PIDFD, so this is a new descriptor without
+        // another owner.
         Ok(wants_pidfd.then(|| unsafe { OwnedFd::from_raw_fd(pidfd) }))
     }
 
     /// Reaps one child that has ended, if there is one.
     pub(crate) fn reap(&mut self) -> io::Result<Reaped<T>> {
         let mut status = 0;
-        // SAFETY: all zeroes is a valid rusage.
+        // SAFETY: all zeros is a valid rusage.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
         let pid = loop {
-            // SAFETY: both places are valid for writing.
+            // SAFETY: both pointers are valid for writes.
             let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG | libc::__WALL, &raw mut usage) };
-            // A child may make any parent its tracer (PTRACE_TRACEME), and is then told of at each of its stops, which are no end.
+            // A child can make its parent its tracer (PTRACE_TRACEME). wait4 then reports its stops
+            // too, which are no ends.
             if pid <= 0 || !libc::WIFSTOPPED(status) {
                 break pid;
             }
         };
         if pid < 0 {
             let error = io::Error::last_os_error();
-            return if error.raw_os_error() == Some(libc::ECHILD) { Ok(Reaped::Nobody) } else { Err(error) };
+            return if error.raw_os_error() == Some(libc::ECHILD) { Ok(Reaped::NoChild) } else { Err(error) };
         }
         if pid == 0 {
             return Ok(Reaped::Alive);
@@ -222,26 +230,28 @@ impl<T: Copy> Children<T> {
 impl<T> Drop for Children<T> {
     fn drop(&mut self) {
         match self.program.take() {
-            // The child may still be reading the one, writing to the other, and standing on the third.
+            // The child may still use the plan, the outcome and the stack: leak all three.
             Some(program) => std::mem::forget(program),
             None => {
-                // SAFETY: no child uses the stack, and it is not looked at again.
+                // SAFETY: no child uses the stack, and this value does not use it again.
                 unsafe { ManuallyDrop::drop(&mut self.stack) };
-                // SAFETY: no child writes there, and it is not looked at again.
+                // SAFETY: no child writes to the outcome, and this value does not use it again.
                 unsafe { ManuallyDrop::drop(&mut self.outcome) };
             }
         }
     }
 }
 
-/// A value in memory that children share with their parent, whether or not they share the rest.
+/// A value in a memory mapping that children share with their parent, also those with a copy of the
+/// memory.
 #[derive(Debug)]
 struct SharedCell<T>(ptr::NonNull<T>);
 
 impl<T: Copy> SharedCell<T> {
     fn new(value: T) -> io::Result<Self> {
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping, at an address of the kernel's choice, which is aligned to a page.
+        // SAFETY: this makes a new mapping, at an address that the kernel chooses and that is
+        // page-aligned.
         let start =
             unsafe { libc::mmap(ptr::null_mut(), size_of::<T>(), libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
         if start == libc::MAP_FAILED {
@@ -252,12 +262,13 @@ impl<T: Copy> SharedCell<T> {
         Ok(cell)
     }
 
-    fn place(&self) -> *mut T {
+    fn as_ptr(&self) -> *mut T {
         self.0.as_ptr()
     }
 
     fn get(&self) -> T {
-        // SAFETY: `new` mapped and filled it. Its users call this when no child can write there.
+        // SAFETY: `new` has mapped and written the value. `Children` calls this only when no child
+        // can write to it.
         unsafe { self.0.read_volatile() }
     }
 
@@ -269,7 +280,7 @@ impl<T: Copy> SharedCell<T> {
 
 impl<T> Drop for SharedCell<T> {
     fn drop(&mut self) {
-        // SAFETY: the whole mapping, which is this value's alone.
+        // SAFETY: this is the whole mapping, and only this value refers to it.
         unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<T>()) };
     }
 }
@@ -279,15 +290,17 @@ fn duration(time: libc::timeval) -> Duration {
 }
 
 extern "C" fn child<T: Copy>(plan: *mut c_void) -> i32 {
-    // SAFETY: `start` passes a plan that lives until this process has been reaped, and shares it with nobody else.
+    // SAFETY: `start` passes a plan that lives until this process is reaped, and that nothing
+    // changes.
     let plan = unsafe { &*plan.cast::<Plan<T>>() };
     for (name, op) in &plan.ops {
         if matches!(op, Op::Exec { .. }) {
-            // SAFETY: the place is mapped for as long as there is a child, and read only after this process has been reaped.
-            unsafe { (&raw mut (*plan.outcome).executed).write_volatile(super::process::monotonic_time()) };
+            // SAFETY: the outcome stays mapped while there is a child, and is read only after this
+            // process is reaped.
+            unsafe { (&raw mut (*plan.outcome).executed).write_volatile(monotonic_time()) };
         }
         if let Err(errno) = op.carry_out() {
-            // SAFETY: as above.
+            // SAFETY: as for `executed`.
             unsafe { (&raw mut (*plan.outcome).failure).write_volatile(Some((*name, errno))) };
             break;
         }
@@ -297,7 +310,7 @@ extern "C" fn child<T: Copy>(plan: *mut c_void) -> i32 {
 
 impl Op {
     fn carry_out(&self) -> Result<(), i32> {
-        // SAFETY: numbers only.
+        // SAFETY: used only for calls that take numbers, and for chdir, whose path ends with a NUL.
         let numbers = |number, arguments| unsafe { raw_syscall(number, arguments) };
         match self {
             Self::PassGate(fd) => {
@@ -310,14 +323,14 @@ impl Op {
             }
             Self::EnterGroup(fd) => {
                 let own = b"0";
-                // SAFETY: the text outlives the call.
+                // SAFETY: the text outlives the call, and its length is passed.
                 unsafe { raw_syscall(libc::SYS_write, [*fd as usize, own.as_ptr() as usize, own.len(), 0, 0]) }?
             }
             Self::NewCgroupNamespace => numbers(libc::SYS_unshare, [libc::CLONE_NEWCGROUP as usize, 0, 0, 0, 0])?,
             Self::RestrictFiles(fd) => numbers(libc::SYS_landlock_restrict_self, [*fd as usize, 0, 0, 0, 0])?,
             Self::SetAffinity(mask) => {
                 let arguments = [0, size_of_val(&mask[..]), mask.as_ptr() as usize, 0, 0];
-                // SAFETY: the mask outlives the call, and its size is told.
+                // SAFETY: the mask outlives the call, and its size is passed.
                 unsafe { raw_syscall(libc::SYS_sched_setaffinity, arguments) }?
             }
             Self::StartSession => numbers(libc::SYS_setsid, [0; 5])?,
@@ -328,7 +341,7 @@ impl Op {
             Self::Limit { resource, soft, hard } => {
                 let limit = libc::rlimit64 { rlim_cur: *soft, rlim_max: *hard };
                 let arguments = [0, *resource as usize, (&raw const limit) as usize, 0, 0];
-                // SAFETY: the struct outlives the call; the old limit is not asked for.
+                // SAFETY: the struct outlives the call, and the pointer for the old limit is null.
                 unsafe { raw_syscall(libc::SYS_prlimit64, arguments) }?
             }
             Self::SetIds { uid, gid } => {
@@ -340,36 +353,39 @@ impl Op {
                 const VERSION_3: u32 = 0x2008_0522;
                 let (header, none) = ([VERSION_3, 0], [0_u32; 6]);
                 let arguments = [(&raw const header) as usize, (&raw const none) as usize, 0, 0, 0];
-                // SAFETY: version 3 has a header of two words and two sets of three.
+                // SAFETY: version 3 has a header of two words, and two sets of three words. Both
+                // outlive the call.
                 unsafe { raw_syscall(libc::SYS_capset, arguments) }?
             }
             Self::ClearSignalMask => {
                 let none = 0_u64;
                 let arguments = [libc::SIG_SETMASK as usize, (&raw const none) as usize, 0, size_of::<u64>(), 0];
-                // SAFETY: the kernel's signal set is 64 bits; the old one is not asked for.
+                // SAFETY: the kernel's signal set has 64 bits, and the pointer for the old set is
+                // null.
                 unsafe { raw_syscall(libc::SYS_rt_sigprocmask, arguments) }?
             }
-            Self::InstallFilter(program) => return super::process::install_filter_here(program),
+            Self::InstallFilter(program) => return install_filter_here(program),
             Self::Exec { image, args, env } => return Err(execute(image, args, env)),
         };
         Ok(())
     }
 }
 
-/// Returns why nothing could be executed. A permission denied on the way counts more than a later absence.
+/// Executes the image, or returns the errno. EACCES for one candidate has precedence over the
+/// absence of later ones.
 fn execute(image: &Image, args: &Vector, env: &Vector) -> i32 {
     let (args, env) = (args.pointers.as_ptr() as usize, env.pointers.as_ptr() as usize);
     let candidates = match image {
         Image::FirstOf(candidates) => candidates,
         Image::Descriptor(fd) => {
             let arguments = [*fd as usize, c"".as_ptr() as usize, args, env, libc::AT_EMPTY_PATH as usize];
-            let errno = unless_busy(libc::SYS_execveat, arguments);
+            let errno = execute_with_retry(libc::SYS_execveat, arguments);
             return if errno == libc::ENOENT { libc::ENOEXEC } else { errno };
         }
     };
     let mut result = libc::ENOENT;
     for candidate in candidates {
-        match unless_busy(libc::SYS_execve, [candidate.as_ptr() as usize, args, env, 0, 0]) {
+        match execute_with_retry(libc::SYS_execve, [candidate.as_ptr() as usize, args, env, 0, 0]) {
             libc::EACCES => result = libc::EACCES,
             libc::ENOENT | libc::ENOTDIR => {}
             errno => return errno,
@@ -378,20 +394,22 @@ fn execute(image: &Image, args: &Vector, env: &Vector) -> i32 {
     result
 }
 
-/// Executes, or returns why not. A host that was starting another process when it wrote the file may hold it open for a
-/// moment more: that is waited for, up to a tenth of a second.
-fn unless_busy(number: libc::c_long, arguments: [usize; 5]) -> i32 {
+/// Executes a file, or returns the errno. Retries for up to a tenth of a second while the file is
+/// open for writing: a host that forked while it wrote the file may hold it open for a moment
+/// longer.
+fn execute_with_retry(number: libc::c_long, arguments: [usize; 5]) -> i32 {
     let mut attempts = 0;
     loop {
-        // SAFETY: `execute` passes a path that ends with a NUL, or a descriptor, and two vectors of such strings that end
-        // with a null.
+        // SAFETY: `execute` passes a path that ends with a NUL or a descriptor, and two vectors of
+        // such strings that end with a null pointer.
         let errno = unsafe { raw_syscall(number, arguments) }.err().unwrap_or(0);
         attempts += 1;
         if errno != libc::ETXTBSY || attempts == 100 {
             return errno;
         }
         let pause = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        // SAFETY: the struct outlives the call; what is left is not asked for. An early end only means another try.
+        // An early return only means an earlier retry.
+        // SAFETY: the struct outlives the call, and the pointer for the remaining time is null.
         let _interrupted = unsafe { raw_syscall(libc::SYS_nanosleep, [(&raw const pause) as usize, 0, 0, 0, 0]) };
     }
 }

@@ -1,7 +1,7 @@
-//! New processes: the init's first stage, and its pid 1.
+//! New processes: the init's first stage and its pid 1.
 //!
-//! Invariant: between clone and exec a child makes raw system calls only. It neither allocates, locks nor panics, and
-//! never touches errno: it may be running in a threaded host's memory.
+//! Invariant: between clone and exec a child makes raw system calls only. It does not allocate,
+//! lock, panic or touch errno, because it may run in the memory of a host with threads.
 
 use std::ffi::{CStr, c_void};
 use std::fs::File;
@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use super::process::Pidfd;
-use super::raw_syscall;
+use super::syscall::{raw_syscall, syscall};
 
 /// A process started by [`spawn`].
 #[derive(Debug)]
@@ -22,9 +22,10 @@ pub(crate) struct Spawned {
     pub(crate) pidfd: Pidfd,
 }
 
-/// Starts an executable file as posix_spawn(3) does, without copying this process's page tables, with these as its
-/// descriptors 0, 1 and 2, no other, and an empty environment; in a group of cgroup v2, where one is named. The calling
-/// thread waits until it has been executed.
+/// Starts an executable file as posix_spawn(3) does, without copying this process's page tables.
+/// The new process has `stdio` as its descriptors 0, 1 and 2, no other descriptor, and an empty
+/// environment. It starts in `group`, a group of cgroup v2, if there is one. The calling thread
+/// waits until the file is executed.
 pub(crate) fn spawn(
     image: BorrowedFd<'_>,
     arguments: &[&CStr],
@@ -43,24 +44,26 @@ pub(crate) fn spawn(
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
     let argument = (&raw mut plan).cast::<c_void>();
 
-    // A handler of the host's must not run in the child, on the host's memory.
+    // No signal handler of the host may run in the child, in the host's memory.
     let mut inherited = SigSet::empty();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut inherited))?;
     let cloned = match group {
-        // SAFETY: the stack is the child's alone. CLONE_VFORK holds this thread until the child has left this memory, so the
-        // stack and the plan outlive its use of them; `spawn_child` keeps this module's invariant.
+        // SAFETY: only the child uses the stack. CLONE_VFORK suspends this thread until the child
+        // has left this memory, so the stack and the plan outlive their use. `spawn_child` keeps
+        // this module's invariant.
         Some(group) => unsafe { clone_into(group.as_raw_fd(), spawn_child, &stack, flags, argument, &raw mut pidfd) },
         None => {
-            // SAFETY: as above.
+            // SAFETY: as for the other branch.
             let pid = unsafe { libc::clone(spawn_child, stack.top(), flags | libc::SIGCHLD, argument, &raw mut pidfd) };
             if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
         }
     };
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None)?;
     let pid = cloned?;
-    // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new fd that nobody else owns; it closes on exec.
+    // SAFETY: the clone succeeded with CLONE_PIDFD, so this is a new descriptor without another
+    // owner. It closes on exec.
     let pidfd = Pidfd::new(unsafe { OwnedFd::from_raw_fd(pidfd) });
-    // SAFETY: the child wrote through a pointer to this place, and has left this memory.
+    // SAFETY: the child has left this memory, so it no longer writes here.
     match unsafe { ptr::read_volatile(&raw const plan.errno) } {
         0 => Ok(Spawned { pid: pid as u32, pidfd }),
         errno => {
@@ -70,9 +73,9 @@ pub(crate) fn spawn(
     }
 }
 
-/// A user namespace with these id maps, in the form of `/proc/PID/uid_map`, and without processes.
+/// A user namespace without processes, with these id maps in the format of `/proc/PID/uid_map`.
 ///
-/// It costs a process that shares this one's memory for as long as the maps are being written.
+/// It takes a child that shares this process's memory while the maps are written.
 pub(crate) fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
     let stack = Stack::new()?;
     let (end, keep_open) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
@@ -80,19 +83,20 @@ pub(crate) fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd
     let mut pidfd = -1;
     let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD;
 
-    // A handler of the host's must not run in the child, on the host's memory.
+    // No signal handler of the host may run in the child, in the host's memory.
     let mut inherited = SigSet::empty();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut inherited))?;
     let argument = (&raw mut end_fd).cast::<c_void>();
-    // SAFETY: the stack and the number are the child's until it is reaped, which is before this function returns;
-    // `idle_child` keeps this module's invariant.
+    // SAFETY: the stack and the number outlive the child, which is reaped before this function
+    // returns. `idle_child` keeps this module's invariant.
     let pid = unsafe { libc::clone(idle_child, stack.top(), flags, argument, &raw mut pidfd) };
     let error = io::Error::last_os_error();
     let restored = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&inherited), None);
     if pid < 0 {
         return Err(error);
     }
-    // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new fd that nobody else owns; it closes on exec.
+    // SAFETY: the clone succeeded with CLONE_PIDFD, so this is a new descriptor without another
+    // owner. It closes on exec.
     let pidfd = Pidfd::new(unsafe { OwnedFd::from_raw_fd(pidfd) });
     let take = || -> io::Result<OwnedFd> {
         std::fs::write(format!("/proc/{pid}/uid_map"), uid_map)?;
@@ -100,7 +104,8 @@ pub(crate) fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd
         Ok(File::open(format!("/proc/{pid}/ns/user"))?.into())
     };
     let namespace = take();
-    // Whatever went wrong, the child must be gone before its stack is. The pipe is for a host that dies before this.
+    // The child must be gone before its stack is, also after a failure. The pipe ends the child if
+    // the host dies before this.
     pidfd.kill().expect("a child can be killed");
     pidfd.reap().expect("a child can be waited for");
     drop(keep_open);
@@ -108,12 +113,13 @@ pub(crate) fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd
     namespace
 }
 
-/// Waits for the end of the pipe that it is given, without any other descriptor: one that it inherited could be what another
-/// such child waits for.
+/// Waits for the end of file of a pipe. Closes all other descriptors first: one of them may be the
+/// write end of a pipe that another such child waits for.
 extern "C" fn idle_child(end: *mut c_void) -> i32 {
-    // SAFETY: `user_namespace` passes a number of its own, and waits for this process's end before it goes on.
+    // SAFETY: `user_namespace` passes a pointer to a local number, and does not return before this
+    // process has ended.
     let end = unsafe { *end.cast::<i32>() } as usize;
-    // SAFETY: close_range takes numbers, and closes the child's own copies.
+    // SAFETY: close_range takes numbers, and the child has its own descriptor table.
     let close = |first, last| unsafe { raw_syscall(libc::SYS_close_range, [first, last, 0, 0, 0]) };
     let wait = || {
         if end > 0 {
@@ -139,23 +145,25 @@ struct SpawnPlan {
 
 extern "C" fn spawn_child(plan: *mut c_void) -> i32 {
     let plan = plan.cast::<SpawnPlan>();
-    // SAFETY: `spawn` passes its own plan, and waits; nobody else looks at it meanwhile.
+    // SAFETY: `spawn` passes a pointer to its plan, and waits. No other code uses the plan
+    // meanwhile.
     let errno = unsafe { place_and_execute(&*plan) };
-    // SAFETY: as above.
+    // SAFETY: as for the call above.
     unsafe { ptr::write_volatile(&raw mut (*plan).errno, errno) };
     exit_now()
 }
 
-/// Returns the errno of what failed.
+/// Returns the errno of the step that failed.
 ///
 /// # Safety
-/// The plan's pointers are those that execve(2) expects.
+/// The plan's pointers are valid arguments of execve(2).
 unsafe fn place_and_execute(plan: &SpawnPlan) -> i32 {
     let place = || {
         let mut fds = plan.fds;
-        // Away from the places where they go, whatever numbers they have: a host may have closed its own 0, 1 and 2.
+        // First to numbers from 10 on, away from the targets: a host may have closed its own 0, 1
+        // and 2, and have one of these descriptors there.
         for fd in &mut fds {
-            // SAFETY: fcntl with numbers; the child's table is its own copy.
+            // SAFETY: this fcntl takes numbers, and the child has its own descriptor table.
             let moved = unsafe { raw_syscall(libc::SYS_fcntl, [*fd as usize, libc::F_DUPFD as usize, 10, 0, 0]) }?;
             *fd = moved as i32;
         }
@@ -164,7 +172,7 @@ unsafe fn place_and_execute(plan: &SpawnPlan) -> i32 {
             // SAFETY: dup3 takes numbers.
             unsafe { raw_syscall(libc::SYS_dup3, [fd as usize, target, flags as usize, 0, 0]) }?;
         }
-        // SAFETY: close_range takes numbers, and closes the child's own copies.
+        // SAFETY: close_range takes numbers, and the child has its own descriptor table.
         unsafe { raw_syscall(libc::SYS_close_range, [IMAGE + 1, u32::MAX as usize, 0, 0, 0]) }
     };
     const IMAGE: usize = 3;
@@ -173,26 +181,29 @@ unsafe fn place_and_execute(plan: &SpawnPlan) -> i32 {
     }
     let arguments =
         [IMAGE, c"".as_ptr() as usize, plan.argv as usize, plan.envp as usize, libc::AT_EMPTY_PATH as usize];
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { raw_syscall(libc::SYS_execveat, arguments) }.err().unwrap_or(0)
 }
 
-/// Makes a copy of this process that is a child of its parent: pid 1 of a pid namespace unshared before.
+/// Forks a child of this process's parent: pid 1 of a pid namespace that was unshared before.
+/// Returns true in the child.
 ///
-/// True in the child. This process must have one thread only.
+/// This process must have a single thread.
 pub(crate) fn fork_to_parent() -> io::Result<bool> {
-    // SAFETY: the child gets a copy of this memory and, with a null stack, goes on at this place on its copy of the
-    // stack. There is no other thread whose locks could be held for ever in the copy: unshare(CLONE_NEWUSER), which came
-    // before, refuses a process that has any.
-    let pid = unsafe { raw_syscall(libc::SYS_clone, [(libc::CLONE_PARENT | libc::SIGCHLD) as usize, 0, 0, 0, 0]) };
-    Ok(pid.map_err(io::Error::from_raw_os_error)? == 0)
+    // SAFETY: the child gets a copy of this memory and, with a null stack pointer, continues here
+    // on its copy of the stack. No other thread can hold a lock in the copy:
+    // unshare(CLONE_NEWUSER), which came before, fails in a process with several threads.
+    let pid = unsafe { syscall(libc::SYS_clone, [(libc::CLONE_PARENT | libc::SIGCHLD) as usize, 0, 0, 0, 0]) }?;
+    Ok(pid == 0)
 }
 
-/// As `libc::clone`, into a group of cgroup v2, whose directory this descriptor is open on. SIGCHLD is sent at the child's end.
+/// `libc::clone` into a group of cgroup v2, given by a descriptor of its directory. The parent gets
+/// SIGCHLD at the child's end.
 ///
 /// # Safety
-/// As for `libc::clone`: `child` gets `argument` on this stack, and must not return. What both point to, and `pidfd` where
-/// the flags ask for one, live until the child has ended or left this memory.
+/// As for `libc::clone`. `child` is called with `argument` on this stack, and must not return. The
+/// stack, the argument, and `pidfd` if the flags ask for a pidfd, stay valid until the child has
+/// ended or left this memory.
 pub(super) unsafe fn clone_into(
     group: i32,
     child: extern "C" fn(*mut c_void) -> i32,
@@ -201,7 +212,7 @@ pub(super) unsafe fn clone_into(
     argument: *mut c_void,
     pidfd: *mut i32,
 ) -> io::Result<i32> {
-    // SAFETY: all zeroes is a valid value.
+    // SAFETY: all zeros is a valid clone_args.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = flags as u64 | CLONE_INTO_CGROUP;
     arguments.pidfd = pidfd as u64;
@@ -210,8 +221,10 @@ pub(super) unsafe fn clone_into(
     arguments.cgroup = group as u64;
     let (place, size) = (&raw const arguments, size_of_val(&arguments));
     let value: isize;
-    // SAFETY: the kernel returns twice. The parent goes on after the block. The child has the registers of the parent but for
-    // the result and the stack pointer, which is at the top of an empty, aligned stack; it never comes to the block's end.
+    // SAFETY: the kernel returns twice. The parent continues after the block. The child has the
+    // parent's registers except for the result and the stack pointer, which is at the top of an
+    // empty, aligned stack. The child never reaches the end of the block, because `child` does not
+    // return.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::asm!(
@@ -232,7 +245,7 @@ pub(super) unsafe fn clone_into(
             lateout("r11") _,
         );
     }
-    // SAFETY: as above.
+    // SAFETY: as for x86_64.
     #[cfg(target_arch = "aarch64")]
     unsafe {
         std::arch::asm!(
@@ -253,47 +266,47 @@ pub(super) unsafe fn clone_into(
     if value < 0 { Err(io::Error::from_raw_os_error(-value as i32)) } else { Ok(value as i32) }
 }
 
-/// The flag is the kernel's 33rd bit; the others that this module passes are lower.
+/// The kernel's 33rd bit, which does not fit into `libc::clone`'s flags.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-/// Ends the calling process without running anything of the C library's.
+/// Ends the calling process without running any code of the C library.
 pub(super) fn exit_now() -> ! {
-    // SAFETY: exit_group takes a number, and returns only where a filter refuses it.
+    // SAFETY: exit_group takes a number. It returns only if a filter refuses it.
     let _refused = unsafe { raw_syscall(libc::SYS_exit_group, [127, 0, 0, 0, 0]) };
-    // Whoever started this process may be suspended until it has ended.
-    // SAFETY: an instruction that there is not: the kernel ends the process, whose handlers are not called for a signal that is
-    // blocked or has none.
+    // The parent may be suspended until this process has ended, so end it in another way.
+    // SAFETY: the instruction is invalid, so the kernel ends the process with SIGILL. No handler
+    // runs: the signal is blocked or has none.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::asm!("ud2", options(noreturn));
     }
-    // SAFETY: as above.
+    // SAFETY: as for x86_64.
     #[cfg(target_arch = "aarch64")]
     unsafe {
         std::arch::asm!("udf #0", options(noreturn));
     }
 }
 
-/// A stack for a child that shares this process's memory: 64 KiB above a page that must not be touched.
+/// A stack for a child that shares this process's memory: 64 KiB above a guard page.
 #[derive(Debug)]
 pub(super) struct Stack(ptr::NonNull<c_void>);
 
 impl Stack {
     const SIZE: usize = 64 << 10;
-    /// The largest page that aarch64 has.
+    /// The size of the largest page on aarch64.
     const GUARD: usize = 64 << 10;
 
     pub(super) fn new() -> io::Result<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-        // SAFETY: a new mapping, at an address of the kernel's choice.
+        // SAFETY: this makes a new mapping, at an address that the kernel chooses.
         let start = unsafe { libc::mmap(ptr::null_mut(), Self::GUARD + Self::SIZE, libc::PROT_NONE, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let stack = Self(ptr::NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?);
-        // SAFETY: the upper part of the mapping just made.
+        // SAFETY: the address is inside the new mapping.
         let usable = unsafe { start.byte_add(Self::GUARD) };
-        // SAFETY: as above.
+        // SAFETY: the range is the upper part of the new mapping, which nothing uses yet.
         if unsafe { libc::mprotect(usable, Self::SIZE, libc::PROT_READ | libc::PROT_WRITE) } < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -301,19 +314,20 @@ impl Stack {
     }
 
     fn bottom(&self) -> *mut c_void {
-        // SAFETY: within the mapping.
+        // SAFETY: the address is inside the mapping.
         unsafe { self.0.as_ptr().byte_add(Self::GUARD) }
     }
 
     pub(super) fn top(&self) -> *mut c_void {
-        // SAFETY: one past the end of the mapping.
+        // SAFETY: the address is one past the end of the mapping.
         unsafe { self.0.as_ptr().byte_add(Self::GUARD + Self::SIZE) }
     }
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: the whole mapping, which is this value's alone. Whoever lent it to a child has outwaited the child.
+        // SAFETY: this is the whole mapping. The owner drops it only after the child on it has
+        // ended.
         unsafe { libc::munmap(self.0.as_ptr(), Self::GUARD + Self::SIZE) };
     }
 }

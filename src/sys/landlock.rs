@@ -1,33 +1,35 @@
-//! Landlock: what files of a program's may be opened for, whoever owns them (landlock(7)).
+//! Landlock: for what a program may open the files that were passed to it (landlock(7)).
 //!
-//! A descriptor of the program's is a way to its file: `/proc/self/fd` opens that anew, for all that the file's mode lets its
-//! owner do.
+//! A descriptor is a way to its file: `/proc/self/fd` opens the file anew, for everything that the
+//! file's mode allows its owner.
 //!
-//! Invariant: a [`Ruleset`] restricts reading, writing and truncating alone, and leaves all that is beneath the root directory
-//! as it is. A file elsewhere, which is one of the host's, can be opened for what was allowed. Files that no directory leads
-//! to, such as pipes and memfds, are beyond Landlock.
+//! Invariant: a [`Ruleset`] restricts only reading, writing and truncating, and allows all three
+//! for every file beneath the root directory. A file elsewhere belongs to the host, and can be
+//! opened only for what a rule allows. Landlock does not reach files without a path, such as pipes
+//! and memfds.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{CWD, FsWord, Mode, OFlags, SealFlags, fcntl_get_seals, fcntl_getfl, fstatfs, openat};
 
-use super::raw_syscall;
+use super::syscall::{raw_syscall, syscall};
 
-/// Whether this kernel has what a [`Ruleset`] is made of: version 3 of the ABI, Linux 6.2's, which knows truncation.
+/// Whether this kernel supports a [`Ruleset`]. It needs version 3 of Landlock's ABI, of Linux 6.2,
+/// which knows truncation.
 pub(crate) fn is_supported() -> bool {
     const VERSION: usize = 1;
-    // SAFETY: a null pointer and its size, with the flag that asks for them.
+    // SAFETY: with this flag the call takes a null pointer and the size 0.
     unsafe { raw_syscall(libc::SYS_landlock_create_ruleset, [0, 0, VERSION, 0, 0]) }.is_ok_and(|version| version >= 3)
 }
 
-/// What a process may open, and what it starts.
+/// Restricts which files a process and its descendants may open.
 #[derive(Debug)]
 pub(crate) struct Ruleset(OwnedFd);
 
 impl Ruleset {
-    /// Allows to open each of these files for what its descriptor is open for. `None` where none of them is within
-    /// Landlock's reach, so that there is nothing to restrict.
+    /// Allows each of these files to be opened for what its descriptor is open for. `None` if
+    /// Landlock reaches none of them: there is nothing to restrict then.
     pub(crate) fn for_files<'a>(files: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<Option<Self>> {
         let files: Vec<_> = files.filter(|file| may_have_path(*file)).collect();
         if files.is_empty() {
@@ -49,17 +51,17 @@ impl Ruleset {
     fn beneath_root() -> io::Result<Self> {
         let handled: u64 = READ | WRITE | REFER;
         let arguments = [(&raw const handled) as usize, size_of_val(&handled), 0, 0, 0];
-        // SAFETY: the first version's struct, which is this number; it outlives the call.
-        let fd = unsafe { raw_syscall(libc::SYS_landlock_create_ruleset, arguments) };
-        let fd = fd.map_err(io::Error::from_raw_os_error)?;
-        // SAFETY: a value that is no error is a new fd that nobody else owns.
+        // SAFETY: the first version of the call's struct is this one number, which outlives the
+        // call.
+        let fd = unsafe { syscall(libc::SYS_landlock_create_ruleset, arguments) }?;
+        // SAFETY: the call returned a new descriptor, which has no other owner.
         let ruleset = Self(unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
         let root = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         ruleset.allow(root.as_fd(), handled)?;
         Ok(ruleset)
     }
 
-    /// False where the file has no path.
+    /// Adds a rule for one file. Returns false if the file has no path, so that no rule is needed.
     fn allow(&self, file: BorrowedFd<'_>, rights: u64) -> io::Result<bool> {
         #[repr(C, packed)]
         struct PathBeneath {
@@ -69,7 +71,7 @@ impl Ruleset {
         const PATH_BENEATH: usize = 1;
         let rule = PathBeneath { rights, fd: file.as_raw_fd() };
         let arguments = [self.0.as_raw_fd() as usize, PATH_BENEATH, (&raw const rule) as usize, 0, 0];
-        // SAFETY: the struct is that of this kind of rule, and outlives the call.
+        // SAFETY: the struct is the one of this kind of rule, and outlives the call.
         match unsafe { raw_syscall(libc::SYS_landlock_add_rule, arguments) } {
             Ok(_) => Ok(true),
             Err(libc::EBADFD) => Ok(false),
@@ -84,14 +86,14 @@ impl AsRawFd for Ruleset {
     }
 }
 
-/// With the truncation that either open file can do.
+/// Writing and truncating: both are possible through a descriptor that is open for writing.
 const WRITE: u64 = 1 << 1 | 1 << 14;
 const READ: u64 = 1 << 2;
-/// Renaming and linking from one directory to another, which every ruleset forbids unless it is allowed.
+/// Renaming and linking between directories. Every ruleset forbids it unless a rule allows it.
 const REFER: u64 = 1 << 13;
 
-/// False for what is given most, and can be told at little cost: pipes, sockets and sealed memfds. What else has no path is
-/// found out by asking.
+/// Fast path: pipes, sockets and sealed memfds need no rule. For other files without a path, the
+/// kernel refuses the rule.
 fn may_have_path(file: BorrowedFd<'_>) -> bool {
     const PIPEFS_MAGIC: FsWord = 0x5049_5045;
     const SOCKFS_MAGIC: FsWord = 0x534F_434B;

@@ -1,6 +1,7 @@
 //! Files in memory.
 //!
-//! Invariant: a memfd made here is sealed before anybody else gets it; nobody can change its content or size again.
+//! Invariant: a memfd of this module is sealed before another process gets it. Its content and size
+//! never change again.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -27,7 +28,7 @@ pub(crate) fn executable(path: &Path) -> io::Result<OwnedFd> {
         return Err(Errno::EACCES.into());
     }
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    // Linux 6.3 and later want to be told (vm.memfd_noexec); earlier ones do not know the flag.
+    // Linux 6.3 and later may require the flag (vm.memfd_noexec). Earlier kernels reject it.
     let memfd = match memfd_create("cellblock-init", flags | MFdFlags::from_bits_retain(libc::MFD_EXEC)) {
         Err(Errno::EINVAL) => memfd_create("cellblock-init", flags)?,
         other => other?,
@@ -38,7 +39,7 @@ pub(crate) fn executable(path: &Path) -> io::Result<OwnedFd> {
     Ok(memfd.into())
 }
 
-/// Whether `fd` is a memfd whose content and size are fixed.
+/// Whether `fd` is a memfd whose content and size cannot change.
 pub(crate) fn is_sealed(fd: impl AsFd) -> bool {
     fcntl(fd, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & all_seals().bits() == all_seals().bits())
 }

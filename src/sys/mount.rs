@@ -1,6 +1,6 @@
 //! File systems as file descriptors: the mount calls of Linux 5.2, and mount_setattr(2) of 5.12.
 //!
-//! Invariant: a mount made here is detached, private, nosuid and not yet visible to anybody; [`attach`] is what shows it.
+//! Invariant: a new mount is detached, private and nosuid. No process sees it before [`attach`].
 
 use std::ffi::CStr;
 use std::io;
@@ -14,7 +14,9 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-/// What a mount forbids, beside set-user-ID programs.
+use super::syscall::syscall;
+
+/// What a mount forbids. Every mount also forbids set-user-ID programs.
 pub(crate) mod forbid {
     pub(crate) const WRITES: u64 = libc::MOUNT_ATTR_RDONLY;
     pub(crate) const DEVICES: u64 = libc::MOUNT_ATTR_NODEV;
@@ -22,24 +24,26 @@ pub(crate) mod forbid {
     pub(crate) const ACCESS_TIMES: u64 = libc::MOUNT_ATTR_NOATIME;
 }
 
-/// A copy of the mounts at and below `path`, in no namespace yet. The caller needs CAP_SYS_ADMIN over its mount namespace.
+/// A detached copy of the mounts at and below `path`. The caller needs CAP_SYS_ADMIN over its mount
+/// namespace.
 pub(crate) fn copy_tree(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     Ok(open_tree(CWD, path, flags)?)
 }
 
-/// A copy of the mount at `path` without those below it. `EINVAL` where there are some that must not be seen without.
+/// A detached copy of the mount at `path` without the mounts below it. `EINVAL` if those below are
+/// locked: the mount must not be seen without them.
 pub(crate) fn copy_mount(path: &Path) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
 }
 
-/// Makes a tree private (nothing mounted in it shows outside, or the other way round) and nosuid, and forbids more,
-/// all the way down.
+/// Makes a whole tree of mounts private (later mounts do not propagate into it or out of it) and
+/// nosuid, and forbids more.
 pub(crate) fn restrict_tree(tree: impl AsFd, forbidden: u64) -> io::Result<()> {
     set_attributes(tree, c"", libc::AT_EMPTY_PATH | libc::AT_RECURSIVE, forbidden)
 }
 
-/// A new file system of this type, in no namespace yet. An option without a value is a flag.
+/// A new, detached file system of this type. An option with an empty value is a flag.
 pub(crate) fn new_file_system(name: &str, options: &[(String, String)], forbidden: u64) -> io::Result<OwnedFd> {
     let context = fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
@@ -54,19 +58,19 @@ pub(crate) fn new_file_system(name: &str, options: &[(String, String)], forbidde
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// Shows a detached mount at the file or directory that `target` is open on.
+/// Attaches a detached mount at the file or directory that `target` is open on.
 pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, c"", target, c"", flags)?)
 }
 
-/// Makes one mount read-only, nosuid and noatime, and leaves those below it as they are.
+/// Makes one mount read-only, nosuid and noatime. The mounts below it stay as they are.
 pub(crate) fn make_read_only(path: &CStr) -> io::Result<()> {
     set_attributes(CWD, path, 0, forbid::WRITES | forbid::ACCESS_TIMES)
 }
 
-/// Shows the files of a mount in no namespace under other owners, as the id maps of a user namespace say. `EINVAL` where the file
-/// system cannot.
+/// Maps the owners of a detached mount's files through the id maps of a user namespace. `EINVAL` if
+/// the file system does not support that.
 pub(crate) fn map_owners(mount: impl AsFd, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
@@ -80,7 +84,7 @@ pub(crate) fn map_owners(mount: impl AsFd, user_namespace: BorrowedFd<'_>) -> io
 fn set_attributes(dir: impl AsFd, path: &CStr, flags: i32, set: u64) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: set | libc::MOUNT_ATTR_NOSUID,
-        // Access times are one field of several values: what was there goes when one of them is set.
+        // The access times are one field with several values: setting one clears the others.
         attr_clr: if set & forbid::ACCESS_TIMES != 0 { libc::MOUNT_ATTR__ATIME } else { 0 },
         propagation: libc::MS_PRIVATE,
         userns_fd: 0,
@@ -96,8 +100,7 @@ fn mount_setattr(dir: impl AsFd, path: &CStr, flags: i32, attributes: &libc::mou
         ptr::from_ref(attributes) as usize,
         size_of::<libc::mount_attr>(),
     ];
-    // SAFETY: the fd is open, the path ends with its NUL, the struct is the kernel's first version of it and its size is
-    // told; all three outlive the call.
-    unsafe { super::raw_syscall(libc::SYS_mount_setattr, arguments) }.map_err(io::Error::from_raw_os_error)?;
-    Ok(())
+    // SAFETY: the path ends with a NUL. The struct is the kernel's first version, and its size is
+    // passed. Both outlive the call.
+    unsafe { syscall(libc::SYS_mount_setattr, arguments) }.map(drop)
 }

@@ -1,16 +1,16 @@
-//! What is mounted, as `/proc/self/mountinfo` says it.
+//! The mounts of this process, from `/proc/self/mountinfo`.
 
 /// A line of mountinfo (proc_pid_mountinfo(5)).
 #[derive(Debug)]
 pub(crate) struct MountPoint<'a> {
     pub(crate) id: &'a str,
     pub(crate) parent: &'a str,
-    /// What of its file system is shown.
+    /// The directory of the file system that is mounted.
     pub(crate) root: &'a str,
-    /// Where that is shown.
+    /// The directory that it is mounted on.
     pub(crate) path: &'a str,
     pub(crate) fs: &'a str,
-    /// The file system's own: of cgroup v1, its controllers.
+    /// The options of the file system. For cgroup v1 they name its controllers.
     pub(crate) options: &'a str,
 }
 

@@ -1,6 +1,7 @@
 //! File descriptors on tokio's reactor. The init never imports this.
 //!
-//! Invariant: an [`Async`] owns its fd from registration until its drop, which is what the reactor requires.
+//! Invariant: an [`Async`] owns its descriptor from the registration until its drop. The reactor
+//! requires that.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,20 +10,22 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A file descriptor that can be waited for.
+/// A file descriptor whose readiness a task can await.
 #[derive(Debug)]
 pub(crate) struct Async(AsyncFd<OwnedFd>);
 
 impl Async {
-    /// Registers with the current runtime. Panics outside of one, and where its IO driver is off.
+    /// Registers with the current runtime. Panics without a runtime, and if its I/O driver is
+    /// disabled.
     pub(crate) fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
-        // SAFETY: an `OwnedFd` is open, always gives the same number, and this struct gives no way to replace or close
-        // it before the `AsyncFd` is dropped.
+        // SAFETY: an `OwnedFd` is open and always returns the same number. This struct cannot
+        // replace or close it before the `AsyncFd` is dropped.
         let registered = unsafe { AsyncFd::register_with_interest(fd, interest) };
         Ok(Self(registered.map_err(|error| error.into_parts().1)?))
     }
 
-    /// Waits until `attempt` does something else than `WouldBlock`. Dropping the future loses nothing.
+    /// Repeats `attempt` until it returns something else than `WouldBlock`. Dropping the future
+    /// loses nothing.
     pub(crate) async fn io<T>(
         &self,
         interest: Interest,
@@ -31,7 +34,8 @@ impl Async {
         self.0.async_io(interest, |fd| attempt(fd.as_fd())).await
     }
 
-    /// As [`io`](Self::io) for reading, or for writing where the interest is that, within a `poll` of the caller's own.
+    /// [`io`](Self::io) for a `poll` function: for writing if the interest is that, otherwise for
+    /// reading.
     pub(crate) fn poll_io<T>(
         &self,
         interest: Interest,
@@ -50,17 +54,18 @@ impl Async {
         }
     }
 
-    /// As [`io`](Self::io), for reading. Where nothing `more` can be there than what one attempt reads, the readiness is
-    /// given up without asking the kernel once more; what comes later, or an end that came already, still wakes the next.
+    /// [`io`](Self::io) for reading. Without `expect_more`, the readiness is cleared after one
+    /// attempt without another system call: that attempt read everything. Later data, or an end of
+    /// file that has already arrived, still wakes the next read.
     pub(crate) async fn read<T>(
         &self,
-        more: bool,
+        expect_more: bool,
         mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
         loop {
             let mut guard = self.0.readable().await?;
             if let Ok(result) = guard.try_io(|fd| attempt(fd.as_fd())) {
-                if !more {
+                if !expect_more {
                     guard.clear_ready();
                 }
                 return result;

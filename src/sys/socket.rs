@@ -1,7 +1,8 @@
 //! `SOCK_SEQPACKET` sockets that carry file descriptors.
 //!
-//! Invariant: a datagram is received whole or is an error, and the fds that came with it are owned (and so closed by
-//! their drop) before truncation is looked at. The same code serves the blocking init and the async host.
+//! Invariant: a datagram is received whole or is an error. Its descriptors are owned, and so closed
+//! by their drop, before the check for truncation. The same code serves the blocking init and the
+//! async host.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,7 +17,7 @@ use rustix::net::{
 pub(crate) const MAX_FDS_PER_DATAGRAM: usize = 253;
 const CONTROL_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_FDS_PER_DATAGRAM));
 
-/// Two connected ends; both close on exec.
+/// Two connected sockets. Both close on exec.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
@@ -26,7 +27,8 @@ pub(crate) fn is_seqpacket(fd: impl AsFd) -> bool {
     sockopt::socket_type(&fd) == Ok(SocketType::SEQPACKET) && sockopt::socket_domain(&fd) == Ok(AddressFamily::UNIX)
 }
 
-/// Sends one datagram with its fds, all or nothing. Without `wait`, `WouldBlock` where the socket is full.
+/// Sends one datagram with its descriptors, all or nothing. Without `wait`, `WouldBlock` if the
+/// socket is full.
 pub(crate) fn send(to: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>], wait: bool) -> io::Result<()> {
     let flags = SendFlags::NOSIGNAL | if wait { SendFlags::empty() } else { SendFlags::DONTWAIT };
     if fds.is_empty() {
@@ -42,8 +44,8 @@ pub(crate) fn send(to: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>], wait: bo
     Ok(())
 }
 
-/// Copies of the fds of the next datagram, which stays to be received; none where the other end has closed. `InvalidData`
-/// where there is no room for them: nothing is lost then.
+/// Copies of the descriptors of the next datagram, which stays in the queue. None if the other end
+/// has closed. `InvalidData` if this process has no room for them; nothing is lost then.
 pub(crate) fn peek_fds(from: impl AsFd, wait: bool) -> io::Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();
     let flags = RecvFlags::PEEK | if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
@@ -51,8 +53,8 @@ pub(crate) fn peek_fds(from: impl AsFd, wait: bool) -> io::Result<Vec<OwnedFd>> 
     Ok(fds)
 }
 
-/// Receives one datagram into `buffer`, adds its fds to `fds`, and returns its size: 0 where the other end has closed.
-/// What was sent before that is received first.
+/// Receives one datagram into `buffer`, appends its descriptors to `fds`, and returns its size. The
+/// size is 0 once the other end has closed and everything that it sent was received.
 pub(crate) fn recv(from: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, wait: bool) -> io::Result<usize> {
     let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
     recv_with(from, buffer, fds, flags, ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
@@ -71,7 +73,8 @@ fn recv_with(
     let mut receive =
         || rustix::io::retry_on_intr(|| recvmsg(&from, &mut [IoSliceMut::new(buffer)], &mut control, flags));
     let received = match receive() {
-        // The other end closed with something unread. The kernel says so once, ahead of what that end had sent.
+        // The other end closed with unread data. The kernel reports that once, before the data that
+        // the other end had sent.
         Err(rustix::io::Errno::CONNRESET) => receive(),
         received => received,
     };

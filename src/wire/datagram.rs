@@ -1,8 +1,9 @@
-//! How a message travels: as MessagePack in one `SOCK_SEQPACKET` datagram, with its file descriptors. What does not fit there
-//! travels in a sealed memfd (the payload, host to init only) or in further datagrams (the descriptors).
+//! How a message travels: as MessagePack in one `SOCK_SEQPACKET` datagram, with its file
+//! descriptors. A larger payload travels in a sealed memfd (host to init only), and more
+//! descriptors in further datagrams.
 //!
-//! Invariant: every size and count is checked here, at both ends, before anything is allocated for it; and a descriptor that
-//! has arrived is owned before anything else can fail.
+//! Invariant: both ends check every size and count here before they allocate anything for it. A
+//! received descriptor is owned before anything else can fail.
 
 use std::fmt;
 use std::fs::File;
@@ -17,16 +18,18 @@ use serde::{Deserialize, Serialize};
 use crate::sys::memory;
 use crate::sys::socket::{self, MAX_FDS_PER_DATAGRAM};
 
-/// The largest payload that travels in the datagram itself. Linux takes 208 KiB by default (`net.core.wmem_default`).
+/// The largest payload in the datagram itself. The default limit of Linux is 208 KiB
+/// (`net.core.wmem_default`).
 pub(crate) const MAX_INLINE: usize = 128 << 10;
-/// The largest payload of all: the kernel takes 6 MiB of arguments and environment at most (execve(2)).
+/// The largest payload at all. The kernel accepts at most 6 MiB of arguments and environment
+/// (execve(2)).
 pub(crate) const MAX_PAYLOAD: usize = 16 << 20;
-/// The most fds that one message carries.
+/// The most descriptors of one message.
 pub(crate) const MAX_FDS: usize = 4096;
-/// No message nests deeper than this; a decoder's stack is bounded by it.
+/// The deepest nesting in a message. It bounds the decoder's stack.
 const MAX_DEPTH: usize = 16;
 
-/// A message that has arrived, decoded, with the fds that came along.
+/// A received and decoded message with its descriptors.
 #[derive(Debug)]
 pub(crate) struct Frame<T> {
     pub(crate) id: u64,
@@ -34,7 +37,7 @@ pub(crate) struct Frame<T> {
     pub(crate) fds: Vec<OwnedFd>,
 }
 
-/// Why what has arrived is no message.
+/// Why the received data is no message.
 #[derive(Debug)]
 pub(crate) enum Broken {
     Io(io::Error),
@@ -68,16 +71,17 @@ impl From<io::Error> for Broken {
     }
 }
 
-/// The header's bits: one byte before the payload.
+/// The bits of the header, which is one byte before the payload.
 pub(super) const MORE_FDS: u8 = 1;
 pub(super) const IN_MEMFD: u8 = 2;
 
-/// One datagram on its way out.
+/// One datagram to send.
 #[derive(Debug)]
 pub(crate) struct Datagram {
     pub(crate) bytes: Vec<u8>,
     pub(crate) fds: Vec<Arc<OwnedFd>>,
-    /// The message that this datagram begins. It may be refused without breaking the stream; one that goes on may not.
+    /// The id of the message that this datagram begins. If the kernel refuses such a datagram, the
+    /// stream stays whole; if it refuses a later one of the message, the stream is broken.
     pub(crate) begins: Option<u64>,
 }
 
@@ -88,7 +92,8 @@ impl Datagram {
     }
 }
 
-/// Encodes a message into the datagrams that carry it, to be sent in order and with nothing between them.
+/// Encodes a message into the datagrams that carry it. They must be sent in order and without other
+/// datagrams between them.
 pub(crate) fn encode<T: Serialize>(id: u64, body: &T, mut fds: Vec<Arc<OwnedFd>>) -> io::Result<Vec<Datagram>> {
     let mut bytes = vec![0];
     rmp_serde::encode::write(&mut bytes, &(id, body)).map_err(io::Error::other)?;
@@ -113,22 +118,24 @@ pub(crate) fn encode<T: Serialize>(id: u64, body: &T, mut fds: Vec<Arc<OwnedFd>>
     }
 }
 
-/// Who is at the other end.
+/// The process at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Trusted: its payloads may come in a memfd.
+    /// It is trusted: its payloads may be in a memfd.
     Host,
-    /// Not trusted: every payload is in its datagram.
+    /// It is not trusted: its payloads must be in the datagram.
     Init,
 }
 
-/// Puts datagrams together again.
+/// Assembles messages from datagrams.
 ///
-/// Keeps what has arrived of an unfinished message, so a caller may stop at any datagram and go on later.
+/// It keeps the received part of an unfinished message, so a caller can stop at any datagram and
+/// continue later.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     peer: Peer,
     buffer: Box<[u8]>,
+    /// The header and payload of an unfinished message, from its first datagram.
     payload: Option<(u8, Vec<u8>)>,
     fds: Vec<OwnedFd>,
 }
@@ -138,8 +145,8 @@ impl Decoder {
         Self { peer, buffer: vec![0; MAX_INLINE + 1].into(), payload: None, fds: Vec::new() }
     }
 
-    /// Receives until a message is whole. `None` once the other end has closed. Without `wait`, `WouldBlock` where
-    /// nothing is there yet.
+    /// Receives until a message is complete. `None` once the other end has closed. Without `wait`,
+    /// `WouldBlock` if the rest of the message has not arrived yet.
     pub(crate) fn receive<T: DeserializeOwned>(
         &mut self,
         from: impl AsFd,
@@ -158,7 +165,7 @@ impl Decoder {
                 return Err(Broken::TooManyFds);
             }
             if header & MORE_FDS != 0 {
-                // Or a peer could keep the reader here for ever.
+                // Otherwise a peer could keep this loop busy forever.
                 if self.fds.len() == owned {
                     return Err(Broken::Empty);
                 }
@@ -167,9 +174,9 @@ impl Decoder {
                 }
                 continue;
             }
+            let first = self.payload.take();
+            let (header, payload) = first.as_ref().map_or((header, payload), |(header, bytes)| (*header, bytes));
             let mut fds = std::mem::take(&mut self.fds);
-            let kept = self.payload.take();
-            let (header, payload) = kept.as_ref().map_or((header, payload), |(header, bytes)| (*header, bytes));
             let (id, body) = if header & IN_MEMFD != 0 {
                 if self.peer == Peer::Init || fds.is_empty() {
                     return Err(Broken::Memfd);

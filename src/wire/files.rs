@@ -1,4 +1,4 @@
-//! Files of a container that an init is asked to make or to open.
+//! Files of a container that the init makes or opens.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::bytes_path;
 
-/// A symbolic link at `path` that says `target`.
+/// A symbolic link at `path` with the content `target`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Symlink {
     #[serde(with = "bytes_path")]
@@ -15,48 +15,33 @@ pub(crate) struct Symlink {
     pub(crate) path: PathBuf,
 }
 
-/// A regular file to open inside a container: [`Container::open`](crate::Container::open).
-///
-/// The path starts at the working directory, or at the container's root where it is absolute. No component may be a
-/// symbolic link. Files and directories that are made belong to the program's ids, and have just the mode asked for.
+/// A regular file to open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenFile {
+pub(crate) struct OpenRequest {
     #[serde(with = "bytes_path")]
     pub(crate) path: PathBuf,
+    /// Those of open(2).
     pub(crate) flags: i32,
+    /// The mode of a file that is created.
     pub(crate) mode: u32,
+    /// Whether missing parent directories are made, with mode 0755.
     pub(crate) parents: bool,
 }
 
-impl OpenFile {
-    /// An existing file, to be read.
-    pub fn read(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), flags: libc::O_RDONLY, mode: 0, parents: false }
+impl OpenRequest {
+    pub(crate) fn read(path: impl Into<PathBuf>) -> Self {
+        Self::new(path.into(), libc::O_RDONLY, 0)
     }
 
-    /// A file to be written from its start: made with `mode` where it is missing, emptied where it is not.
-    pub fn write(path: impl Into<PathBuf>, mode: u32) -> Self {
-        Self { path: path.into(), flags: libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC, mode, parents: false }
+    pub(crate) fn write(path: impl Into<PathBuf>, mode: u32) -> Self {
+        Self::new(path.into(), libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC, mode)
     }
 
-    /// A file to be written at its end: made with `mode` where it is missing.
-    pub fn append(path: impl Into<PathBuf>, mode: u32) -> Self {
-        Self { path: path.into(), flags: libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND, mode, parents: false }
+    pub(crate) fn append(path: impl Into<PathBuf>, mode: u32) -> Self {
+        Self::new(path.into(), libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND, mode)
     }
 
-    /// The flags of open(2) instead of those set before: an access mode, and of `O_CREAT`, `O_EXCL`, `O_TRUNC` and
-    /// `O_APPEND` what is wanted. Any other is an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput).
-    pub fn flags(self, flags: i32) -> Self {
-        Self { flags, ..self }
-    }
-
-    /// Makes missing parent directories, with mode 0755.
-    pub fn create_parents(self) -> Self {
-        Self { parents: true, ..self }
-    }
-
-    pub(crate) fn flags_are_known(&self) -> bool {
-        let known = libc::O_ACCMODE | libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_APPEND;
-        self.flags & !known == 0 && self.flags & libc::O_ACCMODE != libc::O_ACCMODE
+    fn new(path: PathBuf, flags: i32, mode: u32) -> Self {
+        Self { path, flags, mode, parents: false }
     }
 }

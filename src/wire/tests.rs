@@ -9,7 +9,6 @@ use nix::sys::resource::Resource;
 
 use super::datagram::{IN_MEMFD, MAX_PAYLOAD, MORE_FDS};
 use super::*;
-use crate::limits::Times;
 use crate::sys::memory;
 use crate::sys::socket::{self, MAX_FDS_PER_DATAGRAM};
 
@@ -29,8 +28,8 @@ fn exchange(request: Request, fds: usize) -> Frame<Request> {
 
 #[test]
 fn a_message_arrives_with_its_fds() {
-    let message = exchange(Request::Kill(3, Reason::Request), 2);
-    assert!(matches!(message, Frame { id: 7, body: Request::Kill(3, Reason::Request), .. }));
+    let message = exchange(Request::Kill(3, KillReason::Request), 2);
+    assert!(matches!(message, Frame { id: 7, body: Request::Kill(3, KillReason::Request), .. }));
     assert_eq!(message.fds.len(), 2);
 }
 

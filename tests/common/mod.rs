@@ -1,5 +1,5 @@
 //! Shared helpers: containers with the small init, scripts, other processes, leak snapshots.
-#![allow(dead_code, missing_docs, reason = "each suite uses its own part")]
+#![allow(dead_code, unused_imports, missing_docs, reason = "each suite uses its own part")]
 
 use std::collections::BTreeSet;
 use std::fs;

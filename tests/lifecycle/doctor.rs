@@ -47,7 +47,7 @@ fn subjects_with(findings: &[Value], grant: &str) -> Vec<String> {
 }
 
 /// Asserts that no container can be built in the script's environment because `subject` is missing,
-/// and that the error and the finding both say so and say what mends it.
+/// and that the error and the finding both say so and say how to fix it.
 #[track_caller]
 fn assert_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &str) {
     let (code, findings) = doctor(script);
@@ -59,7 +59,7 @@ fn assert_missing(script: &str, subject: &str, step: &str, seen: &str, mend: &st
     let text = |key: &str| finding[key].as_str().unwrap();
     assert!(text("seen").contains(seen) && text("mend").contains(mend), "{finding}");
     assert!(!text("costs").is_empty());
-    let hint = format!("(hint: {}; to mend it: {})", text("seen"), text("mend"));
+    let hint = format!("(hint: {}; to fix it: {})", text("seen"), text("mend"));
     let refusal = refusal(script);
     assert!(refusal.contains(step) && refusal.contains(&hint), "{refusal}");
 }

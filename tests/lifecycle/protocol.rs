@@ -115,7 +115,7 @@ fn start() -> Vec<u8> {
 
 fn configure() -> Vec<u8> {
     let work_dir = serde_bytes::Bytes::new(b"/w");
-    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "off", false, false);
+    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "Off", false, false);
     let mut bytes = frame(&(1, Configure::Configure(parts)));
     // Replaces the nils that serde writes for `()` with empty arrays.
     bytes.iter_mut().filter(|byte| **byte == 0xc0).for_each(|byte| *byte = 0x90);
@@ -324,6 +324,7 @@ fn run_with(id: u64, roles: serde_json::Value, announce: bool) -> Vec<u8> {
 
 #[test]
 fn a_run_has_one_executable_and_one_gate() {
+    let _turn = turn();
     let init = Init::configured();
     let (_reader, writer) = pipe();
     for role in ["Executable", "Gate"] {
@@ -335,7 +336,8 @@ fn a_run_has_one_executable_and_one_gate() {
 }
 
 #[test]
-fn a_run_is_announced_where_the_host_asks_for_it() {
+fn a_run_is_announced_if_the_host_asks_for_it() {
+    let _turn = turn();
     let dir = open_dir();
     let program = dir.path().join("p");
     cc_static("int main(void) { return 0; }", &program);
@@ -351,7 +353,8 @@ fn a_run_is_announced_where_the_host_asks_for_it() {
 }
 
 #[test]
-fn a_run_or_a_reset_while_a_program_runs_is_its_end() {
+fn the_init_exits_on_a_run_or_a_reset_while_a_program_runs() {
+    let _turn = turn();
     let dir = open_dir();
     let program = dir.path().join("p");
     // Static, because the root file system has no libraries.

@@ -15,9 +15,9 @@ fn cases() -> Vec<Case> {
     vec![
         ("exit 0", limits(), Ok, Ok),
         ("exit 3", limits(), NonzeroExit, NonzeroExit),
-        ("raise 11", limits(), Signalled, Signalled),
-        ("raise 9", cpu(5000), Signalled, Signalled),
-        ("raise 24", limits(), Signalled, Signalled),
+        ("raise 11", limits(), Signaled, Signaled),
+        ("raise 9", cpu(5000), Signaled, Signaled),
+        ("raise 24", limits(), Signaled, Signaled),
         ("spin", cpu(200), CpuTime, CpuTime),
         ("threads 8", cpu(300), CpuTime, CpuTime),
         ("grandchild", cpu(200), CpuTime, CpuTime),
@@ -39,7 +39,7 @@ fn cases() -> Vec<Case> {
         ("flood 1048576", limits().output(MIB), Ok, Ok),
         ("file 67108864", limits().file_size(MIB), Output, Output),
         ("file 1048576", limits().file_size(MIB), Ok, Ok),
-        ("recurse", limits().stack(MIB), Signalled, Signalled),
+        ("recurse", limits().stack(MIB), Signaled, Signaled),
     ]
 }
 
@@ -125,7 +125,7 @@ async fn a_requested_kill_is_not_a_limit() {
     let container = container().await;
     let mut process = container.spawn(&hog("sleep", limits())).await.unwrap();
     let report = process.kill().await.unwrap();
-    assert_eq!((report.cause, report.verdict()), (Cause::Request, Signalled), "{report}");
+    assert_eq!((report.cause, report.verdict()), (Cause::Request, Signaled), "{report}");
     let report = run(&container, &hog("sleep", limits().wall_time(millis(50)))).await;
     assert_eq!(report.cause, Cause::Limit(Limit::WallTime));
 }

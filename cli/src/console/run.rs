@@ -44,12 +44,16 @@ pub async fn respond(
         started = start => started?,
     };
     let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
-    let (report, stdout, stderr) = tokio::join!(
+    let (ended, stdout, stderr) = tokio::join!(
         wait_or_kill(&mut process, kill),
         Captured::read(stdout, capture_bytes),
         Captured::read(stderr, capture_bytes)
     );
-    let (report, stdout, stderr) = (report?, stdout?, stderr?);
+    ended?;
+    let (stdout, stderr) = (stdout?, stderr?);
+    // A program may end before its outputs are read. Only now is it known whether they exceeded
+    // their limit, so ask for the report again.
+    let report = process.wait().await?;
     let mut response = json!({
         "verdict": report.verdict(),
         "stdout_truncated": stdout.is_truncated,

@@ -2,7 +2,6 @@
 
 use super::descriptors::Descriptor;
 use crate::container::fuzzing::{Reply, Request};
-use crate::report::Status;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expectation {
@@ -45,10 +44,7 @@ fn fits(request: &Request, reply: &Reply, attached: &[Descriptor]) -> bool {
         (Request::Delete(_) | Request::Open(_) | Request::StartRun(_), Reply::Failed(_)) => true,
         (Request::Fingerprint, Reply::Fingerprint(_) | Reply::Failed(_)) => true,
         (Request::Symlink(links), Reply::Linked(results)) => links.len() == results.len(),
-        (Request::StartRun(_), Reply::Ended(measured)) => match measured.status {
-            Status::Exited(code) => (0..=255).contains(&code),
-            Status::Signaled { signal, .. } => (1..=64).contains(&signal),
-        },
+        (Request::StartRun(_), Reply::Ended(measured)) => measured.status.is_end(),
         _ => false,
     }
 }

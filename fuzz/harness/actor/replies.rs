@@ -1,11 +1,8 @@
 //! The generator: replies made from the bytes of a script.
 
-use std::time::Duration;
-
-use crate::container::Fingerprint;
-use crate::container::fuzzing::{Failure, Measured, Reason, Reply, Request, Step};
-use crate::limits::Limit;
-use crate::report::{Evidence, Sources, Status, Usage};
+use crate::container::fuzzing::{
+    CgroupVersion, Failure, GroupFigures, KillReason, Measurement, RawFingerprint, Reply, Request, Step, WaitStatus,
+};
 
 /// A reply to this request or, by its kind, to another. The lower bits of the detail say which
 /// results the reply has.
@@ -16,16 +13,16 @@ pub(super) fn reply(request: Option<&Request>, kind: u8, detail: u8) -> Reply {
         12 => Reply::Started,
         13 => Reply::Opened(results(request, detail)),
         14 => Reply::Linked(results(request, detail)),
-        15 => Reply::Fingerprint(Fingerprint { limits: vec![(1, u64::MAX); detail.into()], ..Fingerprint::default() }),
-        16 => Reply::Differs(vec!["\x1b[31m\n".repeat(detail.into()); 3]),
+        15 => Reply::Fingerprint(fingerprint(detail)),
+        16 => Reply::Differs { first: RawFingerprint::default(), now: fingerprint(detail) },
         17 => Reply::Forked,
-        18 => Reply::Ended(measured(detail)),
+        18 => Reply::Ended(measurement(detail)),
         19 => Reply::Failed(failure(detail)),
         _ => match request {
             Some(Request::Open(_)) => Reply::Opened(results(request, detail)),
             Some(Request::Symlink(_)) => Reply::Linked(results(request, detail)),
-            Some(Request::Fingerprint) => Reply::Fingerprint(Fingerprint::default()),
-            Some(Request::StartRun(_)) => Reply::Ended(measured(detail)),
+            Some(Request::Fingerprint) => Reply::Fingerprint(RawFingerprint::default()),
+            Some(Request::StartRun(_)) => Reply::Ended(measurement(detail)),
             _ => Reply::Done,
         },
     }
@@ -58,38 +55,38 @@ fn failure(detail: u8) -> Failure {
     Failure { step: STEPS[usize::from(detail) % 4], errno: ERRNOS[usize::from(detail >> 2) % 8], path }
 }
 
-fn measured(detail: u8) -> Measured {
-    const STATUSES: [Status; 8] = [
-        Status::Exited(0),
-        Status::Exited(3),
-        Status::Signaled { signal: 9, core_dumped: false },
-        Status::Signaled { signal: 64, core_dumped: true },
-        Status::Exited(256),
-        Status::Exited(-1),
-        Status::Signaled { signal: 0, core_dumped: false },
-        Status::Signaled { signal: i32::MAX, core_dumped: false },
+fn fingerprint(detail: u8) -> RawFingerprint {
+    RawFingerprint { limits: vec![(1, u64::MAX); detail.into()], ..RawFingerprint::default() }
+}
+
+fn measurement(detail: u8) -> Measurement {
+    const STATUSES: [WaitStatus; 8] = [
+        WaitStatus::exited(0),
+        WaitStatus::exited(3),
+        WaitStatus::signaled(9, false),
+        WaitStatus::signaled(64, true),
+        WaitStatus::exited(256),
+        WaitStatus(-1),
+        WaitStatus(0x80),
+        WaitStatus(i32::MAX),
     ];
-    let most = Duration::from_micros(u64::MAX);
-    let (time, count) = if detail & 0x80 == 0 { (None, None) } else { (Some(most), Some(u64::MAX)) };
-    Measured {
+    let (most, count) = if detail & 0x80 == 0 { (0, None) } else { (u64::MAX, Some(u64::MAX)) };
+    Measurement {
         status: STATUSES[usize::from(detail & 7)],
-        killed: [None, Some(Reason::Request), Some(Reason::Limit(Limit::Output))][usize::from(detail >> 3) % 3],
-        usage: Usage {
-            wall: time,
-            cpu: time,
-            user: time,
-            system: time,
-            memory_peak_bytes: count,
-            processes_peak: count,
-            set_up: time,
-        },
-        sources: Sources::default(),
-        evidence: Evidence {
-            oom_kills: count,
-            refused_forks: count,
-            throttled: time,
-            output_exceeded: Some(true),
-            cpu_overshoot: time,
-        },
+        killed: [None, Some(KillReason::Request), Some(KillReason::Output)][usize::from(detail >> 3) % 3],
+        wall_us: most,
+        set_up_us: count,
+        user_us: most,
+        system_us: most,
+        peak_resident_bytes: most,
+        group: count.map(|count| GroupFigures {
+            version: CgroupVersion::V2,
+            cpu_us: Some(count),
+            memory_peak_bytes: Some(count),
+            processes_peak: Some(count),
+            oom_kills: Some(count),
+            refused_forks: Some(count),
+            throttled_us: Some(count),
+        }),
     }
 }

@@ -6,6 +6,7 @@ use nix::sys::stat::{SFlag, fstat};
 
 use crate::container::Fingerprint;
 use crate::container::fuzzing::{Failure, Reply, Step};
+use crate::report::Status;
 
 /// A reply that the init owes.
 #[derive(Debug)]
@@ -63,8 +64,8 @@ impl Running {
                 return false;
             }
             Reply::Ended(measured) => {
-                assert!(measured.status.is_possible() && fds.is_empty(), "{measured:?}");
-                seen.note(Kind::Ended, measured.status.shell_code() as usize);
+                assert!(measured.status.is_end() && fds.is_empty(), "{measured:?}");
+                seen.note(Kind::Ended, Status::from(measured.status).shell_code() as usize);
             }
             Reply::Failed(failure) => {
                 seen.note(Kind::RunFailedAt, failure.step as usize);
@@ -97,7 +98,7 @@ impl Owed {
                 assert_eq!(results.len(), count);
                 results.iter().flatten().for_each(|failure| seen.note_errno(Kind::LinkFailedWith, failure));
             }
-            (Self::Fingerprint, Reply::Fingerprint(fingerprint)) => return Some(fingerprint),
+            (Self::Fingerprint, Reply::Fingerprint(fingerprint)) => return Some(fingerprint.into()),
             (owed, reply) => panic!("{reply:?} where {owed:?} was owed"),
         }
         None

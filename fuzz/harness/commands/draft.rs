@@ -143,7 +143,7 @@ impl Draft {
             Resource::AddressSpace,
         ];
         let figure = |number: u8| pick([0, 1, 2, 16, 1 << 12, 1 << 20, 1 << 30, u64::MAX], number);
-        self.run.rlimits.push(Rlimit { resource: pick(RESOURCES, a), soft: figure(b), hard: figure(c) });
+        self.run.rlimits.push(Rlimit { resource: pick(RESOURCES, a), soft: figure(b), hard: figure(c) }.into());
     }
 }
 

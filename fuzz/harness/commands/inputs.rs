@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::container::OpenFile;
-use crate::container::fuzzing::MAX_FDS;
+use crate::container::fuzzing::{MAX_FDS, OpenRequest};
 
 const NAMES: [&str; 24] = [
     "a",
@@ -62,11 +61,11 @@ pub(super) fn path(number: u8, length: u8) -> PathBuf {
     }
 }
 
-pub(super) fn file(number: u8, flags: u8, mode: u8) -> OpenFile {
+pub(super) fn file(number: u8, flags: u8, mode: u8) -> OpenRequest {
     let optional = [libc::O_CREAT, libc::O_EXCL, libc::O_TRUNC, libc::O_APPEND];
     let optional = optional.iter().enumerate().filter(|(bit, _)| flags & (4 << bit) != 0);
     let access = pick([libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR, libc::O_RDONLY], flags & 3);
-    OpenFile {
+    OpenRequest {
         path: path(number, mode),
         flags: optional.fold(access, |all, (_, flag)| all | flag),
         mode: pick([0o644, 0, 0o7777, u32::MAX], mode >> 4 & 3),

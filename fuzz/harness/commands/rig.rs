@@ -13,9 +13,8 @@ use super::session::{Session, wait_for};
 use super::{ACTS, Act, LONG};
 use crate::container::Fingerprint;
 use crate::container::fuzzing::{
-    ContainerSpec, Counter, Figure, GroupFile, GroupFiles, Pty, Request, Symlink, Window, launch,
+    CgroupVersion, ContainerSpec, Counter, Figure, GroupFile, GroupFiles, Pty, Request, Symlink, Window, launch,
 };
-use crate::limits::Form;
 
 pub(super) struct Rig {
     session: Session,
@@ -137,7 +136,7 @@ impl Rig {
         };
         let files = (0..count).map(file).collect();
         self.session.end_run();
-        self.session.join(GroupFiles { form: Form::CgroupV1, files }, fds);
+        self.session.join(GroupFiles { version: CgroupVersion::V1, files }, fds);
     }
 
     /// Ends the init, which says why and exits. No process of its container outlives it.
@@ -145,7 +144,7 @@ impl Rig {
         match how {
             End::StartAgain => self.session.notify(&Request::Start { cgroup_namespace: detail & 1 == 0 }),
             End::JoinWithoutFiles => {
-                let files = GroupFiles { form: Form::CgroupV2, files: vec![GroupFile::Tasks] };
+                let files = GroupFiles { version: CgroupVersion::V2, files: vec![GroupFile::Tasks] };
                 self.session.join(files, Vec::new());
             }
             End::Garbage => self.session.send_garbage(&[detail | 0x80, 0x92, 1]),

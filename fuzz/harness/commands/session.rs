@@ -18,7 +18,7 @@ use super::LONG;
 use super::check::{Owed, Running, Seen};
 use crate::container::Fingerprint;
 use crate::container::fuzzing::{
-    Broken, Connection, Frame, GroupFiles, GroupLimits, MAX_FDS, Reason, Reply, Request, StartRun, encode,
+    Broken, Connection, Frame, GroupFiles, GroupLimits, KillReason, MAX_FDS, Reply, Request, StartRun, encode,
 };
 
 pub(super) struct Session {
@@ -88,7 +88,7 @@ impl Session {
     }
 
     fn kill(&mut self, id: u64) {
-        self.send(0, &Request::Kill(id, Reason::Request), Vec::new());
+        self.send(0, &Request::Kill(id, KillReason::Request), Vec::new());
     }
 
     /// Waits for every reply except the run's.

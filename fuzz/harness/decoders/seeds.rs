@@ -13,12 +13,11 @@ use super::super::seeds::{self, Seed};
 use super::{replies, requests};
 use crate::container::OpenFile;
 use crate::container::fuzzing::{
-    ContainerSpec, Counter, Failure, Figure, GroupFile, GroupFiles, Mapping, Measured, Reason, Reply, Request, Step,
-    VERSION, configuration, encode,
+    CgroupVersion, ContainerSpec, Counter, Failure, Figure, GroupFile, GroupFiles, KillReason, Mapping, Measurement,
+    Reply, Request, Step, VERSION, WaitStatus, configuration, encode,
 };
-use crate::limits::{Form, Limit, Resource};
+use crate::limits::Resource;
 use crate::mount::Mount;
-use crate::report::Status;
 use crate::{Command, Container, Limits, Stdio};
 
 #[test]
@@ -43,7 +42,7 @@ fn request_seeds() -> Vec<Seed> {
         let mut command = Command::new("sh");
         command.args(["-c", ":"]).env("PATH", "/bin").current_dir("/tmp").rlimit(Resource::Stack, 1, u64::MAX);
         command.limits(Limits::new().cpu_time(Duration::from_secs(1)).allow_weaker(true));
-        let kill = message(&Request::Kill(1, Reason::Limit(Limit::Output)), 0);
+        let kill = message(&Request::Kill(1, KillReason::Output), 0);
         [sent(async |it| drop(it.output(&command).await)), kill].concat()
     };
     let run_attached = {
@@ -54,7 +53,7 @@ fn request_seeds() -> Vec<Seed> {
     let join = {
         let counter = Counter { figure: Figure::CpuTime, key: "usage_usec".into(), unit: 1000 };
         let files = vec![GroupFile::Tasks, GroupFile::Directory, GroupFile::Counter(counter)];
-        message(&Request::Join(GroupFiles { form: Form::CgroupV1, files }), 3)
+        message(&Request::Join(GroupFiles { version: CgroupVersion::V1, files }), 3)
     };
     let several = [Request::Ping, Request::Reset, Request::Ping].map(|it| message(&it, 0)).concat();
     // A million paths of no byte each.
@@ -83,15 +82,15 @@ fn request_seeds() -> Vec<Seed> {
 
 fn reply_seeds() -> Vec<Seed> {
     let failure = || Failure::at(Step::Open, "/w/a", nix::Error::ENOENT);
-    let ended = |status| message(&Reply::Ended(Measured::of(status)), 0);
+    let ended = |status| message(&Reply::Ended(Measurement::of(status)), 0);
     vec![
         ("hello", message(&Reply::Hello(VERSION), 0)),
         ("started", message(&Reply::Started, 1)),
         ("done", [message(&Reply::Done, 0), message(&Reply::Done, 0)].concat()),
         ("opened", message(&Reply::Opened(vec![None, Some(failure()), None]), 2)),
         ("linked", message(&Reply::Linked(vec![None, Some(failure())]), 0)),
-        ("exited", ended(Status::Exited(3))),
-        ("signaled", ended(Status::Signaled { signal: 11, core_dumped: true })),
+        ("exited", ended(WaitStatus::exited(3))),
+        ("signaled", ended(WaitStatus::signaled(11, true))),
         ("failed", message(&Reply::Failed(failure()), 0)),
         ("in_memfd", part(1, 0, 0, &[2, 0x92, 0, 0xc0])),
     ]

@@ -21,8 +21,8 @@ use crate::container::reply::{PendingReply, PendingRun, ReplySender, is_group_fa
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::{Held, Limit};
 use crate::observe::WatchedRun;
-use crate::report::{Protections, Reason};
-use crate::wire::{Reply, Request};
+use crate::report::Protections;
+use crate::wire::{KillReason, Reply, Request};
 
 use super::link::Link;
 
@@ -59,7 +59,7 @@ enum Current {
 
 struct RunningRun {
     id: u64,
-    killed: oneshot::Receiver<Reason>,
+    killed: oneshot::Receiver<KillReason>,
     forked: Option<ReplySender<(u32, OwnedFd)>>,
     /// How long the run may take to die.
     dying_time: Duration,
@@ -70,7 +70,7 @@ struct RunningRun {
 /// What happens to an operation before its reply.
 pub(super) enum Event {
     PauseOver,
-    Killed(Reason),
+    Killed(KillReason),
     Overdue,
 }
 
@@ -121,7 +121,7 @@ impl Scheduler {
     pub(super) fn renew(&mut self, reset: ReplySender<()>, link: &mut Link) -> Result<()> {
         self.queue.clear();
         self.push(Operation::Reset(reset));
-        self.interrupt(Reason::Request, link)
+        self.interrupt(KillReason::Request, link)
     }
 
     /// Whether the current operation may take as long as it likes. A run owes its process at once
@@ -148,7 +148,7 @@ impl Scheduler {
         };
         tokio::select! {
             biased;
-            reason = &mut run.killed => Event::Killed(reason.unwrap_or(Reason::Request)),
+            reason = &mut run.killed => Event::Killed(reason.unwrap_or(KillReason::Request)),
             () = overdue => Event::Overdue,
         }
     }
@@ -203,7 +203,7 @@ impl Scheduler {
     pub(super) fn account(&mut self, reply: &Reply) {
         let Some(group) = &mut self.group else { return };
         match reply {
-            Reply::Ended(measured) => group.finish_run(&measured.usage),
+            Reply::Ended(measured) => group.finish_run(measured),
             // Another process has removed the group.
             Reply::Failed(failure) if is_group_failure(failure) => group.invalidate(),
             _ => {}
@@ -211,7 +211,7 @@ impl Scheduler {
     }
 
     /// Ends the pause, or the run that is going on.
-    fn interrupt(&mut self, reason: Reason, link: &mut Link) -> Result<()> {
+    fn interrupt(&mut self, reason: KillReason, link: &mut Link) -> Result<()> {
         match self.current {
             Current::Idle | Current::Request(_) | Current::Dying { .. } => Ok(()),
             Current::Paused(_) => {

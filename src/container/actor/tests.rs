@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::command::Command;
 use crate::container::Container;
+use crate::container::OpenFile;
 use crate::container::fuzzing::harness::fake_init::{FakeInit, PATIENCE, connection, container_on};
 use crate::error::{ErrorKind, Failure, Step};
-use crate::report::{Measured, Status};
 use crate::sys::socket;
-use crate::wire::{self, OpenFile, Request};
+use crate::wire::{self, Measurement, Request, WaitStatus};
 
 mod orders;
 
@@ -38,8 +38,8 @@ fn datagram(id: u64, reply: &Reply) -> Vec<u8> {
     datagrams.into_iter().next().unwrap().bytes
 }
 
-fn measured() -> Measured {
-    Measured::of(Status::Exited(0))
+fn measured() -> Measurement {
+    Measurement::of(WaitStatus::exited(0))
 }
 
 #[tokio::test]
@@ -123,9 +123,9 @@ async fn a_ping_that_fails_ends_the_container() {
 
 #[tokio::test]
 async fn a_status_that_no_process_has_ends_the_container() {
-    let signaled = |signal| Status::Signaled { signal, core_dumped: false };
-    for status in [Status::Exited(-1), Status::Exited(256), signaled(0), signaled(65), signaled(i32::MAX)] {
-        let (container, init) = answered_with(Reply::Ended(Measured::of(status)), None);
+    let signaled = |signal| WaitStatus::signaled(signal, false);
+    for status in [WaitStatus(-1), WaitStatus::exited(256), WaitStatus(0x80), signaled(65), signaled(i32::MAX)] {
+        let (container, init) = answered_with(Reply::Ended(Measurement::of(status)), None);
         let said = lost(&container, container.run(&Command::new("/p")).await).await;
         assert!(said.contains("the init answered something else: Ended"), "{status:?}: {said}");
         init.join().unwrap();

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use crate::container::ids::Mapping;
 use crate::container::spec::ContainerSpec;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::mount::{Kind, Mount};
+use crate::mount::Mount;
 use crate::sys::{clone, mount};
-use crate::wire::{Attach, Configure, Ids};
+use crate::wire::{Configure, Ids, MountEntry, MountKind};
 
-use super::error::kind;
+use super::error::host_error;
 
 /// The configuration, and the mount trees that this process has copied for it.
 pub(crate) fn configuration(
@@ -26,8 +26,8 @@ pub(crate) fn configuration(
     let mut fds = Vec::new();
     let mut mounts = Vec::new();
     for mount in &spec.mounts {
-        if let Some((mount, trees)) = resolve(mount, mapping.program_on_host())? {
-            mounts.push(Attach { mount, trees: trees.len() });
+        if let Some((Mount { target, kind, .. }, trees)) = resolve(mount, mapping.program_on_host())? {
+            mounts.push(MountEntry { target, kind, trees: trees.len() });
             fds.extend(trees.into_iter().map(Arc::new));
         }
     }
@@ -39,7 +39,7 @@ pub(crate) fn configuration(
         hostname: spec.hostname.clone(),
         domainname: spec.domainname.clone(),
         work_dir: spec.work_dir.clone(),
-        filter: spec.filter,
+        filter: spec.filter.into(),
         clones_into_group,
         loopback: spec.loopback,
     };
@@ -52,9 +52,9 @@ pub(crate) fn configuration(
 fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<OwnedFd>)>> {
     let mut mount = mount.clone();
     let (sources, copy): (_, fn(&Path) -> io::Result<OwnedFd>) = match &mut mount.kind {
-        Kind::Bind { source, .. } => (std::slice::from_mut(source), mount::copy_tree),
-        Kind::Overlay { lowers, .. } => (lowers.as_mut_slice(), mount::copy_mount),
-        Kind::Tmpfs(_) | Kind::Proc | Kind::FileSystem { .. } => return Ok(Some((mount, Vec::new()))),
+        MountKind::Bind { source, .. } => (std::slice::from_mut(source), mount::copy_tree),
+        MountKind::Overlay { lowers, .. } => (lowers.as_mut_slice(), mount::copy_mount),
+        MountKind::Tmpfs(_) | MountKind::Proc | MountKind::FileSystem { .. } => return Ok(Some((mount, Vec::new()))),
     };
     let mut trees = Vec::new();
     for source in sources {
@@ -64,9 +64,9 @@ fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<Own
             Err(error) => return Err(Error::io(ErrorKind::Build, Step::OpenBindSource, error).at(&*source)),
         }
     }
-    if let (Kind::Overlay { lowers, .. }, Some(program)) = (&mount.kind, program) {
+    if let (MountKind::Overlay { lowers, .. }, Some(program)) = (&mount.kind, program) {
         for (lower, tree) in lowers.iter().zip(&trees) {
-            map_owner(tree, program).map_err(|error| Error::io(kind(&error), Step::MapOwners, error).at(lower))?;
+            map_owner(tree, program).map_err(|error| host_error(Step::MapOwners)(error).at(lower))?;
         }
     }
     Ok(Some((mount, trees)))

@@ -49,10 +49,13 @@ impl From<Error> for LaunchError {
     }
 }
 
-/// The kind of an error of the host's own during a launch.
-pub(super) fn kind(error: &io::Error) -> ErrorKind {
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::ENOBUFS) => ErrorKind::Host,
-        _ => ErrorKind::Build,
+/// The error of a step that the host could not do: of kind `Host` if it lacks a resource.
+pub(super) fn host_error(step: Step) -> impl Fn(io::Error) -> Error {
+    move |error| {
+        let kind = match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::ENOBUFS) => ErrorKind::Host,
+            _ => ErrorKind::Build,
+        };
+        Error::io(kind, step, error)
     }
 }

@@ -16,9 +16,9 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::process::Process;
-use crate::report::Report;
+use crate::report::{Report, Status};
 use crate::sys::memory;
-use crate::wire::{State, Symlink};
+use crate::wire::{OpenRequest, State, Symlink};
 
 /// A call. The request carries the call's number in the case, so an answer shows which call it is
 /// for.
@@ -124,7 +124,7 @@ impl OrderlyInit {
             Request::Ping | Request::Reset => Reply::Done,
             Request::Delete(path) => done(failure(number_in(path.as_os_str().as_encoded_bytes()), Step::Delete)),
             Request::Open(files) => {
-                let number = |file: &OpenFile| number_in(file.path.as_os_str().as_encoded_bytes());
+                let number = |file: &OpenRequest| number_in(file.path.as_os_str().as_encoded_bytes());
                 let results: Vec<_> = files.iter().map(|file| failure(number(file), Step::Open)).collect();
                 let content = files.first().map_or(0, number).to_string();
                 let fd = Arc::new(memory::sealed("file", content.as_bytes()).unwrap());
@@ -138,10 +138,10 @@ impl OrderlyInit {
             Request::StartRun(execve) => {
                 let number = number_in(execve.args.iter().nth(1).unwrap());
                 let status = match self.killed.contains(id) {
-                    true => Status::Signaled { signal: 9, core_dumped: false },
-                    false => Status::Exited(number),
+                    true => WaitStatus::signaled(9, false),
+                    false => WaitStatus::exited(number),
                 };
-                let report = Reply::Ended(Measured::of(status));
+                let report = Reply::Ended(Measurement::of(status));
                 failure(number, Step::Exec).map_or(report, Reply::Failed)
             }
             other => panic!("a request that no call makes: {other:?}"),

@@ -5,10 +5,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::Held;
-use crate::report::{Measured, Protections, Reason};
+use crate::limits::{Form, Held, Limit};
+use crate::seccomp::Filter;
+use crate::wire::{CgroupVersion, GroupFigures, KillReason, Measurement, WaitStatus};
 
-const KILLED: Status = Status::Signaled { signal: libc::SIGKILL, core_dumped: false };
+const KILLED: WaitStatus = WaitStatus::signaled(libc::SIGKILL, false);
 
 fn limit() -> impl Strategy<Value = Held> {
     let limits = [Limit::CpuTime, Limit::WallTime, Limit::Memory, Limit::Processes, Limit::FileSize, Limit::Output];
@@ -17,21 +18,21 @@ fn limit() -> impl Strategy<Value = Held> {
     (prop::sample::select(limits.to_vec()), 1..100_u64, prop::sample::select(forms.to_vec())).prop_map(held)
 }
 
-fn status() -> impl Strategy<Value = Status> {
+fn status() -> impl Strategy<Value = WaitStatus> {
     let signal = prop::sample::select(vec![libc::SIGKILL, libc::SIGSEGV, libc::SIGXFSZ, libc::SIGXCPU, libc::SIGSYS]);
     let signaled = (signal, any::<bool>());
     prop_oneof![
-        2 => Just(Status::Exited(0)),
-        1 => (1..256).prop_map(Status::Exited),
-        2 => signaled.prop_map(|(signal, core_dumped)| Status::Signaled { signal, core_dumped }),
+        2 => Just(WaitStatus::exited(0)),
+        1 => (1..256).prop_map(WaitStatus::exited),
+        2 => signaled.prop_map(|(signal, core_dumped)| WaitStatus::signaled(signal, core_dumped)),
     ]
 }
 
 fn report() -> impl Strategy<Value = Report> {
-    let reasons = [Limit::CpuTime, Limit::WallTime, Limit::Output].map(Reason::Limit);
-    let killed = prop::option::of(prop::sample::select([&reasons[..], &[Reason::Request]].concat()));
+    let reasons = [KillReason::CpuTime, KillReason::WallTime, KillReason::Output, KillReason::Request];
+    let killed = prop::option::of(prop::sample::select(reasons.to_vec()));
     let count = || prop::option::of(0..3_u64);
-    let time = || prop::option::of((0..100_u64).prop_map(Duration::from_micros));
+    let time = || prop::option::of(0..100_u64);
     let filter = prop::sample::select(vec![Filter::Denylist, Filter::DenylistKill, Filter::Off]);
     let measured = (status(), killed, time(), time(), count(), count(), prop::option::of(any::<bool>()));
     (measured, prop::collection::vec(limit(), 0..4), filter, any::<bool>(), any::<bool>()).prop_map(
@@ -42,13 +43,33 @@ fn report() -> impl Strategy<Value = Report> {
             syscalls,
             own_ids,
         )| {
-            let mut measured = Measured { killed, ..Measured::of(status) };
-            (measured.usage.cpu, measured.usage.wall) = (cpu, wall);
-            (measured.evidence.oom_kills, measured.evidence.refused_forks) = (oom_kills, refused_forks);
-            measured.evidence.output_exceeded = output_exceeded;
-            Report::new(measured, limits, Protections { syscalls, ..Protections::new(filter, own_ids, true) })
+            let measured = Measurement {
+                killed,
+                wall_us: wall.unwrap_or(0),
+                user_us: cpu.unwrap_or(0),
+                group: Some(GroupFigures { oom_kills, refused_forks, ..no_figures() }),
+                ..Measurement::of(status)
+            };
+            let protections = Protections { syscalls, ..Protections::new(filter, own_ids, true) };
+            let mut report = Report::new(measured, limits, protections);
+            report.usage.cpu = cpu.map(Duration::from_micros);
+            report.usage.wall = wall.map(Duration::from_micros);
+            report.evidence.output_exceeded = output_exceeded;
+            report
         },
     )
+}
+
+fn no_figures() -> GroupFigures {
+    GroupFigures {
+        version: CgroupVersion::V1,
+        cpu_us: None,
+        memory_peak_bytes: None,
+        processes_peak: None,
+        oom_kills: None,
+        refused_forks: None,
+        throttled_us: None,
+    }
 }
 
 /// Every verdict that some line of the table gives, in its order.
@@ -72,7 +93,7 @@ fn lines(report: &Report) -> Vec<Verdict> {
         (Verdict::CpuTime, signal(libc::SIGXCPU) && weak),
         (Verdict::WallTime, report.cause == Cause::Limit(Limit::WallTime)),
         (Verdict::WallTime, over(report.usage.wall, Limit::WallTime)),
-        (Verdict::Signalled, matches!(report.status, Status::Signaled { .. })),
+        (Verdict::Signaled, matches!(report.status, Status::Signaled { .. })),
         (Verdict::NonzeroExit, matches!(report.status, Status::Exited(1..))),
         (Verdict::Ok, true),
     ];
@@ -106,15 +127,39 @@ proptest! {
 }
 
 #[test]
+fn a_status_that_ends_no_process_is_seen() {
+    let ends = [WaitStatus::exited(0), WaitStatus::exited(255), KILLED, WaitStatus::signaled(64, true)];
+    assert!(ends.iter().all(|status| status.is_end()));
+    let (stopped, continued) = (WaitStatus(0x137f), WaitStatus(0xffff));
+    for status in [stopped, continued, WaitStatus::exited(256), WaitStatus::signaled(65, false), WaitStatus(0x80)] {
+        assert!(!status.is_end(), "{status:?}");
+    }
+    assert_eq!(Status::from(WaitStatus::exited(3)), Status::Exited(3));
+    assert_eq!(Status::from(WaitStatus::signaled(11, true)), Status::Signaled { signal: 11, core_dumped: true });
+}
+
+#[test]
 fn a_report_reads_well() {
-    let mut measured = Measured { killed: Some(Reason::Limit(Limit::CpuTime)), ..Measured::of(KILLED) };
-    measured.usage.cpu = Some(Duration::from_micros(1500));
-    measured.evidence.oom_kills = Some(0);
+    let measured = Measurement {
+        killed: Some(KillReason::CpuTime),
+        user_us: 1000,
+        system_us: 500,
+        wall_us: 2000,
+        set_up_us: Some(300),
+        peak_resident_bytes: 4096,
+        group: Some(GroupFigures { oom_kills: Some(0), processes_peak: Some(2), ..no_figures() }),
+        ..Measurement::of(KILLED)
+    };
     let held = Held { limit: Limit::CpuTime, value: 1000, form: Form::CgroupV1 };
     let text = Report::new(measured, vec![held], Protections::new(Filter::Denylist, true, true)).to_string();
     let wanted = "verdict    cpu_time\n\
                   status     ended by signal 9 (killed: cpu_time limit)\n\
-                  cpu        1.500ms (nowhere)\n\
+                  wall       2.000ms (clock)\n\
+                  set-up     300.000µs (clock)\n\
+                  cpu        1.500ms (wait4)\n\
+                  \x20          1.000ms user, 500.000µs system (wait4)\n\
+                  memory     4096 bytes at most (wait4)\n\
+                  processes  2 at most (cgroup_v1)\n\
                   evidence   500.000µs over the CPU time limit\n\
                   limit      cpu_time 1000 (cgroup_v1)\n\
                   protected  filter denylist, ids own, landlock\n";
