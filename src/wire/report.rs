@@ -75,7 +75,7 @@ impl WaitStatus {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 impl WaitStatus {
     pub(crate) const fn exited(code: i32) -> Self {
         Self(code << 8)
@@ -86,7 +86,7 @@ impl WaitStatus {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 impl Measurement {
     pub(crate) fn of(status: WaitStatus) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! The model: what becomes of a container by what its init has sent.
 
 use super::descriptors::Descriptor;
-use crate::container::fuzzing::{Reply, Request};
+use crate::container::fuzzing::{Reply, Request, WaitStatus};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expectation {
@@ -44,7 +44,15 @@ fn fits(request: &Request, reply: &Reply, attached: &[Descriptor]) -> bool {
         (Request::Delete(_) | Request::Open(_) | Request::StartRun(_), Reply::Failed(_)) => true,
         (Request::Fingerprint, Reply::Fingerprint(_) | Reply::Failed(_)) => true,
         (Request::Symlink(links), Reply::Linked(results)) => links.len() == results.len(),
-        (Request::StartRun(_), Reply::Ended(measured)) => measured.status.is_end(),
+        (Request::StartRun(_), Reply::Ended(measured)) => is_end(measured.status),
         _ => false,
     }
+}
+
+/// Whether wait4(2) gives this status for a process that has ended.
+fn is_end(WaitStatus(status): WaitStatus) -> bool {
+    const DUMPED_CORE: i32 = 0x80;
+    let mut exits = (0..=255).map(|code| code << 8);
+    let mut signals = (1..=64).flat_map(|signal| [signal, signal | DUMPED_CORE]);
+    exits.any(|it| it == status) || signals.any(|it| it == status)
 }

@@ -60,19 +60,12 @@ fn fingerprint(detail: u8) -> RawFingerprint {
 }
 
 fn measurement(detail: u8) -> Measurement {
-    const STATUSES: [WaitStatus; 8] = [
-        WaitStatus::exited(0),
-        WaitStatus::exited(3),
-        WaitStatus::signaled(9, false),
-        WaitStatus::signaled(64, true),
-        WaitStatus::exited(256),
-        WaitStatus(-1),
-        WaitStatus(0x80),
-        WaitStatus(i32::MAX),
-    ];
+    const DUMPED_CORE: i32 = 0x80;
+    // Four statuses of processes that have ended, and four that no such process has.
+    const STATUSES: [i32; 8] = [0, 3 << 8, 9, 64 | DUMPED_CORE, 256 << 8, -1, DUMPED_CORE, i32::MAX];
     let (most, count) = if detail & 0x80 == 0 { (0, None) } else { (u64::MAX, Some(u64::MAX)) };
     Measurement {
-        status: STATUSES[usize::from(detail & 7)],
+        status: WaitStatus(STATUSES[usize::from(detail & 7)]),
         killed: [None, Some(KillReason::Request), Some(KillReason::Output)][usize::from(detail >> 3) % 3],
         wall_us: most,
         set_up_us: count,
