@@ -1,11 +1,15 @@
-//! The init's commands. This executable is the init as well, so that its arithmetic is checked there too; without a sanitizer
-//! (`cargo +nightly fuzz run --sanitizer none commands`), which a process does not survive that may make no system call.
+//! The init's commands. This executable is the init as well, so its arithmetic is checked there
+//! too.
+//!
+//! Run it without a sanitizer (`cargo +nightly fuzz run --sanitizer none commands`): the
+//! sanitizer's own system calls would end a process that may make none.
 #![no_main]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What libFuzzer counts beside this process's own coverage, by the name of the section.
+/// Counters that libFuzzer reads beside this process's own coverage. It finds them by the section's
+/// name.
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
 static SEEN: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
 

@@ -1,9 +1,11 @@
-//! The actor against a compromised init: real calls, outstanding and dropped, and replies of every type to every id.
+//! The actor against a compromised init: real calls, outstanding and dropped, and replies of every
+//! type to every id.
 //!
-//! An input's first byte says how patient the actor is. Every four bytes after it are an act and three arguments, by
-//! [`ACTS`]. Most answers fit their requests, or would fit another. Invariant: whatever the init sends, every call ends, an
-//! opened file is a regular one, and no descriptor stays open; and once a reply does not fit, the container is dead, for
-//! one reason, which every call returns from then on.
+//! An input's first byte says how patient the actor is. Every four bytes after it are an act and
+//! three arguments, by [`ACTS`]. Most answers fit their requests, or would fit another. Invariant:
+//! whatever the init sends, every call ends, an opened file is a regular one, and no descriptor
+//! stays open; and once a reply does not fit, the container is dead, for one reason, which every
+//! call returns from then on.
 
 mod callers;
 mod descriptors;
@@ -158,7 +160,8 @@ async fn check_death(container: &Container, callers: &mut Callers, init: &mut Ho
 /// Whether the container lives is open: the script ends it.
 async fn end(container: &Container, init: &mut HostileInit) {
     init.close();
-    // A copy of the init's end may be on its way to the host: the socket is then open, and the init only silent.
+    // A copy of the init's end may be on its way to the host: the socket is then open, and the init
+    // only silent.
     if init.has_sent_itself {
         container.destroy().await;
     }

@@ -1,8 +1,9 @@
 //! The init's commands: a real init, and requests as a host may send them.
 //!
-//! Every four bytes of an input are an act and three arguments, by [`ACTS`]. Invariant: the init answers each request, in
-//! order and in time, whatever programs make of its directory meanwhile. At a script's end its fingerprint and its
-//! descriptors are those of the beginning, and it serves the next script. An init that a script ends says why it ends.
+//! Every four bytes of an input are an act and three arguments, by [`ACTS`]. Invariant: the init
+//! answers each request, in order and in time, whatever programs make of its directory meanwhile.
+//! At a script's end its fingerprint and its descriptors are those of the beginning, and it serves
+//! the next script. An init that a script ends says why it ends.
 
 mod check;
 mod descriptors;
@@ -81,7 +82,8 @@ thread_local! {
     static RIG: RefCell<Option<Rig>> = const { RefCell::new(None) };
 }
 
-/// Plays a script. The fuzzer cannot see the init's coverage, so `see` is told a number for each kind of reply.
+/// Plays a script. The fuzzer cannot see the init's coverage, so `see` is told a number for each
+/// kind of reply.
 pub fn commands(init_exe: &Path, script: &[u8], see: &mut dyn FnMut(usize)) {
     RIG.with_borrow_mut(|rig| {
         *rig = rig.take().unwrap_or_else(|| Rig::new(init_exe)).play(script, see);

@@ -1,7 +1,9 @@
-//! Both decoders: datagrams, descriptors and memfds through a real socket. `script.rs` says what an input means.
+//! Both decoders: datagrams, descriptors and memfds through a real socket. `script.rs` says what an
+//! input means.
 //!
-//! Invariant: a decoder accepts a message or says in short and printable text why not; a message that it accepts says the
-//! same once it is encoded and decoded again; and every descriptor is closed in the end.
+//! Invariant: a decoder accepts a message or says in short and printable text why not; a message
+//! that it accepts says the same once it is encoded and decoded again; and every descriptor is
+//! closed in the end.
 
 mod script;
 #[cfg(test)]

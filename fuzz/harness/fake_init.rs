@@ -1,6 +1,7 @@
 //! An init that a test plays: the other end of a container's socket.
 //!
-//! What the init answers is up to the test. Invariant: the host keeps to the protocol's form, or receiving panics.
+//! What the init answers is up to the test. Invariant: the host keeps to the protocol's form, or
+//! receiving panics.
 
 use std::fs::File;
 use std::io;
@@ -13,11 +14,10 @@ use tokio::io::Interest;
 
 use crate::container::Container;
 use crate::container::fuzzing::{
-    Async, Broken, Connection, ContainerInfo, Datagram, Decoder, Frame, HostSupport, NprocScope, Peer, Pid1, Reply,
-    Request, clone, encode, memory, socket,
+    Async, Broken, Connection, ContainerInfo, Datagram, Decoder, Filter, Frame, HostSupport, NprocScope, Peer, Pid1,
+    Reply, Request, clone, encode, memory, socket,
 };
 use crate::report::Protections;
-use crate::seccomp::Filter;
 
 /// Long enough for every answer of a test that does not look at the time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,7 +28,8 @@ pub(crate) struct FakeInit {
 }
 
 impl FakeInit {
-    /// A container, and the init that serves it. The host waits for a reply for as long as `patience`.
+    /// A container, and the init that serves it. The host waits for a reply for as long as
+    /// `patience`.
     pub(crate) fn start(patience: Duration) -> (Container, Self) {
         let (host, init) = socket::pair().expect("a socket");
         (container_on(host, patience), Self::on(init))
@@ -38,7 +39,8 @@ impl FakeInit {
         Self { socket, decoder: Decoder::new(Peer::Host) }
     }
 
-    /// The next request. `None` once the host has closed the socket. Without `wait`, `WouldBlock` where there is no request.
+    /// The next request. `None` once the host has closed the socket. Without `wait`, `WouldBlock`
+    /// where there is no request.
     pub(crate) fn receive(&mut self, wait: bool) -> io::Result<Option<Frame<Request>>> {
         match self.decoder.receive(&self.socket, wait) {
             // The host closed with a reply unread.

@@ -25,7 +25,8 @@ impl LeakCheck {
 
     /// The script is over: every writing end must be closed, in this process and in each other one.
     pub(super) fn finish(self) {
-        // A process that another thread has just started holds copies until it executes its program.
+        // A process that another thread has just started holds copies until it executes its
+        // program.
         while poll(&mut [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN)], 10_000_u16) == Err(Errno::EINTR) {}
         assert_eq!(read(&self.reader, &mut [0]), Ok(0), "a descriptor is still open");
         drop(self.reader);

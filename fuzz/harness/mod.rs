@@ -1,7 +1,7 @@
 //! The fuzz harnesses: for each target, what its input means and what must hold.
 //!
-//! The harnesses are a module of the library, which has it in its unit tests and when it is fuzzed. They reach the library's
-//! internals through [`crate::container::fuzzing`] only.
+//! The harnesses are a module of the library, which has it in its unit tests and when it is fuzzed.
+//! They reach the library's internals through [`crate::container::fuzzing`] only.
 
 mod actor;
 mod commands;

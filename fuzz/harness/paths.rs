@@ -1,7 +1,8 @@
 //! The init's path resolver, while a program shapes the directory that the paths lead through.
 //!
-//! Every three bytes of an input are an operation and two names. Invariant: whatever the program does, the host opens,
-//! makes, changes and deletes nothing outside of the directory, opens regular files only, and never blocks.
+//! Every three bytes of an input are an operation and two names. Invariant: whatever the program
+//! does, the host opens, makes, changes and deletes nothing outside of the directory, opens regular
+//! files only, and never blocks.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -63,7 +64,8 @@ fn play(script: &[u8]) {
 fn carry_out([operation, one, other]: [u8; 3], root: &Path, outside: &Path) {
     let name = |number: u8| NAMES[usize::from(number) % NAMES.len()];
     let (one, other) = (name(one), name(other));
-    // An absolute path would begin at the host's root: here the container's root is the working directory.
+    // An absolute path would begin at the host's root: here the container's root is the working
+    // directory.
     let path = PathBuf::from(one.trim_start_matches('/'));
     let own = Ids { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
     match operation % 12 {
@@ -84,8 +86,8 @@ fn carry_out([operation, one, other]: [u8; 3], root: &Path, outside: &Path) {
     }
 }
 
-/// The place of a name in the directory. Without a plain directory above it, the place of the name's last part, so that
-/// the program itself never leaves through a link.
+/// The place of a name in the directory. Without a plain directory above it, the place of the
+/// name's last part, so that the program itself never leaves through a link.
 fn within(root: &Path, name: &str) -> PathBuf {
     let parts = Path::new(name).components().filter(|part| matches!(part, Component::Normal(_)));
     let path: PathBuf = parts.collect();

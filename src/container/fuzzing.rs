@@ -1,17 +1,21 @@
 //! The door of the fuzz harnesses in `fuzz/harness`: the only internals that they use.
 //!
-//! The harnesses are compiled as a module of the library. `cargo test` plays their seeds that way, and the unit tests share
-//! their fake init. The door stands in `container`, because most of the internals are private to it. For a fuzzer it needs
-//! the feature `fuzz-harness` as well as `cfg(fuzzing)`: the published package has no `fuzz/`, and `cfg(fuzzing)` is also
-//! set for every dependency of a crate that is fuzzed.
+//! The harnesses are compiled as a module of the library. `cargo test` plays their seeds that way,
+//! and the unit tests share their fake init. The door stands in `container`, because most of the
+//! internals are private to it. For a fuzzer it needs the feature `fuzz-harness` as well as
+//! `cfg(fuzzing)`: the published package has no `fuzz/`, and `cfg(fuzzing)` is also set for every
+//! dependency of a crate that is fuzzed.
 
 use super::connection::{Connection, ContainerInfo};
 use super::launch::launch;
 use super::processes::Pid1;
 use super::spec::ContainerSpec;
+use crate::command::Window;
 use crate::error::{Failure, Step, printable};
 use crate::init::files::{delete, open, symlink};
 use crate::limits::{GroupLimits, HostSupport, NprocScope, Rlimit};
+use crate::pty::Pty;
+use crate::seccomp::Filter;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
 use crate::sys::{clone, memory, socket};

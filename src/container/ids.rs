@@ -29,7 +29,7 @@ const PROGRAM: u32 = 1000;
 
 /// The ids of one container.
 #[derive(Debug)]
-pub(super) enum Mapping {
+pub(crate) enum Mapping {
     /// Two host ids that only this container has.
     Own { first: u32, reservation: OwnedFd },
     /// The ids of the host's process for the init, and a subordinate id of this user for the

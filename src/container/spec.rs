@@ -10,7 +10,7 @@ use crate::seccomp::Filter;
 use crate::wire::Symlink;
 
 #[derive(Clone, Debug)]
-pub(super) struct ContainerSpec {
+pub(crate) struct ContainerSpec {
     pub(super) init_exe: PathBuf,
     pub(super) mounts: Vec<Mount>,
     pub(super) symlinks: Vec<Symlink>,

@@ -86,7 +86,8 @@ fn garbage_is_broken() {
     let nested = [b"\0\x92\x01\x81\xa6Failed\x81\xa1x", &[0x91; 100_000][..]].concat();
     let error = host_receives(&nested, &[]).unwrap_err();
     assert!(matches!(error, Broken::Decode(rmp_serde::decode::Error::DepthLimitExceeded)), "{error}");
-    // An array that claims to hold 2^32 - 1 results: the decoder allocates nothing for missing ones.
+    // An array that claims to hold 2^32 - 1 results: the decoder allocates nothing for missing
+    // ones.
     let long = [&[0, 0x92, 1, 0x81, 0xa6][..], b"Opened", &[0xdd, 0xff, 0xff, 0xff, 0xff]].concat();
     assert!(matches!(host_receives(&long, &[]), Err(Broken::Decode(_))));
 }

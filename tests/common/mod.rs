@@ -15,10 +15,8 @@ use std::time::{Duration, Instant};
 use cellblock::{Command, Container, ContainerBuilder, Error, ErrorKind, Output, report::Status};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-pub(crate) use random::Random;
-
 #[path = "../../fuzz/harness/random.rs"]
-mod random;
+pub mod random;
 
 pub const SECOND: Duration = Duration::from_secs(1);
 

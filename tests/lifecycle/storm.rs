@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use cellblock::{Command, Container, Limits};
 
-use crate::common::{Random, alone, builder};
+use crate::common::random::Random;
+use crate::common::{alone, builder};
 
 const PROGRAMS: [&str; 20] = [
     "exit 0",

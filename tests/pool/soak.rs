@@ -12,7 +12,8 @@ use futures::future::{Either, select};
 use futures::{StreamExt, stream};
 
 use super::{kill_inits, pool, until};
-use crate::common::{FewDescriptors, Random, SECOND, alone, children, sh};
+use crate::common::random::Random;
+use crate::common::{FewDescriptors, SECOND, alone, children, sh};
 
 /// `CELLBLOCK_TEST_JOBS` sets the number of jobs (1000).
 #[test]

@@ -14,7 +14,8 @@ pub(super) enum Expectation {
 }
 
 impl Expectation {
-    /// After this reply to a request. Without `is_awaited`, the caller that waits for a run's process may be gone.
+    /// After this reply to a request. Without `is_awaited`, the caller that waits for a run's
+    /// process may be gone.
     pub(super) fn after(request: &Request, reply: &Reply, attached: &[Descriptor], is_awaited: bool) -> Self {
         match (request, reply) {
             // The actor looks at the process only for a caller that waits to see it.

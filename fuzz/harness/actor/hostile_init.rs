@@ -1,4 +1,5 @@
-//! The compromised init: it answers any id with any reply, and knows what the container has to make of that.
+//! The compromised init: it answers any id with any reply, and knows what the container has to make
+//! of that.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -155,7 +156,8 @@ impl HostileInit {
     }
 }
 
-/// The descriptors that a reply names, except for a few details: one too many or too few, many, or the last of another kind.
+/// The descriptors that a reply names, except for a few details: one too many or too few, many, or
+/// the last of another kind.
 fn attachments(reply: &Reply, detail: u8) -> Vec<Descriptor> {
     let (usual, named) = match reply {
         Reply::Opened(results) => (Descriptor::Memfd, results.iter().filter(|result| result.is_none()).count()),

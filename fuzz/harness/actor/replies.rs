@@ -4,7 +4,8 @@ use crate::container::fuzzing::{
     CgroupVersion, Failure, GroupFigures, KillReason, Measurement, RawFingerprint, Reply, Request, Step, WaitStatus,
 };
 
-/// A reply to this request or, by its kind, to another. The lower bits of the detail say which results the reply has.
+/// A reply to this request or, by its kind, to another. The lower bits of the detail say which
+/// results the reply has.
 pub(super) fn reply(request: Option<&Request>, kind: u8, detail: u8) -> Reply {
     match kind % 20 {
         10 => Reply::Done,

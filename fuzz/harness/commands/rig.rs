@@ -11,17 +11,16 @@ use super::draft::Draft;
 use super::inputs::{count, file, name, path, pick};
 use super::session::{Session, wait_for};
 use super::{ACTS, Act, LONG};
-use crate::command::Window;
 use crate::container::Fingerprint;
 use crate::container::fuzzing::{
-    CgroupVersion, ContainerSpec, Counter, Figure, GroupFile, GroupFiles, Request, Symlink, launch,
+    CgroupVersion, ContainerSpec, Counter, Figure, GroupFile, GroupFiles, Pty, Request, Symlink, Window, launch,
 };
-use crate::pty::Pty;
 
 pub(super) struct Rig {
     session: Session,
     descriptors: Descriptors,
-    /// What the init was like before the first script: its fingerprint, and how many descriptors it had.
+    /// What the init was like before the first script: its fingerprint, and how many descriptors it
+    /// had.
     first: (Fingerprint, Option<usize>),
     _terminal: Pty,
     /// Dropped last: the session and the terminal are registered with it.
@@ -55,7 +54,8 @@ impl Rig {
         Some(self)
     }
 
-    /// Carries out the acts of a script, and checks what is left. Returns how the init is to end, if it is to.
+    /// Carries out the acts of a script, and checks what is left. Returns how the init is to end,
+    /// if it is to.
     fn carry_out(&mut self, script: &[u8]) -> Option<(End, u8)> {
         let mut draft = Draft::new();
         let mut has_joined_another = false;

@@ -1,4 +1,5 @@
-//! The conversation with a real init. Whenever the host sends or waits, it receives and checks the replies as well.
+//! The conversation with a real init. Whenever the host sends or waits, it receives and checks the
+//! replies as well.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -103,7 +104,8 @@ impl Session {
         }
     }
 
-    /// Resets the container, and asks for its fingerprint. The reset's leftovers are freed before the second reply.
+    /// Resets the container, and asks for its fingerprint. The reset's leftovers are freed before
+    /// the second reply.
     pub(super) fn reset(&mut self) -> Fingerprint {
         self.end_run();
         self.request(&Request::Reset, Owed::Done);

@@ -311,7 +311,8 @@ async fn a_run_that_the_kernel_refuses_to_send_leaves_its_turn_to_the_next() {
 
     let filler = wire::encode(0, &Request::Ping, Vec::new()).unwrap();
     while filler[0].send(&same, false).is_ok() {}
-    // The kill waits for room in the socket, and the second run waits behind it. So the kernel refuses the run late.
+    // The kill waits for room in the socket, and the second run waits behind it. So the kernel
+    // refuses the run late.
     drop(first);
     for _ in 0..10 {
         tokio::task::yield_now().await;

@@ -1,7 +1,8 @@
-//! The orders of events at an actor: calls from several tasks, some of them dropped, and an init that answers in any order,
-//! late or in parts, or breaks off.
+//! The orders of events at an actor: calls from several tasks, some of them dropped, and an init
+//! that answers in any order, late or in parts, or breaks off.
 //!
-//! Invariant: in every order, every call ends, with its own answer or with the reason of the container's one death.
+//! Invariant: in every order, every call ends, with its own answer or with the reason of the
+//! container's one death.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,7 +20,8 @@ use crate::report::{Report, Status};
 use crate::sys::memory;
 use crate::wire::{OpenRequest, State, Symlink};
 
-/// A call. The request carries the call's number in the case, so an answer shows which call it is for.
+/// A call. The request carries the call's number in the case, so an answer shows which call it is
+/// for.
 #[derive(Clone, Copy, Debug)]
 enum Call {
     Ping,
