@@ -206,3 +206,20 @@ async fn a_run_dropped_at_any_poll_leaves_a_usable_container() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_short_program_is_reported_although_the_host_is_slow_to_read() {
+    let container = container().await;
+    // The init announces the process and reports its end while this thread is blocked.
+    let slow = async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let command = Command::new("/bin/true");
+    let (process, ()) = tokio::join!(container.spawn(&command), slow);
+    let mut process = process.unwrap();
+    let report = tokio::time::timeout(Duration::from_secs(5), process.wait()).await.expect("a report");
+    assert!(report.unwrap().status.success());
+}

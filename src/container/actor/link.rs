@@ -22,12 +22,15 @@ pub(super) struct Link {
     /// Datagrams that wait for room in the socket.
     outbox: VecDeque<Datagram>,
     unanswered: HashMap<u64, PendingReply>,
+    /// Whether the init may send two messages for one request: the announcement of a run's process,
+    /// and the reply.
+    may_announce: bool,
     last_id: u64,
 }
 
 impl Link {
     pub(super) fn new(socket: Async, decoder: Decoder) -> Self {
-        Self { socket, decoder, outbox: VecDeque::new(), unanswered: HashMap::new(), last_id: 0 }
+        Self { socket, decoder, outbox: VecDeque::new(), unanswered: HashMap::new(), may_announce: false, last_id: 0 }
     }
 
     /// Sends a request and keeps the reply to it as pending. Returns the request's id, or `None` if
@@ -52,6 +55,7 @@ impl Link {
             }
         };
         self.unanswered.insert(id, pending);
+        self.may_announce |= matches!(request, Request::StartRun(run) if run.announce);
         self.send(datagrams)?;
         Ok(self.is_unanswered(id).then_some(id))
     }
@@ -65,11 +69,12 @@ impl Link {
     ///
     /// Dropping the future loses nothing.
     pub(super) async fn drive(&mut self) -> Result<Option<Frame<Reply>>> {
-        let Self { socket, decoder, outbox, unanswered, .. } = self;
+        let expect_more = self.unanswered.len() > 1 || self.may_announce;
+        let Self { socket, decoder, outbox, .. } = self;
         let is_flushed = outbox.is_empty();
         let refused = tokio::select! {
             biased;
-            frame = receive(socket, decoder, unanswered.len() > 1) => return match frame {
+            frame = receive(socket, decoder, expect_more) => return match frame {
                 Ok(Some(frame)) => Ok(Some(frame)),
                 Ok(None) => Err(Error::lost("the init ended")),
                 Err(broken) => Err(Error::lost(format!("the init sent {broken}"))),
@@ -93,7 +98,9 @@ impl Link {
 
     /// Removes the pending reply of this id.
     pub(super) fn take_pending(&mut self, id: u64) -> Option<PendingReply> {
-        self.unanswered.remove(&id)
+        let pending = self.unanswered.remove(&id);
+        self.may_announce &= !self.unanswered.is_empty();
+        pending
     }
 
     /// Closes the socket, drops unsent datagrams and returns the pending replies.
