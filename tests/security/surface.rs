@@ -301,7 +301,7 @@ print(asyncio.run(serve()))
 tcp = socket.socket(); tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)";
     assert_eq!(says(&container, &python(script)).await, "(3,)\nforked\nserved");
-    let script = "mkdir one two; echo > one/file; cp -a one copied; tar cf - one copied | (cd two; tar xpf -)
+    let script = "mkdir one two; echo > one/file; cp -a one same; tar cf - one same | (cd two; tar xpf -)
 sync one/file; dd if=/dev/zero of=zeroes count=1 conv=fsync status=none; mv two /tmp/three; ls /tmp/three";
-    assert_eq!(says(&container, &sh(script)).await, "copied\none");
+    assert_eq!(says(&container, &sh(script)).await, "one\nsame");
 }
