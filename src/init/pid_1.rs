@@ -13,10 +13,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 
 use crate::error::{Failure, ResultExt, Step};
-use crate::seccomp::Clone3;
+use crate::seccomp::Needs;
 use crate::sys::network;
 use crate::sys::process::{self, Alterable};
-use crate::wire::{Configure, FilterChoice, Frame, Ids, RawFingerprint, Reply, Request, State};
+use crate::wire::{
+    BindAccess, Configure, FilterChoice, Frame, Ids, MountEntry, MountKind, RawFingerprint, Reply, Request, State,
+};
 
 use super::files;
 use super::host::{End, Host};
@@ -167,8 +169,8 @@ impl Init {
 /// well.
 fn set_up(configure: Configure, trees: Vec<OwnedFd>) -> Result<(Container, Runner), Failure> {
     let (program, has_loopback) = (configure.program, configure.loopback);
-    let clone3 = if configure.clones_into_group { Clone3::Allowed } else { Clone3::Refused };
-    let filter = configure.filter.compile(clone3);
+    let needs = Needs { clone3: configure.clones_into_group, sync: configure.mounts.iter().any(writes_to_host) };
+    let filter = configure.filter.compile(needs);
     let has_keys = configure.filter == FilterChoice::Off;
 
     let rootfs = Rootfs::make(configure, trees)?;
@@ -180,6 +182,10 @@ fn set_up(configure: Configure, trees: Vec<OwnedFd>) -> Result<(Container, Runne
         process::install_filter(&filter).step(Step::InstallFilter)?;
     }
     Ok((Container { rootfs, program, has_keys, has_loopback }, runner))
+}
+
+fn writes_to_host(mount: &MountEntry) -> bool {
+    matches!(mount.kind, MountKind::Bind { access: BindAccess::Writable, .. })
 }
 
 impl Container {

@@ -1,7 +1,7 @@
 //! An output of a program, read within the limit of its run.
 //!
-//! Invariant: both outputs of a run share one quota. Each byte of it is let through once, whichever
-//! output is read first.
+//! Invariant: both outputs of a run share one quota. Each byte that leaves a pipe is counted, and
+//! each byte of the quota is let through once, whichever output is read first.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,7 +17,9 @@ use crate::wire::KillReason;
 
 use super::kill::KillSwitch;
 
-/// The most that one read takes of the quota.
+/// The size of a read. A program can put its pipe into packet mode (pipe(2)), in which a read
+/// discards the rest of a packet that is longer than the read. No packet is longer than a page, and
+/// no page of a supported architecture is larger than this.
 const CHUNK: usize = 64 << 10;
 
 /// Reads an output of a program, up to the limit of [`Limits::output`](crate::Limits::output).
@@ -28,12 +30,15 @@ const CHUNK: usize = 64 << 10;
 pub struct OutputPipe {
     pipe: pipe::Receiver,
     quota: Option<(Arc<Quota>, KillSwitch)>,
+    /// What was read and counted. The caller has its first `taken` bytes.
+    ahead: Vec<u8>,
+    taken: usize,
     is_cut: bool,
 }
 
 impl OutputPipe {
     pub(super) fn new(pipe: pipe::Receiver, quota: Option<(Arc<Quota>, KillSwitch)>) -> Self {
-        Self { pipe, quota, is_cut: false }
+        Self { pipe, quota, ahead: Vec::new(), taken: 0, is_cut: false }
     }
 
     /// Whether the program has written more than the limit let through.
@@ -41,40 +46,49 @@ impl OutputPipe {
         self.is_cut
     }
 
-    /// Reads one byte beyond an empty quota. If there is one, kills the run.
-    fn poll_beyond_quota(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut byte = [0];
-        let mut beyond = ReadBuf::new(&mut byte);
-        ready!(Pin::new(&mut self.pipe).poll_read(context, &mut beyond))?;
-        if let (false, Some((quota, kill))) = (beyond.filled().is_empty(), &self.quota) {
+    /// Reads the next bytes of the pipe, and none at its end.
+    fn poll_read_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ahead.clear();
+        self.taken = 0;
+        loop {
+            ready!(self.pipe.poll_read_ready(context))?;
+            self.ahead.reserve(CHUNK);
+            match self.pipe.try_read_buf(&mut self.ahead) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(drop)),
+            }
+        }
+    }
+
+    /// Counts the bytes that were just read. If they exceed the quota, cuts them and kills the run.
+    fn count(&mut self) {
+        let Some((quota, kill)) = &self.quota else { return };
+        let allowed = quota.take(self.ahead.len());
+        if allowed < self.ahead.len() {
+            self.ahead.truncate(allowed);
             self.is_cut = true;
             quota.is_exceeded.store(true, Ordering::Relaxed);
             kill.kill(KillReason::Output);
         }
-        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncRead for OutputPipe {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let it = &mut *self;
-        let Some((quota, _)) = &it.quota else { return Pin::new(&mut it.pipe).poll_read(context, into) };
-        if it.is_cut || into.remaining() == 0 {
-            return Poll::Ready(Ok(()));
+        if it.taken == it.ahead.len() && !it.is_cut && into.remaining() > 0 {
+            ready!(it.poll_read_ahead(context))?;
+            it.count();
         }
-        let taken = quota.take(into.remaining().min(CHUNK));
-        if taken == 0 {
-            return it.poll_beyond_quota(context);
-        }
-        let mut part = ReadBuf::new(into.initialize_unfilled_to(taken));
-        let polled = Pin::new(&mut it.pipe).poll_read(context, &mut part);
-        let read = part.filled().len();
-        quota.give_back(taken - read);
-        into.advance(read);
-        polled
+        let left = &it.ahead[it.taken..];
+        let given = left.len().min(into.remaining());
+        into.put_slice(&left[..given]);
+        it.taken += given;
+        Poll::Ready(Ok(()))
     }
 }
 
+/// Bytes that were read ahead are no longer in the pipe.
 impl AsFd for OutputPipe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
@@ -97,15 +111,10 @@ impl Quota {
         self.is_exceeded.load(Ordering::Relaxed)
     }
 
-    /// Takes up to `wanted` bytes, before a read: the other output has a reader too.
+    /// Takes up to `wanted` bytes, and returns how many it took.
     fn take(&self, wanted: usize) -> usize {
         let subtract = |left: u64| Some(left.saturating_sub(wanted as u64));
         let had = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract).unwrap_or(0);
         wanted.min(usize::try_from(had).unwrap_or(usize::MAX))
-    }
-
-    /// Gives back what a read did not use.
-    fn give_back(&self, unused: usize) {
-        self.left.fetch_add(unused as u64, Ordering::Relaxed);
     }
 }

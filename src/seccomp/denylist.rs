@@ -3,25 +3,26 @@
 use super::program::{ARGUMENTS, Instruction, Leaf, Segment, filter, finish, jump, load, merged, statement};
 use super::table::{Answer, Arch, Checks, Condition, Rule};
 
-/// Whether `clone3`, whose flags no filter can see, is allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Clone3 {
-    /// `clone3` does not exist for programs, and the C library falls back to `clone`.
-    Refused,
-    /// Pid 1 needs it to start programs in a cgroup. Only the kernel refuses namespaces to
-    /// programs.
-    Allowed,
+/// What a container needs that its filter otherwise refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Pid 1 starts programs in a cgroup with `clone3`, whose flags no filter can see. Only the
+    /// kernel refuses namespaces to programs then. Otherwise `clone3` does not exist for programs,
+    /// and the C library falls back to `clone`.
+    pub(crate) clone3: bool,
+    /// Programs can write to a file system of the host, and may want their data to be on its disk.
+    pub(crate) sync: bool,
 }
 
 /// Compiles the filter of an architecture. `kills` makes forbidden calls kill the process.
-pub(super) fn compile(arch: &Arch, kills: bool, clone3: Clone3) -> Vec<Instruction> {
+pub(super) fn compile(arch: &Arch, kills: bool, needs: Needs) -> Vec<Instruction> {
     let foreign = Answer::Forbid(libc::ENOSYS).action(kills);
-    filter(arch.audit, foreign, &segments(arch, kills, clone3), &|checks| check(checks, kills))
+    filter(arch.audit, foreign, &segments(arch, kills, needs), &|checks| check(checks, kills))
 }
 
 /// All call numbers, in order and without gaps.
-fn segments(arch: &Arch, kills: bool, clone3: Clone3) -> Vec<Segment> {
-    let mut ranges = ranges(arch, kills, clone3);
+fn segments(arch: &Arch, kills: bool, needs: Needs) -> Vec<Segment> {
+    let mut ranges = ranges(arch, kills, needs);
     ranges.sort_unstable_by_key(|(first, ..)| *first);
 
     let mut segments = Vec::new();
@@ -39,12 +40,13 @@ fn segments(arch: &Arch, kills: bool, clone3: Clone3) -> Vec<Segment> {
 }
 
 /// The numbers that the table names, as first, last and what the filter does.
-fn ranges(arch: &Arch, kills: bool, clone3: Clone3) -> Vec<(u32, u32, Leaf)> {
+fn ranges(arch: &Arch, kills: bool, needs: Needs) -> Vec<(u32, u32, Leaf)> {
     let leaf = |rule: &Rule| match rule {
         Rule::Always(answer) => Leaf::Return(answer.action(kills)),
         Rule::Check(checks) => Leaf::Check(checks),
     };
-    let calls = arch.calls.iter().filter(|(number, _)| clone3 == Clone3::Refused || *number != arch.clone3);
+    let is_needed = |number| (needs.clone3 && number == arch.clone3) || (needs.sync && arch.syncs.contains(&number));
+    let calls = arch.calls.iter().filter(|(number, _)| !is_needed(*number));
     let calls = calls.map(|(number, rule)| (*number, *number, leaf(rule)));
     let unknown = arch.unknown.iter().map(|(first, last, answer)| (*first, *last, Leaf::Return(answer.action(kills))));
     calls.chain(unknown).collect()

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::FilterChoice;
 
-use super::denylist::{self, Clone3};
+use super::denylist::{self, Needs};
 use super::program::Instruction;
 use super::table::NATIVE;
 
@@ -19,9 +19,10 @@ use super::table::NATIVE;
 pub enum Filter {
     /// Refuses what no ordinary program needs, with an error code that makes programs do without.
     ///
-    /// - `ENOSYS`: io_uring; `clone3` (the C library then calls `clone`); `process_vm_readv`,
-    ///   `process_vm_writev`, `process_madvise`, `process_mrelease`; `modify_ldt`; obsolete calls;
-    ///   calls of other architectures; every call newer than Linux 6.18.
+    /// - `ENOSYS`: io_uring and asynchronous I/O (`io_setup`); `clone3` (the C library then calls
+    ///   `clone`); `process_vm_readv`, `process_vm_writev`, `process_madvise`, `process_mrelease`;
+    ///   `modify_ldt`; obsolete calls; calls of other architectures; every call newer than Linux
+    ///   6.18.
     /// - `EPERM`: new namespaces, `setns`, `chroot`, `pivot_root`; bpf, perf events, keys,
     ///   `userfaultfd`, fanotify, `open_by_handle_at`, `pidfd_getfd`, `kcmp`; setting NUMA
     ///   policies; modules, kexec, `reboot`, swap, accounting, quotas, the kernel's log, clocks,
@@ -30,12 +31,28 @@ pub enum Filter {
     ///   than those of 32-bit machines, old version numbers and a fixed address space; limits,
     ///   priorities and CPU affinity of pid 1, and priorities of a whole user; SIGCHLD to pid 1,
     ///   through a pidfd, or as the signal of a descriptor; core scheduling (`PR_SCHED_CORE`);
-    ///   `SHM_LOCK`; dropping pages of files from memory (`POSIX_FADV_DONTNEED`); IPv6 flow labels;
-    ///   requests about bridges and VLANs, which load drivers.
+    ///   `SHM_LOCK`; dropping pages of files from memory (`POSIX_FADV_DONTNEED`); requests about
+    ///   bridges and VLANs, which load drivers.
     /// - `ENOMEM`: huge pages that the host has reserved (`MAP_HUGETLB`, `MFD_HUGETLB`,
     ///   `SHM_HUGETLB`).
+    /// - `EOPNOTSUPP`: setting and removing extended attributes and access control lists
+    ///   (`setxattr`, `removexattr`, `file_setattr`); reads and writes that keep nothing in the
+    ///   page cache (`RWF_DONTCACHE`).
+    /// - `EINVAL`: `O_DIRECT`, for files and pipes, except in `openat2`; notes about a directory's
+    ///   files (`F_NOTIFY`); hints about a file's lifetime (`F_SET_RW_HINT`); merging equal pages
+    ///   (`PR_SET_MEMORY_MERGE`, `MADV_MERGEABLE`).
+    /// - `ENOTTY`: requests that set attributes, encryption or verification of a file
+    ///   (`FS_IOC_SETFLAGS`), that write back a Btrfs (`BTRFS_IOC_SYNC`), or that ask for the time
+    ///   of a packet (`SIOCGSTAMP`).
+    /// - `ENOPROTOOPT`: socket options other than the usual ones of sockets, TCP, UDP and IP.
+    ///   Refused are, among others, filters, time stamps and `SO_ZEROCOPY`; `TCP_CONGESTION`,
+    ///   `TCP_MD5SIG` and `TCP_ULP`; `UDP_GRO`; multicast groups; IPv6 flow labels.
     /// - Success without effect: setting the limit of core dumps. No core dumps are made
     ///   ([`Limits`](crate::Limits)).
+    /// - Success without effect, unless the container has a writable bind mount: writing files back
+    ///   to their disk (`fsync`, `fdatasync`, `sync_file_range`, `msync` with `MS_SYNC`). A host
+    ///   file that a program receives as a descriptor is not written back either; the caller can do
+    ///   that after the run.
     /// - `EAFNOSUPPORT`: sockets other than Unix, IPv4 and IPv6. This includes netlink, with which
     ///   C libraries list network interfaces.
     /// - `EPROTONOSUPPORT`: IP sockets other than TCP, UDP, ICMP and raw.
@@ -47,10 +64,10 @@ pub enum Filter {
     ///
     /// C libraries, language runtimes and debuggers try some calls and can do without them. These
     /// calls only get an error code, as under [`Denylist`](Self::Denylist): the calls that get
-    /// `ENOSYS`, except for other architectures; and `kcmp`, `sync`, file leases, SIGCHLD, core
-    /// scheduling, pages of files, huge pages, NUMA policies, reading clock corrections,
-    /// personalities and sockets. Calls that the kernel itself refuses, such as mounting, kill no
-    /// process either.
+    /// another code than `EPERM`, except those of other architectures; and `kcmp`, `sync`, file
+    /// leases, SIGCHLD, core scheduling, `SHM_LOCK`, pages of files, bridges and VLANs, NUMA
+    /// policies, reading clock corrections and personalities. Calls that the kernel itself refuses,
+    /// such as mounting, kill no process either.
     DenylistKill,
     /// No filter.
     Off,
@@ -68,9 +85,9 @@ impl From<Filter> for FilterChoice {
 
 impl FilterChoice {
     /// The filter as the kernel takes it. `None` for no filter.
-    pub(crate) fn compile(self, clone3: Clone3) -> Option<Vec<Instruction>> {
+    pub(crate) fn compile(self, needs: Needs) -> Option<Vec<Instruction>> {
         match self {
-            Self::Denylist { kills } => Some(denylist::compile(&NATIVE, kills, clone3)),
+            Self::Denylist { kills } => Some(denylist::compile(&NATIVE, kills, needs)),
             Self::Off => None,
         }
     }

@@ -26,5 +26,5 @@ mod table;
 mod tests;
 
 pub use allowlist::{DefaultAction, Syscalls};
-pub(crate) use denylist::Clone3;
+pub(crate) use denylist::Needs;
 pub use filter::Filter;

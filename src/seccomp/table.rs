@@ -3,7 +3,7 @@
 //! Invariant: this is the only list. A call that it does not name is allowed, up to [`LAST`]. A
 //! number above `LAST`, or of no call, gets `ENOSYS`.
 
-use libc::{EAFNOSUPPORT, ENOMEM, ENOSYS, EPERM, EPROTONOSUPPORT, SIGCHLD};
+use libc::{EAFNOSUPPORT, EINVAL, ENOMEM, ENOPROTOOPT, ENOSYS, ENOTTY, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, SIGCHLD};
 
 /// The last call that this table considers: Linux 6.18's `file_setattr`.
 const LAST: u32 = 469;
@@ -63,6 +63,8 @@ pub(super) struct Arch {
     /// The architecture's value in `struct seccomp_data`.
     pub(super) audit: u32,
     pub(super) clone3: u32,
+    /// The calls that write files back to their disk.
+    pub(super) syncs: &'static [u32],
     pub(super) calls: &'static [(u32, Rule)],
     /// Ranges of numbers, first and last, of no known call.
     pub(super) unknown: &'static [(u32, u32, Answer)],
@@ -77,7 +79,9 @@ pub(super) use self::X86_64 as NATIVE;
 pub(super) const X86_64: Arch = Arch {
     audit: 0xC000_003E,
     clone3: syscalls::x86_64::Sysno::clone3 as u32,
-    calls: arch!(x86_64:
+    syncs: syncs!(x86_64),
+    calls: arch!(x86_64 0x4000:
+        open => Rule::Check(&Direct::<0x4000>::OPEN);
         iopl ioperm => forbid(EPERM);
         modify_ldt => refuse(ENOSYS);
         _sysctl create_module get_kernel_syms query_module sysfs uselib ustat => refuse(ENOSYS);
@@ -102,7 +106,8 @@ const X32: u32 = 0x4000_0000;
 pub(super) const AARCH64: Arch = Arch {
     audit: 0xC000_00B7,
     clone3: syscalls::aarch64::Sysno::clone3 as u32,
-    calls: arch!(aarch64:),
+    syncs: syncs!(aarch64),
+    calls: arch!(aarch64 0x1_0000:),
     unknown: &[
         // The second range includes the calls that only 32-bit kernels have.
         (244, 259, Answer::Refuse(ENOSYS)),
@@ -112,11 +117,14 @@ pub(super) const AARCH64: Arch = Arch {
 };
 
 /// The calls that are not simply allowed: those that both architectures have, and an architecture's
-/// own.
+/// own. `$direct` is the architecture's `O_DIRECT`.
 macro_rules! arch {
-    ($arch:ident: $($own:tt)*) => { rules!($arch:
+    ($arch:ident $direct:literal: $($own:tt)*) => { rules!($arch:
         // Much kernel code, and programs expect that it may be absent. libuv and others try it.
         io_uring_setup io_uring_enter io_uring_register => refuse(ENOSYS);
+        // Contexts count against a limit of the whole machine, and the kernel works for them on
+        // threads of its own.
+        io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents => refuse(ENOSYS);
         bpf perf_event_open userfaultfd fanotify_init => forbid(EPERM);
         add_key request_key keyctl => forbid(EPERM);
 
@@ -162,9 +170,26 @@ macro_rules! arch {
 
         // A program could keep the machine writing back all its dirty pages.
         sync syncfs => refuse(EPERM);
+        // These make the kernel commit the journal of the host's file system, on threads of its
+        // own, even for a file that is open only for reading.
+        fsync fdatasync sync_file_range => Rule::Always(Answer::Ignore);
+        msync => Rule::Check(&MSYNC);
         fadvise64 => Rule::Check(&FADVISE);
+        // Reads that bypass the page cache take the disk's bandwidth again each time. `openat2`
+        // passes its flags in memory, where no filter sees them, and pid 1 needs it.
+        openat => Rule::Check(&Direct::<$direct>::OPENAT);
+        pipe2 => Rule::Check(&Direct::<$direct>::PIPE2);
+        fcntl => Rule::Check(&Direct::<$direct>::FCNTL);
+        preadv2 pwritev2 => Rule::Check(&UNCACHED);
+
+        // No control group is charged for the memory of an attribute or an access control list, and
+        // they outlive the run on a file that the caller lends.
+        setxattr lsetxattr fsetxattr setxattrat => refuse(EOPNOTSUPP);
+        removexattr lremovexattr fremovexattr removexattrat => refuse(EOPNOTSUPP);
+        file_setattr => refuse(EOPNOTSUPP);
+
         prctl => Rule::Check(&PRCTL);
-        fcntl => Rule::Check(&FCNTL);
+        madvise => Rule::Check(&MADVISE);
         ioctl => Rule::Check(&IOCTL);
         personality => Rule::Check(&PERSONALITY);
         socket => Rule::Check(&SOCKET);
@@ -182,7 +207,14 @@ macro_rules! rules {
     };
 }
 
-use {arch, rules};
+macro_rules! syncs {
+    ($arch:ident) => {{
+        use syscalls::$arch::Sysno;
+        &[Sysno::fsync as u32, Sysno::fdatasync as u32, Sysno::sync_file_range as u32, Sysno::msync as u32]
+    }};
+}
+
+use {arch, rules, syncs};
 
 const NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
@@ -254,10 +286,33 @@ const FADVISE: Checks = Checks {
     default: Answer::Allow,
 };
 
+/// Programs also ask with `msync` whether an address is mapped, without this flag.
+const MSYNC: Checks = Checks {
+    cases: &[(&[masked(2, libc::MS_SYNC as u32, &[libc::MS_SYNC as u32])], Answer::Ignore)],
+    default: Answer::Allow,
+};
+
+/// The kernel says this of flags that it does not know.
+const UNCACHED: Checks = Checks {
+    cases: &[(&[masked(5, RWF_DONTCACHE, &[RWF_DONTCACHE])], Answer::Refuse(EOPNOTSUPP))],
+    default: Answer::Allow,
+};
+const RWF_DONTCACHE: u32 = 0x80;
+
 /// A process with a core scheduling cookie keeps all other processes off the sibling threads of its
-/// CPU cores.
-const PRCTL: Checks = Checks { cases: &[(&[low(0, &[PR_SCHED_CORE])], Answer::Refuse(EPERM))], default: Answer::Allow };
+/// CPU cores. A kernel thread merges equal pages, and the time of a write tells whether another
+/// container had an equal page.
+const PRCTL: Checks = Checks {
+    cases: &[
+        (&[low(0, &[PR_SCHED_CORE])], Answer::Refuse(EPERM)),
+        (&[low(0, &[PR_SET_MEMORY_MERGE])], Answer::Refuse(EINVAL)),
+    ],
+    default: Answer::Allow,
+};
 const PR_SCHED_CORE: u32 = 62;
+const PR_SET_MEMORY_MERGE: u32 = 67;
+const MADVISE: Checks =
+    Checks { cases: &[(&[low(2, &[libc::MADV_MERGEABLE as u32])], Answer::Refuse(EINVAL))], default: Answer::Allow };
 
 /// Pid 1 is the only process of process group 1.
 const SETPRIORITY: Checks = Checks {
@@ -283,17 +338,42 @@ const IOPRIO_WHO_PROCESS: u32 = 1;
 const IOPRIO_WHO_PGRP: u32 = 2;
 const IOPRIO_WHO_USER: u32 = 3;
 
-/// A process that opens a leased file waits up to 45 s for the lease to be given up. F_SETDELEG is
-/// Linux 6.19's. F_SETSIG makes a descriptor send a signal to its owner, which may be any process.
-const FCNTL: Checks = Checks {
-    cases: &[
-        (&[low(1, &[F_SETLEASE, F_SETDELEG])], Answer::Refuse(EPERM)),
-        (&[low(1, &[F_SETSIG]), low(2, CHILD)], Answer::Refuse(EPERM)),
-    ],
-    default: Answer::Allow,
-};
+/// Calls that take the flag `O_DIRECT`, which has another value on each architecture.
+///
+/// On a pipe the flag makes packets of its writes: a read discards the rest of a packet that is
+/// longer than the read.
+struct Direct<const FLAG: u32>;
+
+impl<const FLAG: u32> Direct<FLAG> {
+    #[cfg(any(test, target_arch = "x86_64"))]
+    const OPEN: Checks =
+        Checks { cases: &[(&[masked(1, FLAG, &[FLAG])], Answer::Refuse(EINVAL))], default: Answer::Allow };
+    const OPENAT: Checks =
+        Checks { cases: &[(&[masked(2, FLAG, &[FLAG])], Answer::Refuse(EINVAL))], default: Answer::Allow };
+    const PIPE2: Checks =
+        Checks { cases: &[(&[masked(1, FLAG, &[FLAG])], Answer::Refuse(EINVAL))], default: Answer::Allow };
+
+    /// A process that opens a leased file waits up to 45 s for the lease to be given up. F_SETDELEG
+    /// is Linux 6.19's. F_SETSIG makes a descriptor send a signal to its owner, which may be any
+    /// process. F_NOTIFY tells what others do in a directory, in other containers too. A write hint
+    /// stays with its file, and any program that has the file open can read it.
+    const FCNTL: Checks = Checks {
+        cases: &[
+            (&[low(1, &[F_SETLEASE, F_SETDELEG])], Answer::Refuse(EPERM)),
+            (&[low(1, &[F_SETSIG]), low(2, CHILD)], Answer::Refuse(EPERM)),
+            (&[low(1, &[F_NOTIFY, F_SET_RW_HINT, F_SET_FILE_RW_HINT])], Answer::Refuse(EINVAL)),
+            (&[low(1, &[F_SETFL]), masked(2, FLAG, &[FLAG])], Answer::Refuse(EINVAL)),
+        ],
+        default: Answer::Allow,
+    };
+}
+
+const F_SETFL: u32 = 4;
 const F_SETSIG: u32 = 10;
 const F_SETLEASE: u32 = 1024;
+const F_NOTIFY: u32 = 1026;
+const F_SET_RW_HINT: u32 = 1036;
+const F_SET_FILE_RW_HINT: u32 = 1038;
 const F_SETDELEG: u32 = 1040;
 
 /// The kernel ignores the high half of a request (CVE-2019-10063). Setting a line discipline loads
@@ -302,11 +382,22 @@ const IOCTL: Checks = Checks {
     cases: &[
         (&[low(1, &[TIOCSTI, TIOCLINUX, TIOCSETD])], Answer::Forbid(EPERM)),
         (&[low(1, BRIDGES_AND_VLANS)], Answer::Refuse(EPERM)),
+        (&[low(1, OF_INODES)], Answer::Refuse(ENOTTY)),
+        (&[low(1, OF_BTRFS)], Answer::Refuse(ENOTTY)),
+        (&[low(1, TIMES_OF_PACKETS)], Answer::Refuse(ENOTTY)),
     ],
     default: Answer::Allow,
 };
 /// SIOCGIFBR, SIOCSIFBR, SIOCGIFVLAN, SIOCSIFVLAN, SIOCBRADDBR, SIOCBRDELBR.
 const BRIDGES_AND_VLANS: &[u32] = &[0x8940, 0x8941, 0x8982, 0x8983, 0x89a0, 0x89a1];
+/// FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR, FS_IOC_SETVERSION, FS_IOC_ENABLE_VERITY,
+/// FS_IOC_SET_ENCRYPTION_POLICY, FS_IOC_ADD_ENCRYPTION_KEY: as `setxattr`, what these set stays
+/// with a file, and the key with a file system.
+const OF_INODES: &[u32] = &[0x4008_6602, 0x401c_5820, 0x4008_7602, 0x4080_6685, 0x400c_6613, 0xc050_6617];
+/// BTRFS_IOC_SYNC, BTRFS_IOC_START_SYNC, BTRFS_IOC_WAIT_SYNC: as `syncfs`.
+const OF_BTRFS: &[u32] = &[0x9408, 0x8008_9418, 0x4008_9416];
+/// SIOCGSTAMP and SIOCGSTAMPNS, each in two forms: as [`OF_SOCKETS`], without `SO_TIMESTAMP`.
+const TIMES_OF_PACKETS: &[u32] = &[0x8906, 0x8907, 0x8010_8906, 0x8010_8907];
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541C;
 const TIOCSETD: u32 = 0x5423;
@@ -348,12 +439,40 @@ const IP4: &[u32] = &[libc::AF_INET as u32];
 const IP6: &[u32] = &[libc::AF_INET6 as u32];
 const IP: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
 
-/// Flow labels belong to the whole machine, are few, and outlive their socket.
+/// Allowed are the options that ordinary programs set, and that neither allocate memory nor change
+/// anything beyond their socket. Others load modules (`TCP_CONGESTION`, `TCP_ULP`), or allocate
+/// memory for which no control group is charged (filters, `TCP_MD5SIG`, multicast groups and their
+/// sources), or belong to the whole machine (flow labels; `SO_TIMESTAMP` and `UDP_GRO`, which
+/// patch the kernel's code when the first socket sets them and when the last one closes).
 const SETSOCKOPT: Checks = Checks {
-    cases: &[(&[low(1, &[libc::IPPROTO_IPV6 as u32]), low(2, &[IPV6_FLOWLABEL_MGR])], Answer::Refuse(EPERM))],
-    default: Answer::Allow,
+    cases: &[
+        (&[low(1, &[libc::SOL_SOCKET as u32]), low(2, OF_SOCKETS)], Answer::Allow),
+        (&[low(1, &[libc::IPPROTO_TCP as u32]), low(2, OF_TCP)], Answer::Allow),
+        (&[low(1, &[libc::IPPROTO_IP as u32]), low(2, OF_IP4)], Answer::Allow),
+        (&[low(1, &[libc::IPPROTO_IPV6 as u32]), low(2, OF_IP6)], Answer::Allow),
+        (&[low(1, &[libc::IPPROTO_UDP as u32]), low(2, OF_UDP)], Answer::Allow),
+    ],
+    default: Answer::Refuse(ENOPROTOOPT),
 };
-const IPV6_FLOWLABEL_MGR: u32 = 32;
+/// SO_DEBUG, SO_REUSEADDR, SO_DONTROUTE, SO_BROADCAST, SO_SNDBUF, SO_RCVBUF, SO_KEEPALIVE,
+/// SO_OOBINLINE, SO_PRIORITY, SO_LINGER, SO_REUSEPORT, SO_PASSCRED, SO_RCVLOWAT, SO_RCVTIMEO and
+/// SO_SNDTIMEO in two forms, SO_PASSSEC, SO_RXQ_OVFL, SO_PEEK_OFF, SO_PASSPIDFD, SO_PASSRIGHTS.
+const OF_SOCKETS: &[u32] = &[1, 2, 5, 6, 7, 8, 9, 10, 12, 13, 15, 16, 18, 20, 21, 66, 67, 34, 40, 42, 76, 83];
+/// TCP_NODELAY, TCP_MAXSEG, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_SYNCNT,
+/// TCP_LINGER2, TCP_DEFER_ACCEPT, TCP_WINDOW_CLAMP, TCP_QUICKACK, TCP_USER_TIMEOUT, TCP_FASTOPEN,
+/// TCP_NOTSENT_LOWAT, TCP_FASTOPEN_CONNECT, TCP_INQ.
+const OF_TCP: &[u32] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 18, 23, 25, 30, 36];
+/// IP_TOS, IP_TTL, IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVERR, IP_RECVTTL, IP_RECVTOS, IP_FREEBIND,
+/// IP_BIND_ADDRESS_NO_PORT, IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_MULTICAST_LOOP,
+/// IP_MULTICAST_ALL.
+const OF_IP4: &[u32] = &[1, 2, 8, 10, 11, 12, 13, 15, 24, 32, 33, 34, 49];
+/// IPV6_UNICAST_HOPS, IPV6_MULTICAST_IF, IPV6_MULTICAST_HOPS, IPV6_MULTICAST_LOOP,
+/// IPV6_MTU_DISCOVER, IPV6_RECVERR, IPV6_V6ONLY, IPV6_MULTICAST_ALL, IPV6_RECVPKTINFO,
+/// IPV6_RECVHOPLIMIT, IPV6_DONTFRAG, IPV6_RECVTCLASS, IPV6_TCLASS, IPV6_ADDR_PREFERENCES,
+/// IPV6_FREEBIND.
+const OF_IP6: &[u32] = &[16, 17, 18, 19, 23, 25, 26, 29, 49, 51, 62, 66, 67, 72, 78];
+/// UDP_CORK, UDP_SEGMENT.
+const OF_UDP: &[u32] = &[1, 103];
 
 const SOCKETPAIR: Checks =
     Checks { cases: &[(&[low(0, &[libc::AF_UNIX as u32])], Answer::Allow)], default: Answer::Refuse(EAFNOSUPPORT) };

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::thread;
 
-use super::denylist::{Clone3, compile};
+use super::denylist::{Needs, compile};
 use super::filter::Filter;
 use super::program::{ARCHITECTURE, ARGUMENTS, Instruction, NUMBER};
 use super::table::{AARCH64, Answer, Arch, Condition, Rule, X86_64};
@@ -77,15 +77,15 @@ fn machines() -> [Machine; 2] {
 fn answer(arch: &Arch, kills: bool, number: u32, arguments: &[u64]) -> u32 {
     let mut call = Call { number, audit: arch.audit, arguments: [0; 6] };
     call.arguments[..arguments.len()].copy_from_slice(arguments);
-    run(&compile(arch, kills, Clone3::Refused), call, true).unwrap().0
+    run(&compile(arch, kills, Needs::default()), call, true).unwrap().0
 }
 
 /// The answer of the table, read from top to bottom.
-fn expected(arch: &Arch, kills: bool, clone3: Clone3, call: Call) -> u32 {
+fn expected(arch: &Arch, kills: bool, needs: Needs, call: Call) -> u32 {
     if call.audit != arch.audit {
         return if kills { KILL } else { errno(libc::ENOSYS) };
     }
-    if clone3 == Clone3::Allowed && call.number == arch.clone3 {
+    if needs.clone3 && call.number == arch.clone3 || needs.sync && arch.syncs.contains(&call.number) {
         return ALLOW;
     }
     let met = |condition: &Condition| {
@@ -108,19 +108,20 @@ fn expected(arch: &Arch, kills: bool, clone3: Clone3, call: Call) -> u32 {
 
 #[test]
 fn every_number_is_answered_as_the_table_says() {
-    let arguments = [0, 1, 2, 3, 4, 7, 10, 16, 17, 38, 62, 0x5412, 0x2000_0000, 0xFFFF_FFFF, HIGH, HIGH | 1, 1 << 32];
+    let arguments =
+        [0, 1, 2, 3, 4, 6, 10, 17, 26, 41, 62, 1026, 0x5412, 0x8906, 0x2000_0000, u64::MAX, HIGH | 1, 1 << 32];
     let edges = [600, 0x3FFF_FFFF, 0x4000_0000, 0x4000_0010, 0x7FFF_FFFF, 0x8000_0000, u32::MAX];
     for (arch, name, _) in machines() {
         for kills in [false, true] {
-            for clone3 in [Clone3::Refused, Clone3::Allowed] {
-                let program = compile(&arch, kills, clone3);
+            for needs in [Needs::default(), Needs { clone3: true, sync: true }] {
+                let program = compile(&arch, kills, needs);
                 for number in (0..=600).chain(edges) {
                     for (first, second) in arguments.iter().flat_map(|a| arguments.iter().map(move |b| (*a, *b))) {
-                        for (third, fourth) in [(0, 0), (6, 4), (HIGH | 17, HIGH | 0x4_0000), (0x800, HIGH)] {
-                            let arguments = [first, second, third, fourth, 0, 0];
+                        for (third, fourth) in [(0, 0), (6, 4), (HIGH | 17, HIGH | 0x4_0000), (0x1_4800, HIGH)] {
+                            let arguments = [first, second, third, fourth, 0, first << 7];
                             let call = Call { number, audit: arch.audit, arguments };
                             let (action, _) = run(&program, call, true).unwrap();
-                            assert_eq!(action, expected(&arch, kills, clone3, call), "{name} {number} {arguments:x?}");
+                            assert_eq!(action, expected(&arch, kills, needs, call), "{name} {number} {arguments:x?}");
                         }
                     }
                 }
@@ -138,7 +139,7 @@ fn a_foreign_architecture_is_refused_whatever_the_number() {
             for number in 0..600 {
                 let call = Call { number, audit, arguments: [0; 6] };
                 let [refused, killed] =
-                    [false, true].map(|kills| run(&compile(&arch, kills, Clone3::Refused), call, true));
+                    [false, true].map(|kills| run(&compile(&arch, kills, Needs::default()), call, true));
                 assert_eq!((refused.unwrap().0, killed.unwrap().0), (errno(libc::ENOSYS), KILL));
             }
         }
@@ -165,23 +166,23 @@ fn unknown_numbers_are_exactly_the_numbers_of_no_call() {
 
 #[test]
 fn calls_that_inits_and_ordinary_programs_need_are_allowed_without_a_look_at_arguments() {
-    let init = "mount umount2 fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr openat2 openat chdir fchdir \
+    let init = "mount umount2 fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr openat2 chdir fchdir \
                 execve execveat wait4 waitid capset setresuid setresgid setgroups setsid ppoll recvmsg sendmsg \
                 pidfd_open close_range dup3 rt_sigprocmask nanosleep signalfd4 seccomp \
                 symlinkat unlinkat mkdirat fchownat fchmodat statx statfs umask exit_group";
     let programs = "read write close fstat mprotect munmap brk rt_sigaction rt_sigreturn futex getpid gettid \
-                    set_robust_list rseq getrandom clock_gettime clock_nanosleep pipe2 epoll_create1 epoll_ctl epoll_pwait \
-                    eventfd2 sched_yield sched_getaffinity getpriority madvise ptrace mknodat memfd_secret \
-                    name_to_handle_at landlock_create_ruleset mq_open semget get_mempolicy membarrier io_setup \
-                    file_setattr";
+                    set_robust_list rseq getrandom clock_gettime clock_nanosleep epoll_create1 epoll_ctl epoll_pwait \
+                    eventfd2 sched_yield sched_getaffinity getpriority getxattr listxattr ptrace mknodat memfd_secret \
+                    name_to_handle_at landlock_create_ruleset mq_open semget get_mempolicy membarrier \
+                    file_getattr";
     for (arch, machine, number) in machines() {
-        let program = compile(&arch, true, Clone3::Refused);
+        let program = compile(&arch, true, Needs::default());
         for name in init.split_whitespace().chain(programs.split_whitespace()) {
             let call = Call { number: number(name).unwrap(), audit: arch.audit, arguments: [0; 6] };
             let (action, steps) =
                 run(&program, call, false).unwrap_or_else(|| panic!("{machine} {name} has conditions"));
             assert_eq!(action, ALLOW, "{machine} {name}");
-            assert!(steps <= 12, "{machine} {name} takes {steps} instructions");
+            assert!(steps <= 13, "{machine} {name} takes {steps} instructions");
         }
     }
 }
@@ -194,6 +195,10 @@ fn a_call_that_no_program_needs_is_refused_and_kills_unless_programs_try_it() {
             libc::ENOSYS,
             "process_madvise process_mrelease lookup_dcookie modify_ldt sysfs ustat uselib _sysctl nfsservctl",
         ),
+        (libc::ENOSYS, "io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents"),
+        (libc::EOPNOTSUPP, "setxattr lsetxattr fsetxattr setxattrat file_setattr"),
+        (libc::EOPNOTSUPP, "removexattr lremovexattr fremovexattr removexattrat"),
+        (0, "fsync fdatasync sync_file_range"),
         (
             libc::EPERM,
             "kcmp sync syncfs mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node adjtimex clock_adjtime",
@@ -225,6 +230,9 @@ fn arguments_decide_and_high_halves_change_nothing() {
     const FORBIDDEN: Answer = Answer::Forbid(libc::EPERM);
     const NO_PAGES: Answer = Answer::Refuse(libc::ENOMEM);
     const NO_FAMILY: Answer = Answer::Refuse(libc::EAFNOSUPPORT);
+    const INVALID: Answer = Answer::Refuse(libc::EINVAL);
+    const NO_REQUEST: Answer = Answer::Refuse(libc::ENOTTY);
+    const NO_OPTION: Answer = Answer::Refuse(libc::ENOPROTOOPT);
     const NO_PROTOCOL: Answer = Answer::Refuse(libc::EPROTONOSUPPORT);
     let cases: &[(&str, &[u64], Answer)] = &[
         ("clone", &[libc::SIGCHLD as u64], ALLOWED),
@@ -281,12 +289,26 @@ fn arguments_decide_and_high_halves_change_nothing() {
         ("fadvise64", &[0, 0, 0, 4], REFUSED),
         ("prctl", &[38, 1], ALLOWED),
         ("prctl", &[62, 1], REFUSED),
+        ("prctl", &[67, 1], INVALID),
+        ("madvise", &[0, 4096, 4], ALLOWED),
+        ("madvise", &[0, 4096, 12], INVALID),
+        ("msync", &[0, 4096, 1], ALLOWED),
+        ("msync", &[0, 4096, 4], Answer::Ignore),
+        ("msync", &[0, 4096, 6], Answer::Ignore),
+        ("preadv2", &[0, 0, 1, 0, 0, 8], ALLOWED),
+        ("preadv2", &[0, 0, 1, 0, 0, 0x80], Answer::Refuse(libc::EOPNOTSUPP)),
+        ("pwritev2", &[0, 0, 1, 0, 0, 0x82], Answer::Refuse(libc::EOPNOTSUPP)),
         ("fcntl", &[0, 1], ALLOWED),
         ("fcntl", &[0, 10, 17], REFUSED),
         ("fcntl", &[0, 10, 29], ALLOWED),
         ("fcntl", &[0, 1030], ALLOWED), // F_DUPFD_CLOEXEC
         ("fcntl", &[0, 1024], REFUSED),
         ("fcntl", &[0, 1040], REFUSED),
+        ("fcntl", &[0, 1026, 0x8000_0020], INVALID),
+        ("fcntl", &[0, 1035], ALLOWED),
+        ("fcntl", &[0, 1036], INVALID),
+        ("fcntl", &[0, 1038], INVALID),
+        ("fcntl", &[0, 4, 0x800], ALLOWED),
         ("ioctl", &[0, 0x5401], ALLOWED),
         ("ioctl", &[0, 0x540E], ALLOWED), // TIOCSCTTY, which a child of pid 1 needs
         ("ioctl", &[0, 0x5412], FORBIDDEN),
@@ -295,6 +317,14 @@ fn arguments_decide_and_high_halves_change_nothing() {
         ("ioctl", &[0, 0x8912], ALLOWED), // SIOCGIFCONF
         ("ioctl", &[0, 0x8982], REFUSED),
         ("ioctl", &[0, 0x89A1], REFUSED),
+        ("ioctl", &[0, 0x8008_6601], ALLOWED), // FS_IOC_GETFLAGS
+        ("ioctl", &[0, 0x4008_6602], NO_REQUEST),
+        ("ioctl", &[0, 0x401C_5820], NO_REQUEST),
+        ("ioctl", &[0, 0xC050_6617], NO_REQUEST),
+        ("ioctl", &[0, 0x9408], NO_REQUEST),
+        ("ioctl", &[0, 0x4004_9409], ALLOWED), // FICLONE
+        ("ioctl", &[0, 0x8906], NO_REQUEST),
+        ("ioctl", &[0, 0x8010_8907], NO_REQUEST),
         ("personality", &[0xFFFF_FFFF], ALLOWED),
         ("personality", &[0], ALLOWED),
         ("personality", &[0x6_0008], ALLOWED),
@@ -321,7 +351,26 @@ fn arguments_decide_and_high_halves_change_nothing() {
         ("socket", &[0, 1, 0], NO_FAMILY),
         ("setsockopt", &[0, 1, 2], ALLOWED),
         ("setsockopt", &[0, 41, 26], ALLOWED),
-        ("setsockopt", &[0, 41, 32], REFUSED),
+        ("setsockopt", &[0, 41, 32], NO_OPTION), // a flow label
+        ("setsockopt", &[0, 41, 20], NO_OPTION), // a multicast group
+        ("setsockopt", &[0, 1, 83], ALLOWED),
+        ("setsockopt", &[0, 1, 26], NO_OPTION), // SO_ATTACH_FILTER
+        ("setsockopt", &[0, 1, 29], NO_OPTION), // SO_TIMESTAMP
+        ("setsockopt", &[0, 1, 50], NO_OPTION),
+        ("setsockopt", &[0, 1, 51], NO_OPTION),
+        ("setsockopt", &[0, 1, 60], NO_OPTION), // SO_ZEROCOPY
+        ("setsockopt", &[0, 6, 1], ALLOWED),
+        ("setsockopt", &[0, 6, 13], NO_OPTION), // TCP_CONGESTION
+        ("setsockopt", &[0, 6, 14], NO_OPTION), // TCP_MD5SIG
+        ("setsockopt", &[0, 6, 31], NO_OPTION), // TCP_ULP
+        ("setsockopt", &[0, 6, 38], NO_OPTION), // TCP_AO_ADD_KEY
+        ("setsockopt", &[0, 0, 1], ALLOWED),
+        ("setsockopt", &[0, 0, 39], NO_OPTION), // a source
+        ("setsockopt", &[0, 0, 42], NO_OPTION),
+        ("setsockopt", &[0, 0, 64], NO_OPTION), // a table of netfilter
+        ("setsockopt", &[0, 17, 103], ALLOWED),
+        ("setsockopt", &[0, 17, 104], NO_OPTION),
+        ("setsockopt", &[0, 132, 1], NO_OPTION),
         ("socketpair", &[1, 1], ALLOWED),
         ("socketpair", &[2, 1], NO_FAMILY),
         ("socketpair", &[30, 1], NO_FAMILY),
@@ -336,6 +385,18 @@ fn arguments_decide_and_high_halves_change_nothing() {
                 let arguments: Vec<u64> = arguments.iter().map(|it| it | high).collect();
                 assert_eq!(answers(name, &arguments), wanted, "{machine} {name} {arguments:x?}");
             }
+        }
+        let direct = if machine == "x86_64" { 0x4000 } else { 0x1_0000 };
+        let calls: &[(&str, &[u64])] =
+            &[("openat", &[0, 0, direct | 2]), ("pipe2", &[0, direct]), ("fcntl", &[0, 4, direct | 0x800])];
+        for (name, arguments) in calls {
+            assert_eq!(answers(name, arguments), [errno(libc::EINVAL); 2], "{machine} {name}");
+            let others: Vec<u64> = arguments.iter().map(|it| it & !direct).collect();
+            assert_eq!(answers(name, &others), [ALLOW; 2], "{machine} {name}");
+        }
+        if machine == "x86_64" {
+            assert_eq!(answers("open", &[0, direct]), [errno(libc::EINVAL); 2]);
+            assert_eq!(answers("open", &[0, 0x1_0000]), [ALLOW; 2], "a directory");
         }
         // The kernel looks at all 64 bits of the flags of unshare and of pointers.
         let unshare = |flags| answers("unshare", &[flags])[0];
@@ -355,10 +416,10 @@ fn arguments_decide_and_high_halves_change_nothing() {
 
 #[test]
 fn a_filter_is_short_and_off_compiles_to_none() {
-    assert_eq!(FilterChoice::from(Filter::Off).compile(Clone3::Refused), None);
+    assert_eq!(FilterChoice::from(Filter::Off).compile(Needs::default()), None);
     let lengths = [Filter::Denylist, Filter::DenylistKill]
-        .map(|filter| FilterChoice::from(filter).compile(Clone3::Refused).unwrap().len());
-    assert!(lengths.iter().all(|length| (100..600).contains(length)), "{lengths:?}");
+        .map(|filter| FilterChoice::from(filter).compile(Needs::default()).unwrap().len());
+    assert!(lengths.iter().all(|length| (100..700).contains(length)), "{lengths:?}");
     assert_eq!(Filter::default(), Filter::Denylist);
     let names = [Filter::Denylist, Filter::DenylistKill, Filter::Off].map(|it| serde_json::to_value(it).unwrap());
     assert_eq!(names, ["denylist", "denylist_kill", "off"]);
@@ -367,7 +428,7 @@ fn a_filter_is_short_and_off_compiles_to_none() {
 /// Calls `run` in a new thread under the filter.
 fn under<T: Send + 'static>(filter: Filter, run: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = thread::spawn(move || {
-        if let Some(program) = FilterChoice::from(filter).compile(Clone3::Refused) {
+        if let Some(program) = FilterChoice::from(filter).compile(Needs::default()) {
             nix::sys::prctl::set_no_new_privs().unwrap();
             install_filter(&program).unwrap();
         }

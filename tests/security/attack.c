@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -290,6 +291,10 @@ static void take(const char *what) {
 #define IS(name) (strcmp(what, name) == 0)
     if (IS("inotify"))
         while (count < most && syscall(SYS_inotify_init1, 0) >= 0) count++;
+    if (IS("aio contexts")) {
+        unsigned long context = 0;
+        for (; count < most && syscall(SYS_io_setup, 1, &context) >= 0; context = 0) count++;
+    }
     if (IS("signals")) {
         sigset_t all;
         sigfillset(&all);
@@ -366,6 +371,28 @@ static void fill(const char *what) {
     exit(0);
 }
 
+// Sets long access control lists, each of a file of its own, until there is no more memory. Prints
+// MiB.
+static void list(void) {
+    enum { ENTRIES = 8000 };
+    static struct { unsigned version; struct { unsigned short tag, rights; unsigned id; } entries[ENTRIES]; } list;
+    list.version = 2;
+    for (int i = 0; i < ENTRIES; i++) {
+        int others = ENTRIES - 1 - i;
+        unsigned short tag = i == 0 ? 1 : others == 2 ? 4 : others == 1 ? 16 : others == 0 ? 32 : 2;
+        list.entries[i].tag = tag, list.entries[i].rights = 7, list.entries[i].id = tag == 2 ? geteuid() : -1;
+    }
+    long files = 0;
+    for (; files < 1500; files++) {
+        char name[32];
+        snprintf(name, sizeof name, "l%ld", files);
+        int file = open(name, O_CREAT | O_RDWR, 0600);
+        if (file < 0 || fsetxattr(file, "system.posix_acl_access", &list, sizeof list, 0) < 0) break;
+        close(file);
+    }
+    printf("lists %zu\n", files * sizeof list >> 20);
+}
+
 // Crashes under a name, first in children with each possible limit of core dumps, then itself.
 static void crash(const char *name) {
     struct rlimit own;
@@ -408,6 +435,7 @@ int main(int count, char **arguments) {
     if (IS("take")) take(which);
     if (IS("fill")) fill(which);
     if (IS("crash")) crash(which);
+    if (IS("list")) list();
     if (IS("ids")) ids();
     if (IS("execute")) {
         pthread_t thread;

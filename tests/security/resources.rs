@@ -8,7 +8,7 @@ use cellblock::{Limits, Stdio, Verdict, report::Source, seccomp::Filter};
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use crate::common::{builder, has_own_ids, skip};
+use crate::common::{builder, has_own_ids, lacks, skip};
 
 /// Starts a program that takes as much of a quota as it can and holds it. Returns the amount too.
 async fn taken(container: &Container, what: &str) -> (cellblock::Process, u64) {
@@ -20,7 +20,7 @@ async fn taken(container: &Container, what: &str) -> (cellblock::Process, u64) {
 }
 
 /// Quotas that the kernel also counts for the user who made the namespace: the user of the host,
-/// which all containers share.
+/// which all containers share. Contexts of asynchronous I/O are counted for the machine.
 #[tokio::test]
 async fn one_container_leaves_the_others_their_share_of_the_users_quotas() {
     let host = |what: &str| {
@@ -32,7 +32,7 @@ async fn one_container_leaves_the_others_their_share_of_the_users_quotas() {
         process.wait().unwrap();
         said.trim().rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
     };
-    for (what, share) in [("inotify", 0), ("queues", 0), ("signals", 64), ("timers", 64)] {
+    for (what, share) in [("inotify", 0), ("queues", 0), ("aio contexts", 0), ("signals", 64), ("timers", 64)] {
         let (one, other) = (container().await, container().await);
         let (mut greedy, first) = taken(&one, what).await;
         let (mut next, second) = taken(&other, what).await;
@@ -124,6 +124,20 @@ async fn memory_behind_descriptors_is_counted() {
     let said = says(&unfiltered, &fill("netlink", 32 << 20)).await;
     let mib: u64 = said.rsplit_once(' ').unwrap().1.parse().unwrap();
     assert!(mib > 64, "the control: {mib} MiB within a limit of 32");
+}
+
+#[tokio::test]
+async fn a_program_cannot_take_memory_by_access_control_lists() {
+    let mut attack = attacks().command(&["list"]);
+    attack.limits(Limits::new().memory(32 << 20).allow_weaker(true));
+    assert_eq!(says(&container().await, &attack).await, "lists 0");
+    let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
+    let mib: u64 = says(&unfiltered, &attack).await.rsplit_once(' ').unwrap().1.parse().unwrap();
+    match mib {
+        0 => lacks("access control lists in a tmpfs"),
+        // The kernel's form of a list is larger by a half.
+        mib => assert!(mib > 64, "the control: {mib} MiB within a limit of 32"),
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
-use cellblock::{ErrorKind, Stdio, container::OpenFile, seccomp::Filter};
+use cellblock::{ErrorKind, Limits, Stdio, Verdict, container::OpenFile, seccomp::Filter};
 use tokio::io::AsyncReadExt;
 
 use super::*;
@@ -207,4 +207,35 @@ async fn an_error_escapes_the_names_of_files() {
     assert!(!error.contains('\u{1b}') && !error.contains('\n'), "{error:?}");
     let error = container.run(&Command::new(name)).await.unwrap_err().to_string();
     assert!(!error.contains('\u{1b}') && !error.contains('\n'), "{error:?}");
+}
+
+/// In packet mode a read discards the rest of a packet that is longer than the read. The filter
+/// refuses that mode.
+#[tokio::test]
+async fn an_output_limit_is_exact_for_a_pipe_in_packet_mode() {
+    let flood = "import fcntl, os, sys
+try: fcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT); print('packets', file=sys.stderr)
+except OSError: pass
+os.write(1, b'x' * 4096)";
+    let control = "import fcntl, os
+r, w = os.pipe(); fcntl.fcntl(w, fcntl.F_SETFL, os.O_DIRECT); os.write(w, b'x' * 4096); os.read(r, 100)
+os.set_blocking(r, False)
+try: os.read(r, 100); print('a stream')
+except BlockingIOError: print('packets')";
+    let unfiltered = builder().filter(Filter::Off).build().await.unwrap();
+    assert_eq!(says(&unfiltered, &python(control)).await, "packets", "the control");
+    for (container, stderr) in [(&container().await, ""), (&unfiltered, "packets\n")] {
+        let mut command = python(flood);
+        let output = container.output(command.capture_bytes(100)).await.unwrap();
+        assert_eq!((output.stdout.len(), output.stdout_truncated), (100, true));
+        assert_eq!((output.report.verdict(), &*output.stderr), (Verdict::Ok, stderr.as_bytes()));
+        let room = stderr.len() as u64;
+        let output =
+            container.output(command.limits(Limits::new().output(4096 + room)).capture_bytes(5000)).await.unwrap();
+        assert_eq!((output.stdout.len(), output.stdout_truncated), (4096, false));
+        assert_eq!(output.report.verdict(), Verdict::Ok);
+        let output = container.output(command.limits(Limits::new().output(100 + room))).await.unwrap();
+        assert!(output.stdout.len() + output.stderr.len() <= 100 + stderr.len() && output.stdout_truncated);
+        assert_eq!(output.report.verdict(), Verdict::Output);
+    }
 }

@@ -3,8 +3,12 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/keyctl.h>
 #include <linux/perf_event.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +23,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static void tell(const char *what, long result) {
@@ -49,7 +54,76 @@ static void ask_for_namespaces(void) {
     tell("clone3", made);
 }
 
+// What a program could leave at a file, or read around the page cache.
+static void ask_about_files(void) {
+    const struct { unsigned version; struct { unsigned short tag, rights; unsigned id; } entries[3]; } list =
+        {2, {{1, 6, -1}, {4, 4, -1}, {32, 4, -1}}};
+    int file = open("attributed", O_CREAT | O_RDWR, 0600);
+    tell("access control list", fsetxattr(file, "system.posix_acl_access", &list, sizeof list, 0));
+    tell("attribute", setxattr("attributed", "user.left", "x", 1, 0));
+    tell("attribute by a link", lsetxattr("attributed", "user.left", "x", 1, 0));
+    tell("attribute by a descriptor", fsetxattr(file, "user.left", "x", 1, 0));
+    struct { void *value; unsigned size, flags; } value = {"x", 1, 0};
+    tell("attribute by a directory", syscall(463, AT_FDCWD, "attributed", 0, "user.left", &value, sizeof value));
+    tell("removal of an attribute", removexattr("attributed", "user.left"));
+    int flags = FS_NODUMP_FL;
+    tell("flags of a file", ioctl(file, FS_IOC_SETFLAGS, &flags));
+    unsigned long hint = 2;
+    tell("hint at a file's lifetime", fcntl(file, F_SET_RW_HINT, &hint));
+    tell("notes of a directory", fcntl(open("/usr", O_RDONLY), F_NOTIFY, DN_ACCESS));
+    tell("O_DIRECT", open("attributed", O_RDONLY | O_DIRECT));
+    tell("O_DIRECT later", fcntl(file, F_SETFL, O_DIRECT));
+    int ends[2];
+    tell("packets", pipe2(ends, O_DIRECT));
+    tell("packets later", pipe(ends) < 0 ? -1 : fcntl(ends[1], F_SETFL, O_DIRECT));
+    char byte;
+    struct iovec to = {&byte, 1};
+    if (write(file, "x", 1) < 0) exit(9);
+    tell("read around the cache", syscall(SYS_preadv2, file, &to, 1, 0, 0, 0x80));
+    unsigned long contexts = 0;
+    CALL(io_setup, 1, &contexts);
+    CALL(io_destroy, contexts);
+    // Without a filter these have no file.
+    CALL(fsync, -1);
+    CALL(fdatasync, -1);
+    CALL(sync_file_range, -1, 0, 1, 0);
+    tell("msync", syscall(SYS_msync, 0, 4096, MS_SYNC));
+    tell("merging of pages", prctl(67, 1, 0, 0, 0));
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    tell("merging of a page", madvise(page, 4096, MADV_MERGEABLE));
+}
+
+static void set(const char *what, int family, int type, int level, int option, const void *value, size_t size) {
+    int unset = socket(family, type, 0);
+    tell(what, setsockopt(unset, level, option, value, size));
+    close(unset);
+}
+
+// Options that take memory, load modules, or concern the whole machine.
+static void ask_about_sockets(void) {
+    const int one = 1;
+    struct sock_filter all = {BPF_RET | BPF_K, 0, 0, -1};
+    struct sock_fprog filter = {1, &all};
+    set("SO_ATTACH_FILTER", AF_UNIX, SOCK_STREAM, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
+    set("SO_TIMESTAMP", AF_INET, SOCK_DGRAM, SOL_SOCKET, SO_TIMESTAMP, &one, sizeof one);
+    set("SO_ZEROCOPY", AF_INET, SOCK_STREAM, SOL_SOCKET, 60, &one, sizeof one);
+    struct tcp_md5sig key = {.tcpm_keylen = 1, .tcpm_key = "x"};
+    ((struct sockaddr_in *)&key.tcpm_addr)->sin_family = AF_INET;
+    set("TCP_MD5SIG", AF_INET, SOCK_STREAM, IPPROTO_TCP, TCP_MD5SIG, &key, sizeof key);
+    set("TCP_CONGESTION", AF_INET, SOCK_STREAM, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+    set("TCP_ULP", AF_INET, SOCK_STREAM, IPPROTO_TCP, TCP_ULP, "mptcp", 5);
+    set("UDP_GRO", AF_INET, SOCK_DGRAM, IPPROTO_UDP, 104, &one, sizeof one);
+    struct ip_mreqn group = {{htonl(0xe0000105)}, {htonl(INADDR_ANY)}, 1};
+    set("a multicast group", AF_INET, SOCK_DGRAM, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group);
+    int stamped = socket(AF_INET, SOCK_DGRAM, 0);
+    struct timeval time;
+    // Without a filter there is no packet.
+    tell("SIOCGSTAMP", ioctl(stamped, 0x8906, &time));
+}
+
 static void ask(void) {
+    ask_about_files();
+    ask_about_sockets();
     CALL(add_key, "user", "cellblock", "x", 1, KEY_SPEC_PROCESS_KEYRING);
     CALL(request_key, "user", "cellblock", NULL, KEY_SPEC_PROCESS_KEYRING);
     CALL(keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1);

@@ -1,13 +1,17 @@
 //! Kernel surface: system calls that ordinary programs do not need are refused.
 
-use cellblock::{report::Status, seccomp::Filter};
+use cellblock::{Mount, Stdio, report::Status, seccomp::Filter};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::*;
 use crate::common::{builder, sh};
 
 const ENOSYS: &str = "ENOSYS";
 const EPERM: &str = "EPERM";
+const EINVAL: &str = "EINVAL";
 const NO_FAMILY: &str = "EAFNOSUPPORT";
+const NO_ATTRIBUTE: &str = "EOPNOTSUPP";
+const NO_OPTION: &str = "ENOPROTOOPT";
 
 /// Refused system calls, and their errno.
 const REFUSED: &[(&str, &str)] = &[
@@ -56,6 +60,37 @@ const REFUSED: &[(&str, &str)] = &[
     ("sync", EPERM),
     ("syncfs", EPERM),
     ("lease", EPERM),
+    ("access control list", NO_ATTRIBUTE),
+    ("attribute", NO_ATTRIBUTE),
+    ("attribute by a link", NO_ATTRIBUTE),
+    ("attribute by a descriptor", NO_ATTRIBUTE),
+    ("attribute by a directory", NO_ATTRIBUTE),
+    ("removal of an attribute", NO_ATTRIBUTE),
+    ("flags of a file", "ENOTTY"),
+    ("hint at a file's lifetime", EINVAL),
+    ("notes of a directory", EINVAL),
+    ("O_DIRECT", EINVAL),
+    ("O_DIRECT later", EINVAL),
+    ("packets", EINVAL),
+    ("packets later", EINVAL),
+    ("read around the cache", NO_ATTRIBUTE),
+    ("io_setup", ENOSYS),
+    ("io_destroy", ENOSYS),
+    ("fsync", "works"),
+    ("fdatasync", "works"),
+    ("sync_file_range", "works"),
+    ("msync", "works"),
+    ("merging of pages", EINVAL),
+    ("merging of a page", EINVAL),
+    ("SO_ATTACH_FILTER", NO_OPTION),
+    ("SO_TIMESTAMP", NO_OPTION),
+    ("SO_ZEROCOPY", NO_OPTION),
+    ("TCP_MD5SIG", NO_OPTION),
+    ("TCP_CONGESTION", NO_OPTION),
+    ("TCP_ULP", NO_OPTION),
+    ("UDP_GRO", NO_OPTION),
+    ("a multicast group", NO_OPTION),
+    ("SIOCGSTAMP", "ENOTTY"),
     ("AF_ALG", NO_FAMILY),
     ("AF_VSOCK", NO_FAMILY),
     ("AF_PACKET", NO_FAMILY),
@@ -106,13 +141,38 @@ async fn calls_that_no_ordinary_program_needs_are_refused() {
         "dropping a file from memory",
         "sync",
         "lease",
+        "access control list",
+        "attribute",
+        "attribute by a link",
+        "attribute by a descriptor",
+        "attribute by a directory",
+        "flags of a file",
+        "hint at a file's lifetime",
+        "notes of a directory",
+        "packets",
+        "packets later",
+        "io_setup",
+        "SO_ATTACH_FILTER",
+        "SO_TIMESTAMP",
+        "SO_ZEROCOPY",
+        "TCP_CONGESTION",
+        "UDP_GRO",
     ] {
         match unfiltered[what].as_str() {
             "works" => {}
             // Without a filter this answer is the kernel's.
-            ENOSYS | "EINVAL" => lacks(what),
+            ENOSYS | EINVAL | NO_ATTRIBUTE | NO_OPTION | "ENOTTY" => lacks(what),
             other => panic!("without a filter there is {what}: {other}"),
         }
+    }
+    for (what, answer) in [
+        ("fsync", "EBADF"),
+        ("fdatasync", "EBADF"),
+        ("sync_file_range", "EBADF"),
+        ("msync", "ENOMEM"),
+        ("SIOCGSTAMP", "ENOENT"),
+    ] {
+        assert_eq!(unfiltered[what], answer, "the control: {what}");
     }
     for what in ["user namespace", "mount", "chroot", "fsopen", "sethostname", "mknodat", "AF_PACKET", "/dev/mem"] {
         assert_ne!(unfiltered[what], "works", "{what}");
@@ -160,6 +220,64 @@ async fn a_program_does_not_see_the_names_of_control_groups() {
     assert!(!said.is_empty() && said.lines().all(|line| line.ends_with(":/")), "{said}");
 }
 
+/// The kernel makes such a program wait for the journal of the host's file system.
+#[tokio::test]
+async fn a_program_writes_files_back_only_where_it_may_write_to_the_host() {
+    let write_back = python(
+        "import mmap, os
+def attempt(call):
+    try: call(); return 'works'
+    except OSError as error: return os.strerror(error.errno)
+f = os.open('f', os.O_CREAT | os.O_RDWR); os.write(f, b'x' * 4096)
+map = mmap.mmap(f, 4096)
+for call in (os.fsync, os.fdatasync): print(attempt(lambda: call(f)), attempt(lambda: call(1000)), sep=', ')
+print(attempt(map.flush))",
+    );
+    let container = container().await;
+    assert_eq!(says(&container, &write_back).await, "works, works\nworks, works\nworks");
+    let shared = common::open_dir();
+    std::fs::set_permissions(shared.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let writing = builder().mount(Mount::bind_writable(shared.path(), "/shared")).work_dir("/shared");
+    let said = says(&writing.build().await.unwrap(), &write_back).await;
+    assert_eq!(said, "works, Bad file descriptor\nworks, Bad file descriptor\nworks", "the control");
+}
+
+/// What an open or a read in a directory tells a program that asked for notes of it (dnotify).
+#[tokio::test]
+async fn a_program_is_not_told_what_other_containers_do_in_a_shared_directory() {
+    let listen = "import fcntl, os, signal, sys
+heard = 0
+def hear(*_):
+    global heard
+    heard += 1
+signal.signal(signal.SIGIO, hear)
+try: fcntl.fcntl(os.open('/etc', os.O_RDONLY), fcntl.F_NOTIFY, fcntl.DN_ACCESS | fcntl.DN_MULTISHOT)
+except OSError as error: print(os.strerror(error.errno), flush=True)
+else: print('listens', flush=True)
+sys.stdin.read()
+print(heard)";
+    let shared = common::open_dir();
+    std::fs::write(shared.path().join("file"), "content").unwrap();
+    for (filter, answer) in [(Filter::Denylist, "Invalid argument"), (Filter::Off, "listens")] {
+        let builder = builder().mount(Mount::bind(shared.path(), "/shared")).filter(filter);
+        let (one, other) = (builder.clone().build().await.unwrap(), builder.build().await.unwrap());
+        let mut listener = python(&listen.replace("/etc", "/shared"));
+        let mut process = one.spawn(listener.stdin(Stdio::piped()).stdout(Stdio::piped())).await.unwrap();
+        let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
+        match said.next_line().await.unwrap().unwrap() {
+            no_dnotify if filter == Filter::Off && no_dnotify == "Invalid argument" => return lacks("dnotify"),
+            said => assert_eq!(said, answer, "{filter:?}"),
+        }
+        for _ in 0..20 {
+            says(&other, &sh("cat /shared/file")).await;
+        }
+        drop(process.stdin.take());
+        let heard: u32 = said.next_line().await.unwrap().unwrap().parse().unwrap();
+        assert_eq!(heard > 0, filter == Filter::Off, "{filter:?}: {heard}");
+        process.wait().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn calls_that_programs_need_work() {
     let container = container().await;
@@ -171,4 +289,19 @@ r, w = os.pipe(); p = select.epoll(); p.register(r); os.eventfd(0); os.memfd_cre
 print(os.fork() == 0 and os._exit(0) or os.wait()[1])";
     assert_eq!(says(&container, &python(script)).await, "b'hi\\n'\nb'x'\n0");
     assert_eq!(says(&container, &sh("echo a | cat | (read x; echo $x)")).await, "a");
+    let script = "import asyncio, multiprocessing, shutil, socket, sqlite3
+base = sqlite3.connect('base'); base.execute('PRAGMA journal_mode = WAL'); base.execute('CREATE TABLE t (n)')
+with base: base.executemany('INSERT INTO t VALUES (?)', [(1,), (2,)])
+print(sqlite3.connect('base').execute('SELECT sum(n) FROM t').fetchone())
+shutil.copytree('/etc/ld.so.conf.d', 'copy'); shutil.copy2('base', 'copied')
+one, other = multiprocessing.Pipe()
+child = multiprocessing.Process(target=lambda: other.send('forked')); child.start(); print(one.recv()); child.join()
+async def serve(): await (await asyncio.create_subprocess_exec('/bin/true')).wait(); return 'served'
+print(asyncio.run(serve()))
+tcp = socket.socket(); tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)";
+    assert_eq!(says(&container, &python(script)).await, "(3,)\nforked\nserved");
+    let script = "mkdir one two; echo > one/file; cp -a one same; tar cf - one same | (cd two; tar xpf -)
+sync one/file; dd if=/dev/zero of=zeroes count=1 conv=fsync status=none; mv two /tmp/three; ls /tmp/three";
+    assert_eq!(says(&container, &sh(script)).await, "one\nsame");
 }
