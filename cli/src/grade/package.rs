@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::expectation::{Submission, read_submissions};
-use super::files::{entries, read_yaml};
+use super::files::{Origin, entries, read_yaml};
 use super::limits::ProblemLimits;
 use super::source::Source;
 use super::test_data::{Arguments, Case, read_cases};
@@ -97,10 +97,10 @@ impl Validation {
     fn read(dir: &Path, is_legacy: bool, is_custom: bool, is_interactive: bool) -> Result<Self, String> {
         let mut programs = Vec::new();
         if dir.join("output_validator").is_dir() {
-            programs.push(Source::read(&skip_single_folder(dir.join("output_validator"))?)?);
+            programs.push(Source::read(&skip_single_folder(dir.join("output_validator"))?, Origin::Package)?);
         } else if dir.join("output_validators").is_dir() {
             for path in entries(&dir.join("output_validators"))? {
-                programs.extend(Some(Source::read(&path)?).filter(Source::is_program));
+                programs.extend(Some(Source::read(&path, Origin::Package)?).filter(Source::is_program));
             }
         }
         match (is_interactive, programs.len()) {
