@@ -109,9 +109,9 @@ found = os.readlink('/proc/self/fd/0'), oct(os.fstat(0).st_mode & 0o7777), attem
     int(os.fstat(0).st_mtime) == 1
 print(*found, sep='|', file=sys.stderr)
 attempt(lambda: os.setxattr(0, 'user.mark', b'left'))
-attempt(lambda: os.utime(0, (1, 1)))
 attempt(lambda: os.pwrite(os.open('/proc/self/fd/0', os.O_RDWR), b'9', 0))
 attempt(lambda: os.ftruncate(0, 0))
+attempt(lambda: os.utime(0, (1, 1)))
 attempt(lambda: os.fchmod(0, 0))
 ";
 
@@ -281,7 +281,7 @@ def check(candidate):
         assert str(error) == 'why'
 ";
     json!({"task_id": "T/0", "prompt": "def same(x):\n    'Returns x.'\n", "entry_point": "same", "test": test,
-           "canonical_solution": "    print(x)\n    if x == 'raise': raise ValueError('why')\n    return x\n"})
+           "canonical_solution": "    print('x')\n    if x == 'raise': raise ValueError('why')\n    return x\n"})
     .to_string()
 }
 

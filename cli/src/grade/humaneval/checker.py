@@ -61,13 +61,23 @@ def failed_line(error, lines):
     return found
 
 
+def names_in(code):
+    inner = (names_in(it) for it in code.co_consts if isinstance(it, type(code)))
+    return set(code.co_names).union(*inner)
+
+
 def check(entry):
     prompt, test = (open(name, encoding="utf-8").read() for name in ("prompt.py", "test.py"))
     names = {"__name__": "__main__"}
     # The last function of a prompt lacks its body.
-    exec(compile(prompt + "\n    pass\n", "prompt.py", "exec"), names)
+    prompt_code = compile(prompt + "\n    pass\n", "prompt.py", "exec")
+    test_code = compile(test, "test.py", "exec")
+    # Most tests use nothing of the prompt, and its imports take longer than the test.
+    shared = names_in(test_code) & set(prompt_code.co_names)
+    if shared - {entry} or "import *" in prompt:
+        exec(prompt_code, names)
     names[entry] = candidate
-    exec(compile(test, "test.py", "exec"), names)
+    exec(test_code, names)
     function = names["check"]
     try:
         function(candidate)

@@ -1,6 +1,19 @@
 # The solution's side: answers calls, with values as bytes.
 
 
+class Packages:
+    # Python starts without its packages, because few solutions need one. The first module that is
+    # missing adds them.
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        sys.meta_path.remove(Packages)
+        import site
+        from importlib.machinery import PathFinder
+
+        site.main()
+        return PathFinder.find_spec(name, path, target)
+
+
 def serve(entry):
     # What a solution prints goes to standard error, and its standard input is empty.
     source, answers = Source(os.dup(0)), os.dup(1)
@@ -9,6 +22,7 @@ def serve(entry):
     os.dup2(empty, 0)
     os.close(empty)
     os.dup2(2, 1)
+    sys.meta_path.append(Packages)
     module = type(sys)("__main__")
     sys.modules["__main__"] = module
     with open("solution.py", "rb") as file:
