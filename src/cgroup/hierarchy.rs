@@ -17,8 +17,8 @@ pub(crate) enum Hierarchy {
 }
 
 impl Hierarchy {
-    /// Finds where this process may make groups, and removes the groups that a dead host left there.
-    /// The result is remembered once something is found.
+    /// Finds where this process may make groups, and removes the groups that a dead host left
+    /// there. The result is remembered once something is found.
     pub(crate) fn find() -> io::Result<Option<Self>> {
         static FOUND: Mutex<Option<Hierarchy>> = Mutex::new(None);
         let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);

@@ -46,7 +46,8 @@ impl RunGroup {
 
     /// Makes the group ready for a run with these limits.
     ///
-    /// Returns what the init must be told before the run. `None` if the init knows the group already.
+    /// Returns what the init must be told before the run. `None` if the init knows the group
+    /// already.
     pub(crate) fn prepare(&mut self, limits: &GroupLimits) -> Result<Option<JoinRequest>, Failure> {
         match self {
             Self::V1(group) => group.prepare(limits),

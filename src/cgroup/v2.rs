@@ -34,8 +34,8 @@ impl V2Parent {
     /// Finds a group that can pass its controllers to the groups below. The root always can. Any
     /// other group can only while no process is in it.
     ///
-    /// That is this process's own group, if need be after this process has moved into a group below.
-    /// DefaultAction it is the group above.
+    /// That is this process's own group, if need be after this process has moved into a group
+    /// below. Otherwise it is the group above.
     pub(super) fn find(own: &ProcCgroup<'_>) -> Option<Self> {
         let (group, root) = own.of_v2()?;
         if let Some(parent) = Self::at(&group) {

@@ -32,8 +32,8 @@ pub struct Conversation {
     ///
     /// This process compares when it heard of each end. If it heard of both at once it compares the
     /// wall times. Where one program ends because the other one has, there are often less than a
-    /// few milliseconds between the ends, and a busy machine can reverse them. To tell which program
-    /// failed by itself, look at its report.
+    /// few milliseconds between the ends, and a busy machine can reverse them. To tell which
+    /// program failed by itself, look at its report.
     pub ended_first: Side,
     /// The first program's report, and its standard error if its command sets no other.
     pub first: Output,
@@ -50,8 +50,8 @@ impl Lease {
     /// that.
     ///
     /// # Errors
-    /// See [`Container::output`](crate::Container::output). If one program fails to run the other is
-    /// killed.
+    /// See [`Container::output`](crate::Container::output). If one program fails to run the other
+    /// is killed.
     ///
     /// # Cancel safety
     /// If the future is dropped both programs are killed.

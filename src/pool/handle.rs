@@ -62,8 +62,8 @@ impl Pool {
 
     /// Leases a container, first come, first served.
     ///
-    /// If the pool counts [memory](crate::pool::PoolBuilder::memory), the lease is for runs of up to
-    /// 1 GiB each, which is the default of a run, or of up to all that the pool has.
+    /// If the pool counts [memory](crate::pool::PoolBuilder::memory), the lease is for runs of up
+    /// to 1 GiB each, which is the default of a run, or of up to all that the pool has.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] at once if the queue is full. [`ErrorKind::Closed`] if the pool is shut

@@ -19,6 +19,7 @@ pub struct PoolStatus {
     pub broken: usize,
     /// Callers that wait for a lease.
     pub waiting: usize,
-    /// Bytes of memory that no lease has, if the pool [counts memory](crate::pool::PoolBuilder::memory).
+    /// Bytes of memory that no lease has, if the pool [counts
+    /// memory](crate::pool::PoolBuilder::memory).
     pub memory_left: Option<u64>,
 }

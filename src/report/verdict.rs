@@ -70,8 +70,8 @@ impl Report {
     /// | `ok` | otherwise |
     ///
     /// A limit is exceeded if the run was killed for it or used more than it. `SIGXFSZ` counts only
-    /// under a limit on output or file size, and `SIGXCPU` only under a CPU time limit of the weaker
-    /// form. `memory` applies whatever the other processes did after the kill.
+    /// under a limit on output or file size, and `SIGXCPU` only under a CPU time limit of the
+    /// weaker form. `memory` applies whatever the other processes did after the kill.
     pub fn verdict(&self) -> Verdict {
         if self.has_exceeded_output() {
             Verdict::Output

@@ -1,7 +1,8 @@
 //! What each source file of a crate imports from the crate's other files.
 //!
-//! Invariant: every path that begins with `crate`, `self`, `super` or a module declared in the same file is
-//! seen, in `use` trees, in expressions and inside macros alike. A `mod` declaration alone is no import.
+//! Invariant: every path that begins with `crate`, `self`, `super` or a module declared in the same
+//! file is seen, in `use` trees, in expressions and inside macros alike. A `mod` declaration alone
+//! is no import.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
-/// The modules of a crate that are files of their own: `["container", "actor"]` is `container/actor.rs`.
+/// The modules of a crate that are files of their own: `["container", "actor"]` is
+/// `container/actor.rs`.
 pub struct Crate {
     root: PathBuf,
     files: BTreeMap<Vec<String>, Source>,
@@ -60,7 +62,8 @@ impl Crate {
         imports
     }
 
-    /// The file in which a path ends, as far as it names modules. `None` where the path leaves the crate.
+    /// The file in which a path ends, as far as it names modules. `None` where the path leaves the
+    /// crate.
     fn file_of(&self, path: &[String]) -> Vec<String> {
         let mut depth = 0;
         while depth < path.len() && self.files.contains_key(&path[..=depth]) {
@@ -135,12 +138,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads what follows a path's first word, and notes each file that the path leads to. Gives the number of tokens read.
+    /// Reads what follows a path's first word, and notes each file that the path leads to. Gives
+    /// the number of tokens read.
     fn path(&mut self, tokens: &[TokenTree], mut base: Vec<String>, module: &[String], line: usize) -> usize {
         let mut read = 0;
-        while let [TokenTree::Punct(one), TokenTree::Punct(two), next, ..] = &tokens[read..]
-            && (one.as_char(), two.as_char()) == (':', ':')
-        {
+        while let [TokenTree::Punct(one), TokenTree::Punct(two), next, ..] = &tokens[read..] {
+            if (one.as_char(), two.as_char()) != (':', ':') {
+                break;
+            }
             match next {
                 TokenTree::Ident(word) if word == "super" => drop(base.pop()),
                 TokenTree::Ident(word) => base.push(word.to_string()),
@@ -196,7 +201,8 @@ fn inline_module(tokens: &[TokenTree]) -> Option<(String, &Group)> {
     }
 }
 
-/// Whether the word after these tokens continues a path, as `wire` in `crate::wire`, or is a field or a method.
+/// Whether the word after these tokens continues a path, as `wire` in `crate::wire`, or is a field
+/// or a method.
 fn continues_a_path(before: &[TokenTree]) -> bool {
     let is = |token: &TokenTree, punct| matches!(token, TokenTree::Punct(it) if it.as_char() == punct);
     match before {

@@ -1,5 +1,5 @@
-//! The source's structure: imports go down only, no two files import each other in a circle, tokio stays out of
-//! the init, and `unsafe` stays in `sys`.
+//! The source's structure: imports go down only, no two files import each other in a circle, tokio
+//! stays out of the init, and `unsafe` stays in `sys`.
 //!
 //! The floors are those of ARCHITECTURE.md: this suite reads them there.
 #![allow(missing_docs)]
@@ -99,7 +99,8 @@ fn an_import_that_climbs_is_seen() {
     assert!(!floors.allow(&import(&["cgroup"], &["init"])), "rooms of one floor do not import each other");
 }
 
-/// The floor of each room, by the longest path that names it: `doctor/hints` may stand below `doctor`.
+/// The floor of each room, by the longest path that names it: `doctor/hints` may stand below
+/// `doctor`.
 struct Floors(BTreeMap<Vec<String>, usize>);
 
 impl Floors {
@@ -120,9 +121,11 @@ impl Floors {
         Self(floors)
     }
 
-    /// Whether a file may import another: one of a floor below, or of its own folder on the same floor.
+    /// Whether a file may import another: one of a floor below, or of its own folder on the same
+    /// floor.
     fn allow(&self, Import { from, to, .. }: &Import) -> bool {
-        // A parent re-exports its children. The root does so with every room, and no file imports the root.
+        // A parent re-exports its children. The root does so with every room, and no file imports
+        // the root.
         if to.starts_with(from) {
             return true;
         }

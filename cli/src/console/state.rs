@@ -177,7 +177,7 @@ impl Console {
     fn kill_where(&mut self, is_match: impl FnMut(&OpenRun) -> bool) -> usize {
         let (killed, open): (Vec<_>, _) = std::mem::take(&mut self.runs).into_iter().partition(is_match);
         self.runs = open;
-        // The newest first. DefaultAction a run could get its turn when the one before it is killed.
+        // The newest first. Otherwise a run could get its turn when the one before it is killed.
         killed.into_iter().rev().map(drop).count()
     }
 }
