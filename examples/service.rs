@@ -34,7 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// A connection takes a descriptor. A service that may have few needs the others for its containers.
+/// Each connection takes a descriptor. The containers need the others.
 const MAX_CONNECTIONS: usize = 64;
 /// For the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(2);

@@ -70,7 +70,7 @@ async fn build_by_language(
     let files = match language.artifact {
         Some(name) => {
             let bytes = match container.read(Path::new("/w").join(name), MAX_ARTIFACT).await {
-                // The sources decide what the compiler leaves: no file, a link, or too large a file.
+                // The sources decide what a compiler leaves: no file, a link, or a huge file.
                 Err(error) if error.kind() == ErrorKind::File => return Ok(Built::no_program(&error)),
                 bytes => bytes?,
             };

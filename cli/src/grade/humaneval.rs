@@ -163,7 +163,7 @@ async fn run(workers: &Workers, attempt: &Attempt, label: &str) -> Result<CaseRe
     other.write("/w/prompt.py", attempt.prompt.as_str(), 0o644).await?;
     other.write("/w/test.py", attempt.test.as_str(), 0o644).await?;
     let solution = command(python, &["-S", "-c", SOLUTION, &attempt.entry_point], TIME * 2);
-    // Python starts faster without packages, which a checker does not need. It outlives the solution.
+    // Python starts faster without packages. The checker needs none, and outlives the solution.
     let checker = command(python, &["-IS", "-c", CHECKER, &attempt.entry_point], TIME * 3);
     let talk = own.converse(&solution, &other, &checker).await?;
     let result = run_result(&talk.first.report, TimeLimit::hard(TIME), &talk.first.stderr);

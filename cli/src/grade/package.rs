@@ -46,7 +46,10 @@ pub fn find_packages(path: &Path) -> Result<Vec<PathBuf>, String> {
         return Ok(vec![path.into()]);
     }
     let mut found = Vec::new();
-    for entry in entries(path)?.iter().filter(|entry| entry.is_dir()) {
+    let real = path.canonicalize().unwrap_or_else(|_| path.into());
+    // A link to a folder above would be followed without end.
+    let is_loop = |entry: &PathBuf| entry.canonicalize().is_ok_and(|target| real.starts_with(target));
+    for entry in entries(path)?.iter().filter(|entry| entry.is_dir() && !is_loop(entry)) {
         found.extend(find_packages(entry)?);
     }
     Ok(found)

@@ -385,3 +385,16 @@ fn a_solution_cannot_find_what_its_test_expects() {
     let found = run_samples(&task, &[body]);
     assert!(found[0].1.contains("KeyError: (0, True)"), "{found:?}");
 }
+
+#[test]
+fn a_folder_that_links_to_itself_is_searched_once() {
+    let dir = open_dir();
+    let files = DOUBLE.map(|(name, content)| (format!("package/{name}"), content));
+    add(&dir, &files.each_ref().map(|(name, content)| (name.as_str(), *content)));
+    add(&dir, &[("package/submissions/accepted/right.py", RIGHT)]);
+    symlink(".", dir.path().join("again")).unwrap();
+    // The control: the package is below the link too.
+    assert!(dir.path().join("again/again/package/problem.yaml").is_file());
+    let (output, json) = graded(&dir, &[]);
+    assert_eq!((output.status.code(), verdicts(&json).len()), (Some(0), 1), "{}", stdout(&output));
+}
