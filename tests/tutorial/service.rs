@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,7 +20,18 @@ struct Service {
 
 impl Service {
     fn start() -> Self {
-        let mut child = example("service").arg("127.0.0.1:0").stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_as(example("service"))
+    }
+
+    /// Starts the service with at most this many descriptors.
+    fn start_with_descriptors(descriptors: u64) -> Self {
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={descriptors}")).arg(example("service").get_program());
+        Self::start_as(limited)
+    }
+
+    fn start_as(mut command: Command) -> Self {
+        let mut child = command.arg("127.0.0.1:0").stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap().to_owned();
@@ -80,4 +92,55 @@ fn the_service_runs_programs_refuses_excess_and_shuts_down_gracefully() {
     assert!(taken.into_iter().all(|stream| answer(stream).0 == 200), "accepted requests are answered");
     assert_eq!(wait(&mut service.child).code(), Some(0));
     assert_eq!(alive(&processes), []);
+}
+
+/// Half of a head, and a whole head with half of a body.
+const HALVES: [&str; 2] = [
+    "POST /run HTTP/1.1\r\nHost: x\r\n",
+    "POST /run HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
+];
+
+#[test]
+fn half_a_request_neither_lasts_nor_keeps_the_service_alive() {
+    let _turn = turn();
+    let mut service = Service::start();
+    let half = |text: &str| {
+        let mut stream = TcpStream::connect(&service.address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    for text in HALVES {
+        // The control: the service waits for the rest at first, and serves others meanwhile.
+        let mut stream = half(text);
+        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        assert!(stream.read(&mut [0]).is_err(), "{text:?} was refused at once");
+        assert_eq!(answer(service.ask(&json!({"args": ["true"]}))).0, 200);
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408 "), "{said:?}");
+    }
+
+    let _halves = HALVES.map(half);
+    assert_eq!(answer(service.ask(&json!({"args": ["true"]}))).0, 200, "the halves were accepted before");
+    let processes = descendants(service.child.id());
+    let start = Instant::now();
+    kill(Pid::from_raw(service.child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(wait(&mut service.child).code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert_eq!(alive(&processes), []);
+}
+
+#[test]
+fn idle_connections_beyond_the_descriptors_leave_others_answered() {
+    let _turn = turn();
+    let service = Service::start_with_descriptors(128);
+    let connect = || TcpStream::connect(&service.address).unwrap();
+    let mut idle: Vec<_> = (0..160).map(|_| connect()).collect();
+    // The control: connections below the limit last until their deadline.
+    idle[0].set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert!(idle[0].read(&mut [0]).is_err());
+    let start = Instant::now();
+    assert_eq!(answer(service.ask(&json!({"args": ["echo", "hello"]}))).0, 200);
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }

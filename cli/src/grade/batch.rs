@@ -1,8 +1,6 @@
 //! A submission that reads an input and writes an output, which is judged when it has ended.
 
-use std::fs::File;
-
-use cellblock::Stdio;
+use cellblock::{ErrorKind, Stdio};
 
 use super::case_run::{CaseRun, run_result};
 use super::compare::Flags;
@@ -17,8 +15,16 @@ use super::workers::Activity;
 pub async fn judge(run: CaseRun<'_>, validators: &[Program]) -> Result<CaseResult, Failure> {
     let container = run.workers.acquire(Activity::Run, run.label).await?;
     let mut command = run.install(&container).await?;
-    command.stdin(File::open(&run.case.input)?).capture_bytes(run.limits.output as usize);
-    let output = container.output(&command).await?;
+    // A sealed copy for this run alone. A descriptor of the file would let the submission change
+    // its mode and attributes, and learn its path.
+    let input = run.case.input.clone();
+    let input = tokio::task::spawn_blocking(move || std::fs::read(input)).await??;
+    command.stdin(Stdio::bytes(input)).capture_bytes(run.limits.output as usize);
+    let output = match container.output(&command).await {
+        // The built program cannot be executed: it needs more memory than its limit, for example.
+        Err(error) if error.kind() == ErrorKind::Exec => return Ok(CaseResult::run_time_error(error)),
+        output => output?,
+    };
     drop(container);
     let result = run_result(&output.report, run.time, &output.stderr);
     if result.verdict != CaseVerdict::Accepted {

@@ -2,9 +2,10 @@
 //!
 //! Invariant: compilers and build scripts run in containers. Their results are read out as bytes.
 
+use std::fmt::Display;
 use std::path::Path;
 
-use cellblock::{Command, Container, Verdict};
+use cellblock::{Command, Container, ErrorKind, Verdict};
 
 use super::failure::Failure;
 use super::files::ProgramFile;
@@ -26,6 +27,13 @@ pub enum Built {
     CompileError(String),
     /// Why this machine cannot build it.
     NoTool(String),
+}
+
+impl Built {
+    fn no_program(why: &dyn Display) -> Self {
+        let most = MAX_ARTIFACT >> 20;
+        Self::CompileError(format!("the build made no program of at most {most} MiB: {why}"))
+    }
 }
 
 /// Builds a program in a container.
@@ -61,7 +69,11 @@ async fn build_by_language(
     }
     let files = match language.artifact {
         Some(name) => {
-            let bytes = container.read(Path::new("/w").join(name), MAX_ARTIFACT).await?;
+            let bytes = match container.read(Path::new("/w").join(name), MAX_ARTIFACT).await {
+                // The sources decide what a compiler leaves: no file, a link, or a huge file.
+                Err(error) if error.kind() == ErrorKind::File => return Ok(Built::no_program(&error)),
+                bytes => bytes?,
+            };
             vec![ProgramFile { path: name.into(), bytes, mode: 0o755 }]
         }
         None => source.files.clone(),
@@ -92,8 +104,15 @@ async fn build_by_script(
     }
     let mut pack = Command::new("tar");
     pack.args(["-cf", "-", "."]).limits(limits::build(limits)).capture_bytes(MAX_ARTIFACT as usize);
-    let archive = Some(container.output(&pack).await?.stdout);
-    Ok(Built::Program(Program { files: Vec::new(), archive, command, limits_its_heap: false }))
+    let packed = container.output(&pack).await?;
+    match packed.report.verdict() {
+        // A longer archive would be cut off.
+        Verdict::Ok if packed.stdout.len() < MAX_ARTIFACT as usize => {
+            let archive = Some(packed.stdout);
+            Ok(Built::Program(Program { files: Vec::new(), archive, command, limits_its_heap: false }))
+        }
+        verdict => Ok(Built::no_program(&format!("{verdict}; {}", lossy(&packed.stderr)))),
+    }
 }
 
 /// Runs a step of a build. Returns its messages if it fails.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cellblock::{Command, Container, Report, Verdict};
 
 use super::failure::Failure;
-use super::files::ProgramFile;
+use super::files::{Origin, ProgramFile};
 use super::limits::{self, ProblemLimits, TimeLimit};
 use super::program::{Program, write_files};
 use super::result::{CaseResult, CaseVerdict};
@@ -31,7 +31,7 @@ impl CaseRun<'_> {
     pub async fn install(&self, container: &Container) -> Result<Command, Failure> {
         let mut command = self.submission.install(container).await?;
         if let Some(dir) = &self.case.files {
-            write_files(container, "/w", &ProgramFile::read_all(dir)?).await?;
+            write_files(container, "/w", &ProgramFile::read_all(dir, Origin::Package)?).await?;
         }
         command.args(&self.case.args).limits(limits::submission(self.limits, self.time, self.memory()));
         Ok(command)

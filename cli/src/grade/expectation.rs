@@ -8,7 +8,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_yaml_ng::{Mapping, Value};
 
-use super::files::{entries, read_yaml};
+use super::files::{Origin, entries, read_yaml};
+use super::languages::Language;
 use super::result::{JudgedCase, Outcome};
 use super::source::Source;
 use Outcome::{Ac, Rte, Tle, Wa};
@@ -19,7 +20,8 @@ const ANY: [Outcome; 4] = [Ac, Wa, Tle, Rte];
 pub struct Submission {
     /// Its path below `submissions`.
     pub name: String,
-    pub source: Source,
+    /// An error is the reason why it cannot be read. It concerns this submission alone.
+    pub source: Result<Source, String>,
     pub rules: Vec<Rule>,
     /// Whether it is expected not to compile.
     pub must_not_compile: bool,
@@ -30,9 +32,15 @@ pub fn read_submissions(dir: &Path, is_legacy: bool) -> Result<Vec<Submission>, 
     let rules = Rules::read(dir, is_legacy)?;
     let root = dir.join("submissions");
     let mut found = Vec::new();
-    for folder in entries(&root)?.into_iter().filter(|path| path.is_dir()) {
-        for path in entries(&folder)? {
-            found.extend(Submission::read(dir, &root, &path, &rules)?);
+    for folder in entries(&root)? {
+        match kind_of(&folder) {
+            Kind::Link => found.push(Submission::unreadable(&root, &folder, &rules, "a symbolic link")),
+            Kind::Folder => {
+                for path in entries(&folder)? {
+                    found.extend(Submission::read(dir, &root, &path, &rules)?);
+                }
+            }
+            Kind::Other => {}
         }
     }
     if found.is_empty() {
@@ -41,19 +49,54 @@ pub fn read_submissions(dir: &Path, is_legacy: bool) -> Result<Vec<Submission>, 
     Ok(found)
 }
 
+/// The name of a submission.
+fn name_below(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Folder,
+    Link,
+    Other,
+}
+
+fn kind_of(path: &Path) -> Kind {
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => Kind::Folder,
+        Ok(meta) if meta.is_symlink() => Kind::Link,
+        _ => Kind::Other,
+    }
+}
+
 impl Submission {
     /// Reads a submission. Returns `None` for a file that is not one, such as a `README`.
     fn read(dir: &Path, root: &Path, path: &Path, rules: &Rules) -> Result<Option<Self>, String> {
-        let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
-        let Settings { rules, language, entry_point } = rules.of(&name);
-        let mut source = Source::read(path)?;
+        let mut source = match Source::read(path, Origin::Submission) {
+            Ok(source) => source,
+            Err(why) => return Ok(Some(Self::unreadable(root, path, rules, &why))),
+        };
+        let Settings { language, entry_point, .. } = rules.of(&name_below(root, path));
         source.declare(language, entry_point);
-        if !source.is_program() && !path.is_dir() && path.extension().is_none() {
+        if !source.is_program() && kind_of(path) != Kind::Folder && path.extension().is_none() {
             return Ok(None);
         }
         source.include(&dir.join("include"))?;
+        Ok(Some(Self::new(root, path, rules, Ok(source))))
+    }
+
+    fn unreadable(root: &Path, path: &Path, rules: &Rules, why: &str) -> Self {
+        Self::new(root, path, rules, Err(why.into()))
+    }
+
+    fn new(root: &Path, path: &Path, rules: &Rules, source: Result<Source, String>) -> Self {
+        let name = name_below(root, path);
         let must_not_compile = ["compile_error", "compiler_error"].iter().any(|folder| name.starts_with(folder));
-        Ok(Some(Self { name, source, rules, must_not_compile }))
+        Self { rules: rules.of(&name).rules, name, source, must_not_compile }
+    }
+
+    pub fn language(&self) -> Result<&'static Language, String> {
+        self.source.as_ref().map_err(String::clone)?.language()
     }
 
     /// What is expected, in a few words.

@@ -121,13 +121,20 @@ impl Grader<'_> {
         submission: &Submission,
         time: TimeLimit,
     ) -> Result<Judgment, Failure> {
-        let inputs = (problem.fingerprint, submission.source.fingerprint(), time.limit, time.kill);
+        let source = match &submission.source {
+            Ok(source) => source,
+            Err(why) => {
+                self.progress.skip_cases(problem.cases.len());
+                return Ok(Judgment::NotJudged(why.clone()));
+            }
+        };
+        let inputs = (problem.fingerprint, source.fingerprint(), time.limit, time.kill);
         let keys: Vec<_> =
             problem.cases.iter().map(|case| key((&problem.name, &submission.name, &case.name, inputs))).collect();
         let label = format!("{}: {}", problem.name, submission.name);
         let program = match keys.iter().all(|&key| self.journal.result(key).is_some()) {
             true => None,
-            false => match self.build_submission(problem, submission, &label).await {
+            false => match self.build_submission(problem, source, &label).await {
                 Ok(program) => Some(program),
                 Err(judgment) => {
                     self.progress.skip_cases(keys.len());
@@ -154,13 +161,8 @@ impl Grader<'_> {
     }
 
     /// Builds a submission. An error is the judgment of a submission that cannot be built.
-    async fn build_submission(
-        &self,
-        problem: &Problem,
-        submission: &Submission,
-        label: &str,
-    ) -> Result<Program, Judgment> {
-        let built = retry_once(async || build(&submission.source, self.workers, &problem.limits, label).await);
+    async fn build_submission(&self, problem: &Problem, source: &Source, label: &str) -> Result<Program, Judgment> {
+        let built = retry_once(async || build(source, self.workers, &problem.limits, label).await);
         match built.await {
             Ok(Built::Program(program)) => Ok(program),
             Ok(Built::CompileError(messages)) => Err(Judgment::CompileError(messages)),
@@ -203,7 +205,7 @@ fn result(problem: &Problem, submission: &Submission, time: TimeLimit, judgment:
     let mut result = SubmissionResult {
         problem: problem.name.clone(),
         submission: submission.name.clone(),
-        language: submission.source.language().map_or("", |language| language.code).into(),
+        language: submission.language().map_or("", |language| language.code).into(),
         time_limit_ms: None,
         expected: submission.expected(),
         as_expected,

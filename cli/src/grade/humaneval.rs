@@ -1,16 +1,21 @@
 //! HumanEval: Python tasks with a prompt, a solution and a test.
 //!
-//! Invariant: a task is passed only if its test ran to the end. The end prints a word that a
-//! solution cannot know, so a solution that exits early with 0 does not pass.
+//! Two containers judge an attempt. One runs the solution and answers calls, the other one runs the
+//! test and makes the calls. Only plain values pass between them, as bytes.
+//!
+//! Invariant: a task is passed only if the checker exits with 42. A solution has neither a process
+//! nor a file nor a name in the checker's container. It can only give answers to calls. It sees the
+//! arguments of the calls and never the answers that the test expects.
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use cellblock::{Command, Limits};
+use cellblock::report::Status;
+use cellblock::{Command, Limits, Report, Verdict};
 use flate2::read::MultiGzDecoder;
 use futures::{StreamExt, stream};
 use serde::Deserialize;
@@ -23,18 +28,28 @@ use super::journal::key;
 use super::languages;
 use super::limits::TimeLimit;
 use super::result::{CaseResult, CaseVerdict, JudgedCase, Judgment, SubmissionResult};
-use super::workers::{Activity, Workers, retry_once};
+use super::text::last_line;
+use super::workers::{Workers, retry_once};
 use crate::environment::PATH;
 
 /// The CPU time of an attempt.
 const TIME: Duration = Duration::from_secs(10);
 const MAX_OUTPUT: u64 = 8 << 20;
 
-/// A solution of a task, complete with its test.
+const SOLUTION: &str = concat!(include_str!("humaneval/codec.py"), include_str!("humaneval/solution.py"));
+const CHECKER: &str = concat!(include_str!("humaneval/codec.py"), include_str!("humaneval/checker.py"));
+/// Changes with the way in which attempts are judged. Results of an older way are not used again.
+const REVISION: u32 = 2;
+
+/// A solution of a task, and the test.
 pub struct Attempt {
     task: String,
     name: String,
-    program: String,
+    prompt: String,
+    /// With the prompt.
+    solution: String,
+    test: String,
+    entry_point: String,
     expected: Expected,
 }
 
@@ -85,7 +100,7 @@ pub fn read_attempts(tasks: &Path, samples: Option<&Path>) -> Result<Vec<Attempt
 /// Runs every attempt.
 pub async fn run_attempts(grader: &Grader<'_>, attempts: &[Attempt]) -> Result<Vec<SubmissionResult>, Failure> {
     let run_one = async |attempt: &Attempt| {
-        let (key, label) = (key((&attempt.task, &attempt.program)), format!("{}: {}", attempt.task, attempt.name));
+        let (key, label) = (attempt.key(), format!("{}: {}", attempt.task, attempt.name));
         let result = match grader.journal.result(key) {
             Some(result) => result,
             None => {
@@ -105,12 +120,23 @@ pub async fn run_attempts(grader: &Grader<'_>, attempts: &[Attempt]) -> Result<V
 impl Task {
     fn attempt(&self, solution: &str, name: String, expected: Expected) -> Attempt {
         let Self { task_id, prompt, entry_point, test, .. } = self;
-        let program = format!("{prompt}{solution}\n{test}\ncheck({entry_point})\n");
-        Attempt { task: task_id.clone(), name, program, expected }
+        Attempt {
+            task: task_id.clone(),
+            name,
+            prompt: prompt.clone(),
+            solution: format!("{prompt}{solution}\n"),
+            test: test.clone(),
+            entry_point: entry_point.clone(),
+            expected,
+        }
     }
 }
 
 impl Attempt {
+    fn key(&self) -> u64 {
+        key((REVISION, &self.task, &self.solution, &self.test, &self.entry_point))
+    }
+
     fn result(&self, result: CaseResult) -> SubmissionResult {
         let (expected, as_expected) = match self.expected {
             Expected::Accepted => ("AC", result.verdict == CaseVerdict::Accepted),
@@ -132,28 +158,40 @@ impl Attempt {
 async fn run(workers: &Workers, attempt: &Attempt, label: &str) -> Result<CaseResult, Failure> {
     let python = languages::by_code("python3").ok_or("the table of languages lacks Python")?;
     let python = workers.toolchains.tool(python)?;
-    let container = workers.acquire(Activity::Run, label).await?;
-    // The program cannot guess this word.
-    let word = format!("{:016x}", key((label, &attempt.program, SystemTime::now())));
-    let program = format!("{}\nprint('\\n{word}')\n", attempt.program);
-    container.write("/w/task.py", program, 0o644).await?;
-    let limits = Limits::new().cpu_time(TIME).wall_time(TIME * 2).memory(1 << 30).output(MAX_OUTPUT).allow_weaker(true);
-    let mut command = Command::new(python);
-    command.arg("task.py").env("PATH", PATH).env("HOME", "/tmp").limits(limits);
-    command.capture_bytes(MAX_OUTPUT as usize);
-    let output = container.output(&command).await?;
-    let result = run_result(&output.report, TimeLimit::hard(TIME), &output.stderr);
-    let has_reached_the_end = output.stdout.trim_ascii_end().ends_with(word.as_bytes());
-    let is_assertion = result.message.contains("AssertionError");
+    let (own, other) = workers.acquire_pair(label).await?;
+    own.write("/w/solution.py", attempt.solution.as_str(), 0o644).await?;
+    other.write("/w/prompt.py", attempt.prompt.as_str(), 0o644).await?;
+    other.write("/w/test.py", attempt.test.as_str(), 0o644).await?;
+    let solution = command(python, &["-S", "-c", SOLUTION, &attempt.entry_point], TIME * 2);
+    // Python starts faster without packages. The checker needs none, and outlives the solution.
+    let checker = command(python, &["-IS", "-c", CHECKER, &attempt.entry_point], TIME * 3);
+    let talk = own.converse(&solution, &other, &checker).await?;
+    let result = run_result(&talk.first.report, TimeLimit::hard(TIME), &talk.first.stderr);
     Ok(match result.verdict {
-        CaseVerdict::Accepted if !has_reached_the_end => CaseResult {
-            verdict: CaseVerdict::WrongAnswer,
-            message: "it exited before the end of the test".into(),
-            ..result
-        },
-        CaseVerdict::RunTimeError if is_assertion => CaseResult { verdict: CaseVerdict::WrongAnswer, ..result },
+        CaseVerdict::Accepted => checked(result, &talk.second.report, &talk.second.stderr),
         _ => result,
     })
+}
+
+fn command(python: &Path, args: &[&str], wall: Duration) -> Command {
+    let limits = Limits::new().cpu_time(TIME).wall_time(wall).memory(1 << 30).output(MAX_OUTPUT).allow_weaker(true);
+    let mut command = Command::new(python);
+    command.args(args).env("PATH", PATH).env("HOME", "/tmp").limits(limits).capture_bytes(MAX_OUTPUT as usize);
+    command
+}
+
+/// The result of a solution that ended well, by the report on the checker.
+fn checked(result: CaseResult, checker: &Report, stderr: &[u8]) -> CaseResult {
+    let (verdict, message) = match (checker.status, checker.verdict()) {
+        (Status::Exited(42), _) => (CaseVerdict::Accepted, String::new()),
+        (Status::Exited(43), _) => (CaseVerdict::WrongAnswer, last_line(stderr)),
+        // The solution chooses what its answers cost the checker.
+        (_, limit @ (Verdict::CpuTime | Verdict::WallTime | Verdict::Memory | Verdict::Output)) => {
+            (CaseVerdict::WrongAnswer, format!("its answers took the checker over a limit: {limit}"))
+        }
+        (status, _) => (CaseVerdict::JudgeError, format!("the checker {status}; {}", last_line(stderr))),
+    };
+    CaseResult { verdict, message, ..result }
 }
 
 /// Reads a file of JSON lines, which is compressed if its name ends in `.gz`.

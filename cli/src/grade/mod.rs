@@ -3,6 +3,14 @@
 //!
 //! Invariant: all containers are destroyed before this process exits, also after SIGINT and
 //! SIGTERM.
+//!
+//! Every build, every run of a submission, every validator and every interactor has a lease of its
+//! own. The pool resets a container before the next lease, so a file, a process or an IPC object of
+//! one never meets another. Between two leases only bytes travel, through this process: the program
+//! that a build made, the output of a submission, the message of a validator. A program gets
+//! copies, or a sealed file in memory that is made for its run. It never gets a descriptor of a
+//! file of this machine. The two pipes between a submission and its interactor are the only thing
+//! that two running programs share.
 
 mod batch;
 mod build;
@@ -34,17 +42,16 @@ mod validator;
 mod work;
 mod workers;
 
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use futures::{StreamExt, stream};
 
 use crate::interrupts::Interrupts;
 use crate::runtime::block_on;
-use crate::stdout::print;
 use failure::Failure;
 use grader::Grader;
 use humaneval::run_attempts;
@@ -52,6 +59,7 @@ use journal::Journal;
 pub use options::Options;
 use progress::Progress;
 use result::SubmissionResult;
+use text::printable;
 use work::Work;
 use workers::Workers;
 
@@ -67,7 +75,7 @@ pub fn main(options: Options) -> ExitCode {
 }
 
 fn fail(error: &Failure, code: u8) -> ExitCode {
-    eprintln!("cellblock grade: {error}");
+    eprintln!("cellblock grade: {}", printable(&error.to_string()));
     ExitCode::from(code)
 }
 
@@ -103,8 +111,13 @@ async fn grade(options: &Options, work: &Work, journal: &Journal) -> Result<u8, 
 }
 
 fn containers(options: &Options, work: &Work) -> usize {
-    let jobs = options.jobs.map(usize::from).or_else(|| available_parallelism().ok().map(Into::into));
-    jobs.unwrap_or(1).max(work.min_containers())
+    let processors = || available_parallelism().map_or(1, usize::from);
+    let default = || match work {
+        // One of two containers waits most of the time.
+        Work::HumanEval(_) => 2 * processors(),
+        Work::Problems { .. } => processors(),
+    };
+    options.jobs.map_or_else(default, usize::from).max(work.min_containers())
 }
 
 async fn grade_all(grader: &Grader<'_>, work: &Work) -> Result<Vec<SubmissionResult>, Failure> {
@@ -129,18 +142,18 @@ fn write_results(
     let passed = results.iter().filter(|result| result.has_passed()).count();
     let pass_at_1 = matches!(work, Work::HumanEval(_)).then_some((passed, results.len()));
     let totals = table::totals(results, elapsed);
-    print(match pass_at_1 {
+    print(&match pass_at_1 {
         // Of hundreds of attempts the table has only those that failed.
         Some(_) => table::table(results.iter().filter(|result| !result.has_passed())),
         None => table::table(results),
     })?;
     for remark in table::remarks(results) {
-        print(format_args!("{remark}\n"))?;
+        print(&format!("{remark}\n"))?;
     }
     if !workers.has_memory_groups {
         print("no control groups here: memory was limited for each process (see `cellblock doctor`)\n")?;
     }
-    print(format_args!("{totals}\n"))?;
+    print(&format!("{totals}\n"))?;
     if let Some(path) = &options.json {
         write(path, format!("{:#}\n", table::json(results, pass_at_1)))?;
     }
@@ -148,9 +161,14 @@ fn write_results(
         write(path, page::page(results, &workers.spans(), &totals))?;
     }
     if let Some((passed, of)) = pass_at_1 {
-        print(format_args!("pass@1: {passed} of {of}\n"))?;
+        print(&format!("pass@1: {passed} of {of}\n"))?;
     }
     Ok(u8::from(!results.iter().all(|result| result.as_expected)))
+}
+
+/// Prints text, which may hold names and messages of submissions.
+fn print(text: &str) -> io::Result<()> {
+    crate::stdout::print(printable(text))
 }
 
 fn write(path: &Path, text: String) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::expectation::{Submission, read_submissions};
-use super::files::{entries, read_yaml};
+use super::files::{Origin, entries, read_yaml};
 use super::limits::ProblemLimits;
 use super::source::Source;
 use super::test_data::{Arguments, Case, read_cases};
@@ -46,7 +46,10 @@ pub fn find_packages(path: &Path) -> Result<Vec<PathBuf>, String> {
         return Ok(vec![path.into()]);
     }
     let mut found = Vec::new();
-    for entry in entries(path)?.iter().filter(|entry| entry.is_dir()) {
+    let real = path.canonicalize().unwrap_or_else(|_| path.into());
+    // A link to a folder above would be followed without end.
+    let is_loop = |entry: &PathBuf| entry.canonicalize().is_ok_and(|target| real.starts_with(target));
+    for entry in entries(path)?.iter().filter(|entry| entry.is_dir() && !is_loop(entry)) {
         found.extend(find_packages(entry)?);
     }
     Ok(found)
@@ -97,10 +100,10 @@ impl Validation {
     fn read(dir: &Path, is_legacy: bool, is_custom: bool, is_interactive: bool) -> Result<Self, String> {
         let mut programs = Vec::new();
         if dir.join("output_validator").is_dir() {
-            programs.push(Source::read(&skip_single_folder(dir.join("output_validator"))?)?);
+            programs.push(Source::read(&skip_single_folder(dir.join("output_validator"))?, Origin::Package)?);
         } else if dir.join("output_validators").is_dir() {
             for path in entries(&dir.join("output_validators"))? {
-                programs.extend(Some(Source::read(&path)?).filter(Source::is_program));
+                programs.extend(Some(Source::read(&path, Origin::Package)?).filter(Source::is_program));
             }
         }
         match (is_interactive, programs.len()) {

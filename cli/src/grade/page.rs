@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::result::SubmissionResult;
 use super::table::{HEADER, row};
-use super::text::seconds;
+use super::text::{printable, seconds};
 use super::workers::{Activity, Span};
 
 const STYLE: &str = include_str!("page.css");
@@ -113,5 +113,5 @@ fn timeline(spans: &[Span]) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    printable(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -84,6 +84,11 @@ impl CaseResult {
         Self { verdict: CaseVerdict::JudgeError, cpu_us, wall_us, memory_bytes, message: message.to_string() }
     }
 
+    /// A program that cannot be executed, without figures.
+    pub fn run_time_error(message: impl fmt::Display) -> Self {
+        Self { verdict: CaseVerdict::RunTimeError, ..Self::judge_error(message) }
+    }
+
     pub fn cpu(&self) -> Duration {
         Duration::from_micros(self.cpu_us)
     }

@@ -5,7 +5,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
-use super::files::ProgramFile;
+use super::files::{Origin, ProgramFile};
 use super::languages::{self, Language};
 
 /// The sources of a program: one file, or a folder of files.
@@ -18,13 +18,9 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn read(path: &Path) -> Result<Self, String> {
+    pub fn read(path: &Path, origin: Origin) -> Result<Self, String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let files = match path.is_dir() {
-            true => ProgramFile::read_all(path)?,
-            false => vec![ProgramFile::read(path, name.clone().into())?],
-        };
-        Ok(Self { name, files, language: None, entry_point: None })
+        Ok(Self { name, files: ProgramFile::read_all(path, origin)?, language: None, entry_point: None })
     }
 
     /// Sets what the package declares.
@@ -38,7 +34,7 @@ impl Source {
         let Ok(language) = self.language() else { return Ok(()) };
         for folder in [dir.join("default"), dir.join(language.code)] {
             if folder.is_dir() {
-                let mut files = ProgramFile::read_all(&folder)?;
+                let mut files = ProgramFile::read_all(&folder, Origin::Package)?;
                 self.files.retain(|own| files.iter().all(|file| file.path != own.path));
                 self.files.append(&mut files);
             }

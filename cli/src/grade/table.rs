@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde_json::{Value, json};
 
 use super::result::{CaseVerdict, Judgment, SubmissionResult};
-use super::text::seconds;
+use super::text::{printable_line, seconds};
 
 pub const HEADER: [&str; 9] =
     ["problem", "submission", "language", "expected", "got", "right", "slowest", "memory", ""];
@@ -41,11 +41,11 @@ pub fn row(result: &SubmissionResult) -> [String; HEADER.len()] {
         (_, false) => "✗",
     };
     [
-        result.problem.clone(),
-        result.submission.clone(),
+        printable_line(&result.problem),
+        printable_line(&result.submission),
         result.language.clone(),
         result.expected.clone(),
-        result.summary(),
+        printable_line(&result.summary()),
         if cases.is_empty() { String::new() } else { format!("{accepted}/{}", cases.len()) },
         result.slowest().map_or_else(String::new, |time| seconds(time) + " s"),
         result.memory().map_or_else(String::new, |bytes| format!("{} MiB", bytes.div_ceil(1 << 20))),
@@ -57,12 +57,12 @@ pub fn row(result: &SubmissionResult) -> [String; HEADER.len()] {
 pub fn remarks(results: &[SubmissionResult]) -> Vec<String> {
     let mut remarks = Vec::new();
     for result in results {
-        let name = format!("{}: {}", result.problem, result.submission);
+        let name = printable_line(&format!("{}: {}", result.problem, result.submission));
         let name = name.trim_end_matches(": ");
         let is_compile_error = matches!(result.judgment, Judgment::CompileError(_));
         if (!result.as_expected || is_compile_error) && !result.message().is_empty() {
             let message = result.message().trim_end().replace('\n', "\n    ");
-            remarks.push(format!("{name}: {}\n    {message}", result.summary()));
+            remarks.push(format!("{name}: {}\n    {message}", printable_line(&result.summary())));
         }
         remarks.extend(result.notes.iter().map(|note| format!("{name}: {note}")));
     }

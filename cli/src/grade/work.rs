@@ -50,11 +50,13 @@ impl Work {
         }
     }
 
-    /// The smallest number of containers: an interactive problem needs two at a time.
+    /// The smallest number of containers: an interactive problem and an attempt of HumanEval need
+    /// two at a time.
     pub fn min_containers(&self) -> usize {
         match self {
             Self::Problems { problems, .. } if problems.iter().any(Problem::is_interactive) => 2,
-            _ => 1,
+            Self::Problems { .. } => 1,
+            Self::HumanEval(_) => 2,
         }
     }
 }

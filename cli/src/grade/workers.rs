@@ -1,6 +1,7 @@
 //! The containers that do all the work, the tools in them, and a record of what each did when.
 //!
-//! Invariant: a container is reached only through a [`Worker`], so the record is complete.
+//! Invariant: a container is reached only through a [`Worker`], so the record is complete. Two
+//! workers never share a container without a reset in between, because each has a lease.
 
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use cellblock::limits::{Form, Limit};
 use cellblock::mount::Tmpfs;
-use cellblock::{Command, Container, Lease, Mount, Pool};
+use cellblock::pool::Conversation;
+use cellblock::{Command, Container, Error, Lease, Mount, Pool};
 
 use super::failure::Failure;
 use super::limits;
@@ -88,6 +90,18 @@ pub struct Worker<'a> {
     activity: Activity,
     label: String,
     from: Duration,
+}
+
+impl Worker<'_> {
+    /// Runs a program here and one in another container, with crossed streams.
+    pub async fn converse(
+        &self,
+        command: &Command,
+        other: &Self,
+        other_command: &Command,
+    ) -> Result<Conversation, Error> {
+        self.lease.converse(command, &other.lease, other_command).await
+    }
 }
 
 impl Deref for Worker<'_> {

@@ -13,12 +13,12 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-fn grade(args: &[&str]) -> Output {
+pub fn grade(args: &[&str]) -> Output {
     cellblock("grade").args(args).stdin(Stdio::null()).output().unwrap()
 }
 
 /// Writes a problem package into a new folder, from the paths and contents of its files.
-fn problem(files: &[(&str, &str)]) -> TempDir {
+pub fn problem(files: &[(&str, &str)]) -> TempDir {
     let dir = open_dir();
     for (name, content) in files {
         let path = dir.path().join(name);
@@ -29,7 +29,7 @@ fn problem(files: &[(&str, &str)]) -> TempDir {
 }
 
 /// A problem whose answer is twice the input.
-const DOUBLE: [(&str, &str); 5] = [
+pub const DOUBLE: [(&str, &str); 5] = [
     ("problem.yaml", "limits: {time_limit: 1, memory: 64, output: 1}\n"),
     ("data/secret/1.in", "1\n"),
     ("data/secret/1.ans", "2\n"),
@@ -37,16 +37,16 @@ const DOUBLE: [(&str, &str); 5] = [
     ("data/secret/group/2.ans", "42\n"),
 ];
 
-fn path(dir: &TempDir) -> &str {
+pub fn path(dir: &TempDir) -> &str {
     dir.path().to_str().unwrap()
 }
 
-fn read_json(path: &Path) -> Value {
+pub fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// The verdicts of each submission, in the order of its cases.
-fn verdicts(json: &Value) -> Vec<(&str, Vec<&str>)> {
+pub fn verdicts(json: &Value) -> Vec<(&str, Vec<&str>)> {
     let submissions = json["submissions"].as_array().unwrap().iter();
     let verdicts = submissions.map(|it| {
         let cases = it["got"]["judged"].as_array().into_iter().flatten();

@@ -4,6 +4,7 @@
 mod console;
 mod doctor;
 mod grade;
+mod grade_attacks;
 mod help;
 mod run;
 mod support;
