@@ -172,8 +172,8 @@ static void *execute(void *unused) {
 }
 
 // A process that shares its memory with its child, and that exits once it has one.
-enum { STACKS = 16, STACK = 8192 };
-static _Alignas(16) char stacks[32 * STACKS][STACK];
+enum { CHAINS = 200, STACKS = 16, STACK = 8192 };
+static _Alignas(16) char stacks[CHAINS * STACKS][STACK];
 
 static int orphan(void *number) {
     long own = (long)number, next = own - own % STACKS + (own + 1) % STACKS;
@@ -276,7 +276,7 @@ static void hang(const char *how) {
         for (;;) pause();
     }
     if (strncmp(how, "orphans", 7) == 0) { // each makes the next one and exits
-        for (long chain = 0; chain < 32; chain++) orphan((void *)(chain * STACKS));
+        for (long chain = 0; chain < CHAINS; chain++) orphan((void *)(chain * STACKS));
         if (IS("orphans left")) exit(0);
         puts("ready");
         for (;;) pause();

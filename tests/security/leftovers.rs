@@ -137,8 +137,6 @@ print(fcntl.fcntl(0, fcntl.F_GETFL) & (os.O_APPEND | os.O_NONBLOCK), fcntl.fcntl
 
 #[tokio::test]
 async fn nothing_is_left_in_the_null_device() {
-    // The device belongs to the machine: its locks are seen while their holder lives.
-    let _turn = crate::common::turn();
     let container = container().await;
     let fresh = says(&container, &python(READ_MARK)).await;
     assert!(fresh.starts_with("0 0 False"), "{fresh}");
