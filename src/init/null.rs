@@ -21,22 +21,23 @@ use crate::sys::mount::{attach, copy_tree, forbid, new_file_system, restrict_tre
 pub(super) struct NullDevice(OwnedFd);
 
 impl NullDevice {
-    /// The device's name in its directory.
-    pub(super) const NAME: &'static CStr = c"null";
+    /// The device's path beneath the directory. Programs see it as the name of their streams.
+    pub(super) const PATH: &'static CStr = c"dev/null";
 
     /// Makes the directory. The working directory is the new root, and the host's root is still
     /// the root. Older kernels mount nothing on a detached mount, so the directory is attached for
     /// a moment, and copied with its mount.
     pub(super) fn make(root: &OwnedFd) -> io::Result<Self> {
         const PLACE: &str = "devices";
-        let options = [("size", "4k"), ("nr_inodes", "2"), ("mode", "0700")];
+        let options = [("size", "4k"), ("nr_inodes", "3"), ("mode", "0700")];
         let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let dir = new_file_system("tmpfs", &options, forbid::DEVICES)?;
-        openat(&dir, Self::NAME, OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::S_IRUSR)?;
+        mkdirat(&dir, "dev", Mode::S_IRWXU)?;
+        openat(&dir, Self::PATH, OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::S_IRUSR)?;
 
         mkdirat(root, PLACE, Mode::S_IRWXU)?;
         attach(&dir, open_place(root, PLACE)?)?;
-        attach(copy_of_null()?, openat(&dir, Self::NAME, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)?;
+        attach(copy_of_null()?, openat(&dir, Self::PATH, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)?;
         let copy = copy_tree(Path::new(PLACE))?;
         umount2(PLACE, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
         unlinkat(root, PLACE, UnlinkatFlags::RemoveDir)?;

@@ -143,7 +143,7 @@ fn open_null(fds: &AttachedFds, null: &NullDevice) -> impl Iterator<Item = (Step
     let is_missing = |stream: &i32| fds.program.iter().all(|(_, number)| number != stream);
     let missing: Vec<_> = (0..=2).filter(is_missing).collect();
     let first = missing.first().copied();
-    let open = first.map(|to| Op::Open { dir: null.dir().as_raw_fd(), name: NullDevice::NAME, to });
+    let open = first.map(|to| Op::Open { dir: null.dir().as_raw_fd(), path: NullDevice::PATH, to });
     let others = missing.into_iter().skip(1).filter_map(move |to| Some(Op::Place { from: first?, to }));
     open.into_iter().chain(others).map(|op| (Step::PlaceFd, op))
 }

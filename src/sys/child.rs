@@ -36,10 +36,10 @@ pub(crate) enum Op {
     /// The mask has one bit for each CPU.
     SetAffinity(Vec<u64>),
     StartSession,
-    /// Opens a file of a directory for reading and writing, as descriptor `to`.
+    /// Opens a file beneath a directory for reading and writing, as descriptor `to`.
     Open {
         dir: i32,
-        name: &'static CStr,
+        path: &'static CStr,
         to: i32,
     },
     /// Makes descriptor `to` a copy of `from` that stays open across the exec.
@@ -341,9 +341,9 @@ impl Op {
                 unsafe { raw_syscall(libc::SYS_sched_setaffinity, arguments) }?
             }
             Self::StartSession => numbers(libc::SYS_setsid, [0; 5])?,
-            Self::Open { dir, name, to } => {
+            Self::Open { dir, path, to } => {
                 let flags = (libc::O_RDWR | libc::O_CLOEXEC) as usize;
-                let fd = numbers(libc::SYS_openat, [*dir as usize, name.as_ptr() as usize, flags, 0, 0])?;
+                let fd = numbers(libc::SYS_openat, [*dir as usize, path.as_ptr() as usize, flags, 0, 0])?;
                 numbers(libc::SYS_dup3, [fd, *to as usize, 0, 0, 0])?
             }
             Self::Place { from, to } => numbers(libc::SYS_dup3, [*from as usize, *to as usize, 0, 0, 0])?,
