@@ -15,4 +15,4 @@ pub(crate) use kill::KillSwitch;
 pub use output::Output;
 pub use pipe::OutputPipe;
 pub(crate) use run::RunHandle;
-pub(crate) use streams::{ProgramFds, open_streams, pipe_of_two};
+pub(crate) use streams::{CommandStreams, ProgramFds, SealedInputs, open_streams, pipe_of_two};

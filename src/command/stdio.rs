@@ -106,7 +106,11 @@ impl Stdio {
     }
 }
 
-/// The program gets a copy of this descriptor. All runs of the command share its file offset.
+/// The program gets a copy of this descriptor. All runs of the command share its file offset, its
+/// flags and its locks. What a program may change about the file, the next run finds changed.
+///
+/// The exception is a sealed memfd, in a container whose programs have the host's user id: each run
+/// gets a copy of the memfd at its current offset, and does not move that.
 impl<T: Into<OwnedFd>> From<T> for Stdio {
     fn from(fd: T) -> Self {
         Self(Stream::Fd(Arc::new(fd.into())))

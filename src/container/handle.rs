@@ -14,7 +14,7 @@ use crate::doctor::hints;
 use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
 use crate::fingerprint::Fingerprint;
 use crate::limits::{LeaseLimits, Plan};
-use crate::process::{KillSwitch, Output, Process, ProgramFds, RunHandle, open_streams};
+use crate::process::{CommandStreams, KillSwitch, Output, Process, ProgramFds, RunHandle, SealedInputs, open_streams};
 use crate::report::Report;
 use crate::sys::socket;
 use crate::wire::{FdRole, Request};
@@ -160,7 +160,7 @@ impl Container {
     /// # Ok(()) }
     /// ```
     pub async fn spawn(&self, command: &Command) -> Result<Process> {
-        let streams = open_streams(command, &Stream::Null, self.info.program)?;
+        let streams = self.open_streams(command, &Stream::Null)?;
         let run = match &command.hook {
             Some(_) => self.start(command, streams.program).await?,
             None => self.start_announced(command, streams.program).await?,
@@ -187,7 +187,7 @@ impl Container {
     /// # Ok(()) }
     /// ```
     pub async fn run(&self, command: &Command) -> Result<Report> {
-        let streams = open_streams(command, &Stream::Null, self.info.program)?;
+        let streams = self.open_streams(command, &Stream::Null)?;
         if streams.host.has_terminal() {
             return Err(Error::invalid("a program on a terminal needs its other end: spawn it, or collect its output"));
         }
@@ -226,7 +226,7 @@ impl Container {
 
     /// The first half of [`output`](Self::output). Its second half needs nothing of the command.
     pub(crate) async fn start_output(&self, command: &Command) -> Result<impl Future<Output = Result<Output>> + use<>> {
-        let streams = open_streams(command, &Stream::Piped, self.info.program)?;
+        let streams = self.open_streams(command, &Stream::Piped)?;
         let run = self.start(command, streams.program).await?;
         Ok(Output::collect(streams.host, run, command.capture))
     }
@@ -274,6 +274,11 @@ impl Container {
         self.info.protections.own_ids
     }
 
+    fn open_streams(&self, command: &Command, unset: &Stream) -> Result<CommandStreams> {
+        let inputs = if self.has_own_ids() { SealedInputs::Shared } else { SealedInputs::Copied };
+        open_streams(command, unset, self.info.program, inputs)
+    }
+
     /// Queues a command. If it has a hook, passes its process to that.
     async fn start(&self, command: &Command, fds: ProgramFds) -> Result<RunHandle> {
         let Some(hook) = &command.hook else {
@@ -304,7 +309,7 @@ impl Container {
         forked: Option<ReplySender<(u32, OwnedFd)>>,
     ) -> Result<RunHandle> {
         let plan = self.plan(command, program.writes_elsewhere)?;
-        let (roles, fds) = with_roles(command, program.fds, gate);
+        let (roles, fds) = with_roles(program, gate);
         let request = command.to_start_run(roles, forked.is_some(), &plan)?;
         let (outcome, report) = oneshot::channel();
         let (kill, killed) = KillSwitch::new();
@@ -325,13 +330,10 @@ impl Container {
 }
 
 /// The descriptors of a run, each with its role.
-fn with_roles(
-    command: &Command,
-    program: Vec<(i32, Arc<OwnedFd>)>,
-    gate: Option<OwnedFd>,
-) -> (Vec<FdRole>, Vec<Arc<OwnedFd>>) {
-    let program = program.into_iter().map(|(number, fd)| (FdRole::Program(number), fd));
-    let executable = command.executable().map(|fd| (FdRole::Executable, Arc::clone(fd)));
+fn with_roles(program: ProgramFds, gate: Option<OwnedFd>) -> (Vec<FdRole>, Vec<Arc<OwnedFd>>) {
+    let ProgramFds { fds, executable, .. } = program;
+    let program = fds.into_iter().map(|(number, fd)| (FdRole::Program(number), fd));
+    let executable = executable.map(|fd| (FdRole::Executable, fd));
     let gate = gate.map(|fd| (FdRole::Gate, Arc::new(fd)));
     program.chain(executable).chain(gate).unzip()
 }

@@ -1,22 +1,21 @@
 //! User and group ids for containers.
 //!
-//! Invariant: two containers that live at once never share an id. A bound socket reserves the ids
-//! of a container. The init keeps the socket, so the ids are free again exactly when the init is
-//! dead. No file records them.
+//! Invariant: two containers that live at once never share an id. A [`Reservation`] holds the ids of
+//! a container. The init keeps it, so the ids are free again exactly when the init is dead.
+
+mod reservation;
 
 use std::fs;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::wire::Ids;
+
+use reservation::{Reservation, reserve};
 
 /// The default range of host ids: systemd's table of ids (uids-gids) leaves it unused.
 pub(crate) const DEFAULT_RANGE: Range<u32> = 1_900_000_000..1_900_131_072;
@@ -31,10 +30,10 @@ const PROGRAM: u32 = 1000;
 #[derive(Debug)]
 pub(crate) enum Mapping {
     /// Two host ids that only this container has.
-    Own { first: u32, reservation: OwnedFd },
+    Own { first: u32, reservation: Reservation },
     /// The ids of the host's process for the init, and a subordinate id of this user for the
     /// program. The set-user-ID tools newuidmap(1) and newgidmap(1) may map it.
-    Subordinate { program: Ids, reservation: OwnedFd },
+    Subordinate { program: Ids, reservation: Reservation },
     /// The ids of the host's process, for the init and the program. An ordinary user may map no
     /// other ids alone.
     Shared,
@@ -106,11 +105,11 @@ impl Mapping {
         }
     }
 
-    /// The descriptor that the init keeps as long as it uses the ids.
-    pub(super) fn into_reservation(self) -> Option<OwnedFd> {
+    /// The descriptors that the init keeps as long as it uses the ids.
+    pub(super) fn into_reservation(self) -> Vec<OwnedFd> {
         match self {
-            Self::Own { reservation, .. } | Self::Subordinate { reservation, .. } => Some(reservation),
-            Self::Shared => None,
+            Self::Own { reservation, .. } | Self::Subordinate { reservation, .. } => reservation.into_fds(),
+            Self::Shared => Vec::new(),
         }
     }
 }
@@ -158,25 +157,4 @@ fn map_by(tool: &str, file: &str, pid: u32, [own, subordinate]: [u32; 2]) -> io:
     }
     let said = String::from_utf8_lossy(&output?.stderr).trim().to_owned();
     Err(io::Error::other(format!("{tool}: {said}")))
-}
-
-/// Reserves `step` ids of `range` by the name of a socket. The name is abstract, so it is in no
-/// file system, and is gone with the last descriptor of the socket.
-///
-/// Hosts in other network namespaces do not see the name. Each host begins at a random place of the
-/// range, so two of them hardly ever use the same ids.
-fn reserve(range: &Range<u32>, step: u32) -> io::Result<(u32, OwnedFd)> {
-    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(RandomState::new().hash_one(()) as u32));
-    let slots = range.end.saturating_sub(range.start) / step;
-    for _ in 0..slots {
-        let first = range.start + NEXT.fetch_add(1, Ordering::Relaxed) % slots * step;
-        let name = format!("cellblock-ids-{first}");
-        let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-        match bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?) {
-            Ok(()) => return Ok((first, socket)),
-            Err(rustix::io::Errno::ADDRINUSE) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "every id of the range is in use"))
 }

@@ -95,7 +95,7 @@ impl Launch {
         let program = ProgramIds { on_host: mapping.program_on_host(), are_own: mapping.is_own() };
         self.send(&Request::Start { cgroup_namespace: !clones_into_group }, Vec::new()).await?;
         // Sent ahead: pid 1 reads it as soon as it exists.
-        fds.extend(mapping.into_reservation().map(Arc::new));
+        fds.extend(mapping.into_reservation().into_iter().map(Arc::new));
         self.send(&Request::Configure(configure), fds).await?;
 
         let pid1 = self.expect_pid1().await?;

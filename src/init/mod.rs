@@ -11,6 +11,7 @@
 pub(crate) mod files;
 mod host;
 mod meter;
+mod null;
 mod pid_1;
 mod rootfs;
 mod runner;

@@ -4,6 +4,7 @@
 //! program runs, the loop also waits for ends of children and for the run's times.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -102,9 +103,10 @@ impl Init {
 
     /// Waits for a request, a child's end, or the next check of the run's times.
     fn wait(&self) -> Result<Wakeup, Failure> {
-        let timeout = self.runner.time_to_next_check().map(TimeSpec::from);
+        let is_behind = self.runner.has_unreaped();
+        let timeout = if is_behind { Some(Duration::ZERO) } else { self.runner.time_to_next_check() };
         let mut fds = [self.host.as_fd(), self.sigchld.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match ppoll(&mut fds, timeout, None) {
+        match ppoll(&mut fds, timeout.map(TimeSpec::from), None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(Failure::new(Step::Wait, errno)),
         }
@@ -112,7 +114,7 @@ impl Init {
         if has_ended_child {
             self.sigchld.read_signal().step(Step::Wait)?;
         }
-        Ok(Wakeup { has_request, has_ended_child })
+        Ok(Wakeup { has_request, has_ended_child: has_ended_child || is_behind })
     }
 
     fn answer(&mut self, Frame { id, body, fds }: Frame<Request>) -> Result<(), End> {
@@ -173,8 +175,8 @@ fn set_up(configure: Configure, trees: Vec<OwnedFd>) -> Result<(Container, Runne
     let filter = configure.filter.compile(needs);
     let has_keys = configure.filter == FilterChoice::Off;
 
-    let rootfs = Rootfs::make(configure, trees)?;
-    let runner = Runner::new(program)?;
+    let (rootfs, null) = Rootfs::make(configure, trees)?;
+    let runner = Runner::new(program, null)?;
     if has_loopback {
         network::bring_loopback_up().step(Step::RaiseLoopback)?;
     }

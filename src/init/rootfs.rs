@@ -23,10 +23,11 @@ use crate::sys::process::set_domain_name;
 use crate::wire::{Configure, Ids, MountEntry, MountKind, RawFileSystem, Symlink};
 
 use super::files::{ROOT, make_dirs, symlink};
+use super::null::NullDevice;
 use file_systems::new_root;
 use mounts::{attach_mount, detached_trees, hide, renewed_trees, restore_mount};
 use overlay::UPPER;
-use snapshot::Snapshot;
+use snapshot::{NewState, Snapshot};
 
 /// Where the new root is mounted before it becomes the root. Every host has this directory, because
 /// it finds its own executable there.
@@ -40,7 +41,7 @@ pub(super) struct Rootfs {
     mounts: Vec<MountEntry>,
     symlinks: Vec<Symlink>,
     /// Every tmpfs that is empty when it is new, in that state.
-    new_states: Vec<Snapshot>,
+    new_states: Vec<NewState>,
 }
 
 /// What a reset took away. Its drop frees what programs left there, which takes a while for many
@@ -51,12 +52,14 @@ pub(super) struct Discarded {
 
 impl Rootfs {
     /// Makes the root file system and moves into it. `attached` are the mount trees that came with
-    /// the configuration, in the order of the mounts.
-    pub(super) fn make(configure: Configure, attached: Vec<OwnedFd>) -> Result<Self, Failure> {
+    /// the configuration, in the order of the mounts. The null device is outside of the root file
+    /// system.
+    pub(super) fn make(configure: Configure, attached: Vec<OwnedFd>) -> Result<(Self, NullDevice), Failure> {
         let Configure { mounts, symlinks, masked, program, hostname, domainname, work_dir, .. } = configure;
         // Before the new root covers some of the host's paths.
         let trees = detached_trees(&mounts, attached, program)?;
         let root = cover_with_new_root()?;
+        let null = NullDevice::make(&root).step_at(Step::Mount, "/dev/null")?;
         for (mount, trees) in mounts.iter().zip(&trees) {
             attach_mount(&root, mount, trees, program)?;
         }
@@ -70,7 +73,7 @@ impl Rootfs {
         set_domain_name(&domainname).step_at(Step::SetDomainName, &domainname)?;
         sethostname(&hostname).step_at(Step::SetHostName, &hostname)?;
         rootfs.remember_new_states()?;
-        Ok(rootfs)
+        Ok((rootfs, null))
     }
 
     /// Replaces every writable file system by a new one, except a tmpfs that no program has
@@ -78,6 +81,8 @@ impl Rootfs {
     /// drop the result does, up to the number of inodes that the mount allows.
     pub(super) fn reset(&mut self) -> Result<Discarded, Failure> {
         chdir("/").step_at(Step::ChangeDirectory, "/")?;
+        let root = &self.root;
+        self.new_states.retain_mut(|state| state.is_unchanged(root));
         let replaced = self.replaced_targets();
         // A mount below a replaced one goes with it and comes back with it.
         let affected: Vec<_> = self.mounts.iter().filter(|mount| is_at_or_below(&mount.target, &replaced)).collect();
@@ -92,6 +97,8 @@ impl Rootfs {
         }
         let mut lost_links = self.symlinks.iter().filter(|link| is_below(&link.path, &replaced));
         lost_links.try_for_each(|link| self.make_symlink(link))?;
+        let renewed: Vec<_> = affected.iter().map(|mount| mount.target.clone()).collect();
+        self.new_states.retain(|state| !renewed.iter().any(|target| state.is_of(target)));
         self.enter_work_dir()?;
         self.remember_new_states()?;
         Ok(Discarded { _file_systems: discarded })
@@ -109,27 +116,29 @@ impl Rootfs {
 
     fn replaced_targets(&self) -> Vec<&Path> {
         let is_replaced = |mount: &&MountEntry| match mount.kind {
-            MountKind::Tmpfs(_) => !self.is_untouched(&mount.target),
+            MountKind::Tmpfs(_) => !self.is_new(&mount.target),
             MountKind::Overlay { .. } => true,
             _ => false,
         };
         self.mounts.iter().filter(is_replaced).map(|mount| mount.target.as_path()).collect()
     }
 
-    fn is_untouched(&self, target: &Path) -> bool {
-        let now = Snapshot::take(target).ok();
-        self.new_states.iter().any(|new| new.is_of(target) && Some(new) == now.as_ref())
+    fn is_new(&self, target: &Path) -> bool {
+        self.new_states.iter().any(|new| new.is_of(target))
     }
 
+    /// Remembers the state of every tmpfs that has been made since the last time. One of a single
+    /// inode has no room for the inode that shows whether it was touched.
     fn remember_new_states(&mut self) -> Result<(), Failure> {
         let is_empty_when_new = |mount: &&MountEntry| match &mount.kind {
-            MountKind::Tmpfs(tmpfs) => tmpfs.bytes > 0 && tmpfs.inodes > 0 && !self.has_inside(&mount.target),
+            MountKind::Tmpfs(tmpfs) => tmpfs.bytes > 0 && tmpfs.inodes > 1 && !self.has_inside(&mount.target),
             _ => false,
         };
         let empty = self.mounts.iter().filter(is_empty_when_new).map(|mount| &mount.target);
-        let states =
-            empty.map(|target| Snapshot::take(target).step_at(Step::Open, target)).collect::<Result<_, _>>()?;
-        self.new_states = states;
+        let unknown = empty.filter(|target| !self.is_new(target));
+        let states = unknown.map(|target| NewState::take(&self.root, target).step_at(Step::Open, target));
+        let states = states.collect::<Result<Vec<_>, _>>()?;
+        self.new_states.extend(states);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::wire::{Ids, KillReason, Measurement, Reply, StartRun, Strings, Times,
 use super::files;
 use super::host::End;
 use super::meter::{ProcessTable, RunGroup};
+use super::null::NullDevice;
 use super::steps::{AttachedFds, ContainerParts, child_steps};
 
 /// A container's file of default variables for its runs.
@@ -25,15 +26,22 @@ const ENVIRONMENT: &str = "/.env";
 /// How far a CPU time limit may be overrun, beside the delay of the kernel's figures.
 const SLACK: Duration = Duration::from_millis(1);
 
+/// How many children the init reaps before it looks at the run's times and at its socket again.
+/// Programs can make orphans that die as fast as the init reaps them.
+const REAPED_AT_ONCE: usize = 32;
+
 pub(super) struct Runner {
     children: Children<Step>,
     program: Ids,
+    null: NullDevice,
     has_landlock: bool,
     default_env: Strings,
     group: Option<RunGroup>,
     /// Opened for the first run whose CPU time no group counts.
     processes: Option<ProcessTable>,
     run: Option<Run>,
+    /// Whether the last [`reap`](Self::reap) stopped early, so that ended children may be left.
+    has_unreaped: bool,
 }
 
 struct Run {
@@ -65,15 +73,17 @@ struct Ended {
 }
 
 impl Runner {
-    pub(super) fn new(program: Ids) -> Result<Self, Failure> {
+    pub(super) fn new(program: Ids, null: NullDevice) -> Result<Self, Failure> {
         Ok(Self {
             children: Children::new().step(Step::ResetInherited)?,
             program,
+            null,
             has_landlock: landlock::is_supported(),
             default_env: default_environment()?,
             group: None,
             processes: None,
             run: None,
+            has_unreaped: false,
         })
     }
 
@@ -99,6 +109,7 @@ impl Runner {
         let may_wait = throttled || fds.has_gate();
         let parts = ContainerParts {
             program: self.program,
+            null: &self.null,
             default_env: &self.default_env,
             group: self.group.as_ref(),
             ruleset: ruleset.as_ref(),
@@ -206,9 +217,16 @@ impl Runner {
         Ok(alive + reaped)
     }
 
-    /// Reaps every child that has ended. Returns the id and the reply of the run once it is over.
+    /// Whether [`reap`](Self::reap) has to be called again without a further SIGCHLD.
+    pub(super) fn has_unreaped(&self) -> bool {
+        self.has_unreaped
+    }
+
+    /// Reaps children that have ended, up to [`REAPED_AT_ONCE`]. Returns the id and the reply of
+    /// the run once it is over.
     pub(super) fn reap(&mut self) -> Result<Option<(u64, Reply)>, End> {
-        loop {
+        self.has_unreaped = false;
+        for _ in 0..REAPED_AT_ONCE {
             let reaped = self.children.reap().step(Step::Wait)?;
             let Some(run) = &mut self.run else {
                 return Ok(None);
@@ -219,20 +237,32 @@ impl Runner {
                     run.ended = Some(Ended { status: WaitStatus(status), outcome, is_swept: false });
                 }
                 Reaped::Orphan(usage) => run.add(usage),
-                Reaped::Alive => match &mut run.ended {
-                    // Kill before waiting: a traced zombie is released only by its tracer's death.
-                    Some(ended) if !ended.is_swept => {
-                        ended.is_swept = true;
-                        self.kill_all()?;
-                    }
-                    _ => return Ok(None),
-                },
+                // Kill before waiting: a traced zombie is released only by its tracer's death.
+                Reaped::Alive if self.sweep()? => {}
+                Reaped::Alive => return Ok(None),
                 // Every process of the namespace descends from a child of pid 1, so none is left.
                 Reaped::NoChild => {
                     let run = self.run.take().ok_or_else(|| End::Fatal("a run ended twice".into()))?;
                     return Ok(Some((run.id, run.into_reply(self.group.as_ref())?)));
                 }
             }
+        }
+        // The orphans of a program that has ended may go on for as long as they are not killed.
+        self.sweep()?;
+        self.has_unreaped = true;
+        Ok(None)
+    }
+
+    /// Kills what the program left, once it has ended. Returns false if there is nothing to do, or
+    /// if it was done before.
+    fn sweep(&mut self) -> Result<bool, Failure> {
+        match self.run.as_mut().and_then(|run| run.ended.as_mut()) {
+            Some(ended) if !ended.is_swept => {
+                ended.is_swept = true;
+                self.kill_all()?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
     }
 }

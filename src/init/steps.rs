@@ -17,6 +17,7 @@ use crate::wire::{FdRole, Ids, RawRlimit, StartRun, Strings};
 
 use super::host::duplicate_from;
 use super::meter::RunGroup;
+use super::null::NullDevice;
 
 /// The search path of a run whose environment has no PATH.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
@@ -24,6 +25,7 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 /// What a container contributes to each of its runs.
 pub(super) struct ContainerParts<'a> {
     pub(super) program: Ids,
+    pub(super) null: &'a NullDevice,
     pub(super) default_env: &'a Strings,
     pub(super) group: Option<&'a RunGroup>,
     pub(super) ruleset: Option<&'a Ruleset>,
@@ -40,6 +42,8 @@ pub(super) fn child_steps(
 
     let mut steps = Vec::with_capacity(32);
     steps.extend(pass_gate(fds));
+    // Before files are restricted: the device is not beneath the root.
+    steps.extend(open_null(fds, container.null));
     steps.extend(container.group.into_iter().flat_map(enter_group));
     // Before descriptors are placed: the ruleset's own number may be one of theirs.
     steps.extend(container.ruleset.map(restrict_files));
@@ -133,13 +137,20 @@ fn set_affinity(cpus: &[u32]) -> Option<(Step, Op)> {
     Some((Step::SetAffinity, Op::SetAffinity(mask)))
 }
 
-/// The child starts with the init's 0 and 1, which are /dev/null, and its 2, which is the host's
-/// pipe.
+/// Opens /dev/null as each standard stream that the run has no descriptor for. The open file
+/// description is the run's own: a program can leave flags, locks and a signal in it.
+fn open_null(fds: &AttachedFds, null: &NullDevice) -> impl Iterator<Item = (Step, Op)> {
+    let is_missing = |stream: &i32| fds.program.iter().all(|(_, number)| number != stream);
+    let missing: Vec<_> = (0..=2).filter(is_missing).collect();
+    let first = missing.first().copied();
+    let open = first.map(|to| Op::Open { dir: null.dir().as_raw_fd(), path: NullDevice::PATH, to });
+    let others = missing.into_iter().skip(1).filter_map(move |to| Some(Op::Place { from: first?, to }));
+    open.into_iter().chain(others).map(|op| (Step::PlaceFd, op))
+}
+
+/// The child starts with the init's 0, 1 and 2, and each of them is replaced.
 fn place_fds(fds: &AttachedFds) -> impl Iterator<Item = (Step, Op)> {
-    let has_stderr = fds.program.iter().any(|(_, number)| *number == 2);
-    let null_for_stderr = (!has_stderr).then_some(Op::Place { from: 0, to: 2 });
-    let placed = fds.program.iter().map(|(fd, number)| Op::Place { from: fd.as_raw_fd(), to: *number });
-    null_for_stderr.into_iter().chain(placed).map(|op| (Step::PlaceFd, op))
+    fds.program.iter().map(|(fd, number)| (Step::PlaceFd, Op::Place { from: fd.as_raw_fd(), to: *number }))
 }
 
 fn set_limit(limit: &RawRlimit) -> (Step, Op) {

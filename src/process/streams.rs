@@ -45,15 +45,44 @@ impl HostStreams {
 pub(crate) struct ProgramFds {
     /// Each descriptor with its number in the program.
     pub(crate) fds: Vec<(i32, Arc<OwnedFd>)>,
+    /// The file to execute, if the command has it as a descriptor.
+    pub(crate) executable: Option<Arc<OwnedFd>>,
     /// Whether the program can write to an output that is not one of [`HostStreams`]'s pipes.
     pub(crate) writes_elsewhere: bool,
 }
 
+/// What becomes of the caller's sealed memfds. Their content cannot change, but their owner can
+/// change the mode and the times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SealedInputs {
+    /// The program gets the memfd itself: the memfd does not belong to the program.
+    Shared,
+    /// The program gets a copy of its own, so that nothing is left for the next run.
+    Copied,
+}
+
+impl SealedInputs {
+    fn protect(self, fd: &mut Arc<OwnedFd>) -> Result<()> {
+        if self == Self::Copied && memory::is_sealed(&**fd) {
+            *fd = made(memory::copy_of_sealed(&**fd))?;
+        }
+        Ok(())
+    }
+}
+
 /// Opens the streams of a command. `unset` is the default for an output. Pipes and terminals that
-/// are made here belong to `program`.
-pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Ids>) -> Result<CommandStreams> {
+/// are made here belong to `program`. `inputs` says what becomes of sealed memfds.
+pub(crate) fn open_streams(
+    command: &Command,
+    unset: &Stream,
+    program: Option<Ids>,
+    inputs: SealedInputs,
+) -> Result<CommandStreams> {
     let mut host = HostStreams::default();
     let mut fds = command.fds.clone();
+    fds.iter_mut().try_for_each(|(_, fd)| inputs.protect(fd))?;
+    let mut executable = command.executable().cloned();
+    executable.iter_mut().try_for_each(|fd| inputs.protect(fd))?;
     let mut terminal = None;
     let mut writes_elsewhere = false;
     for (number, stream) in command.streams.iter().enumerate() {
@@ -62,7 +91,11 @@ pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Id
         writes_elsewhere |= number > 0 && matches!(stream, Stream::Fd(_) | Stream::Inherit | Stream::Pty);
         let fd = match stream {
             Stream::Null => continue,
-            Stream::Fd(fd) => Arc::clone(fd),
+            Stream::Fd(fd) => {
+                let mut fd = Arc::clone(fd);
+                inputs.protect(&mut fd)?;
+                fd
+            }
             Stream::AsStdout if number == 2 => match fds.iter().find(|(number, _)| *number == 1) {
                 Some((_, stdout)) => Arc::clone(stdout),
                 None => continue,
@@ -80,7 +113,7 @@ pub(crate) fn open_streams(command: &Command, unset: &Stream, program: Option<Id
         fds.push((number as i32, fd));
     }
     fds.iter().try_for_each(|(_, fd)| refuse_path_to_host(fd))?;
-    Ok(CommandStreams { host, program: ProgramFds { fds, writes_elsewhere } })
+    Ok(CommandStreams { host, program: ProgramFds { fds, executable, writes_elsewhere } })
 }
 
 fn made(stream: io::Result<OwnedFd>) -> Result<Arc<OwnedFd>> {

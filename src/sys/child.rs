@@ -11,7 +11,7 @@
 //! [`Children`] owns both the plan and the wait, so no caller can break that. The child makes raw
 //! system calls only: it does not allocate, lock, panic or touch errno.
 
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -36,6 +36,12 @@ pub(crate) enum Op {
     /// The mask has one bit for each CPU.
     SetAffinity(Vec<u64>),
     StartSession,
+    /// Opens a file beneath a directory for reading and writing, as descriptor `to`.
+    Open {
+        dir: i32,
+        path: &'static CStr,
+        to: i32,
+    },
     /// Makes descriptor `to` a copy of `from` that stays open across the exec.
     Place {
         from: i32,
@@ -310,7 +316,8 @@ extern "C" fn child<T: Copy>(plan: *mut c_void) -> i32 {
 
 impl Op {
     fn carry_out(&self) -> Result<(), i32> {
-        // SAFETY: used only for calls that take numbers, and for chdir, whose path ends with a NUL.
+        // SAFETY: used only for calls that take numbers, and for chdir and openat, whose paths end
+        // with a NUL.
         let numbers = |number, arguments| unsafe { raw_syscall(number, arguments) };
         match self {
             Self::PassGate(fd) => {
@@ -334,6 +341,11 @@ impl Op {
                 unsafe { raw_syscall(libc::SYS_sched_setaffinity, arguments) }?
             }
             Self::StartSession => numbers(libc::SYS_setsid, [0; 5])?,
+            Self::Open { dir, path, to } => {
+                let flags = (libc::O_RDWR | libc::O_CLOEXEC) as usize;
+                let fd = numbers(libc::SYS_openat, [*dir as usize, path.as_ptr() as usize, flags, 0, 0])?;
+                numbers(libc::SYS_dup3, [fd, *to as usize, 0, 0, 0])?
+            }
             Self::Place { from, to } => numbers(libc::SYS_dup3, [*from as usize, *to as usize, 0, 0, 0])?,
             Self::TakeTerminal(fd) => numbers(libc::SYS_ioctl, [*fd as usize, libc::TIOCSCTTY as usize, 0, 0, 0])?,
             Self::Close { first, last } => numbers(libc::SYS_close_range, [*first as usize, *last as usize, 0, 0, 0])?,

@@ -27,15 +27,39 @@ pub(crate) fn executable(path: &Path) -> io::Result<OwnedFd> {
     if !source.metadata()?.is_file() {
         return Err(Errno::EACCES.into());
     }
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    // Linux 6.3 and later may require the flag (vm.memfd_noexec). Earlier kernels reject it.
-    let memfd = match memfd_create("cellblock-init", flags | MFdFlags::from_bits_retain(libc::MFD_EXEC)) {
-        Err(Errno::EINVAL) => memfd_create("cellblock-init", flags)?,
-        other => other?,
-    };
-    let mut memfd = File::from(memfd);
+    let mut memfd = new_executable("cellblock-init")?;
     io::copy(&mut source, &mut memfd)?;
     seal(&memfd)?;
+    Ok(memfd.into())
+}
+
+/// A copy of a sealed memfd, with its mode and its offset. What happens to the copy's mode, times
+/// and attributes does not happen to the original.
+pub(crate) fn copy_of_sealed(original: impl AsFd) -> io::Result<OwnedFd> {
+    let original = original.as_fd();
+    let stat = rustix::fs::fstat(original)?;
+    let copy = new_executable("cellblock-input")?;
+    let (mut copied, size) = (0, stat.st_size as u64);
+    while copied < size {
+        // By an offset of its own: the original's offset is its caller's.
+        let left = (size - copied) as usize;
+        if rustix::fs::sendfile(&copy, original, Some(&mut copied), left)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    seal(&copy)?;
+    rustix::fs::fchmod(&copy, rustix::fs::Mode::from_raw_mode(stat.st_mode))?;
+    rustix::fs::seek(&copy, rustix::fs::SeekFrom::Start(rustix::fs::tell(original)?))?;
+    Ok(copy.into())
+}
+
+fn new_executable(name: &str) -> io::Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    // Linux 6.3 and later may require the flag (vm.memfd_noexec). Earlier kernels reject it.
+    let memfd = match memfd_create(name, flags | MFdFlags::from_bits_retain(libc::MFD_EXEC)) {
+        Err(Errno::EINVAL) => memfd_create(name, flags)?,
+        other => other?,
+    };
     Ok(memfd.into())
 }
 

@@ -15,6 +15,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -171,6 +172,16 @@ static void *execute(void *unused) {
     exit(9);
 }
 
+// A process that shares its memory with its child, and that exits once it has one.
+enum { CHAINS = 200, STACKS = 16, STACK = 8192 };
+static _Alignas(16) char stacks[CHAINS * STACKS][STACK];
+
+static int orphan(void *number) {
+    long own = (long)number, next = own - own % STACKS + (own + 1) % STACKS;
+    while (clone(orphan, stacks[next] + STACK, CLONE_VM | SIGCHLD, (void *)next) < 0);
+    return 0;
+}
+
 // Ways to resist an end. Each prints "ready" first.
 static void hang(const char *how) {
     pthread_t thread;
@@ -262,6 +273,12 @@ static void hang(const char *how) {
         for (int i = 0; i < 20; i++)
             if (syscall(SYS_clone, CLONE_PARENT, 0, 0, 0, 0) == 0)
                 for (;;) pause();
+        puts("ready");
+        for (;;) pause();
+    }
+    if (strncmp(how, "orphans", 7) == 0) { // each makes the next one and exits
+        for (long chain = 0; chain < CHAINS; chain++) orphan((void *)(chain * STACKS));
+        if (IS("orphans left")) exit(0);
         puts("ready");
         for (;;) pause();
     }
@@ -427,6 +444,11 @@ static void ids(void) {
 int main(int count, char **arguments) {
     const char *what = arguments[1], *which = count > 2 ? arguments[2] : "";
 #define IS(name) (strcmp(what, name) == 0)
+    if (IS("spoil")) { // the program for those who execute it next
+        int self = open("/proc/self/exe", O_RDONLY);
+        tell("fchmod", fchmod(self, 0));
+        exit(0);
+    }
     if (IS("look")) look(target(which));
     if (IS("slow")) slow(target(which));
     if (IS("signals")) signals(target(which));

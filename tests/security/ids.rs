@@ -36,6 +36,109 @@ async fn containers_with_own_ids_never_share_one() {
     }
 }
 
+/// The ids that the test of reservations uses, and how many containers have room in them.
+const RANGE: std::ops::Range<u32> = 1_900_200_000..1_900_200_008;
+const ROOM: usize = 4;
+
+/// Binds all names of the range, and listens.
+const SQUAT: &str = "import socket, sys, time
+held = []
+for first in range(1_900_200_000, 1_900_200_008, 2):
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+        it = socket.socket(socket.AF_UNIX, kind)
+        it.bind('\\0cellblock-ids-%d' % first)
+        if kind != socket.SOCK_DGRAM and first % 4: it.listen()
+        held.append(it)
+print('held', flush=True)
+time.sleep(60)";
+
+/// Another user of the machine, who takes every name.
+struct Squatter(std::process::Child);
+
+impl Squatter {
+    fn start(through: &[&str]) -> Self {
+        let words = [through, &["/usr/bin/python3", "-Sc", SQUAT]].concat();
+        let mut command = HostCommand::new(words[0]);
+        let mut squatter = command.args(&words[1..]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        crate::common::read_up_to("held", &mut squatter);
+        Self(squatter)
+    }
+}
+
+impl Drop for Squatter {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+const ORDINARY_USER: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// Builds as many containers as the range has room for, and one more. Returns how many it got.
+pub(super) async fn fill_range() -> usize {
+    let mut containers = Vec::new();
+    while containers.len() <= ROOM {
+        match builder().id_range(RANGE).build().await {
+            Ok(container) => containers.push(container),
+            Err(error) => {
+                assert!(error.to_string().contains("every id of the range is in use"), "{error}");
+                break;
+            }
+        }
+    }
+    for container in &containers {
+        container.destroy().await;
+    }
+    containers.len()
+}
+
+#[tokio::test]
+async fn an_ordinary_user_cannot_take_the_ids_of_root() {
+    if !is_root() {
+        skip("only root has a directory and ids that other users cannot take");
+        return;
+    }
+    let other_host = |through: &[&str]| {
+        let output = crate::common::another_host("fill the range of ids", through).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.lines().find_map(|line| line.strip_prefix("containers ")?.parse::<usize>().ok()).expect(&said)
+    };
+    assert_eq!((fill_range().await, other_host(&[])), (ROOM, ROOM), "they are free again once the inits are dead");
+    let squatter = Squatter::start(&ORDINARY_USER);
+    assert_eq!(fill_range().await, ROOM);
+    // A host of another user that root trusts: of root itself.
+    let one = builder().id_range(RANGE).build().await.unwrap();
+    assert_eq!(other_host(&[]), ROOM - 1, "an id that is in use is not used again");
+    // The control: a host that cannot have a file in /run has the names alone.
+    let without_run = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs -o ro tmpfs /run && exec \"$@\"", "sh"];
+    assert_eq!(other_host(&without_run), 0, "the control");
+    one.destroy().await;
+    drop(squatter);
+    // Names keep hosts apart that do not share the file.
+    let one = builder().id_range(RANGE).build().await.unwrap();
+    assert_eq!(other_host(&without_run), ROOM - 1);
+    one.destroy().await;
+    let _root = Squatter::start(&["env"]);
+    assert!(fill_range().await < ROOM, "root's own names are respected");
+}
+
+/// Only root's file, which no other user can open, locks ids.
+#[tokio::test]
+async fn another_user_cannot_lock_ids_in_the_file_of_root() {
+    if !is_root() {
+        skip("another user's hosts lock ids in a file of that user's");
+        return;
+    }
+    let _container = container().await;
+    let open = "try: open('/run/cellblock-ids'); print('works')\nexcept OSError as error: print(error.strerror)";
+    let said = |through: &[&str]| {
+        let words = [through, &["/usr/bin/python3", "-Sc", open]].concat();
+        String::from_utf8(HostCommand::new(words[0]).args(&words[1..]).output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(said(&ORDINARY_USER).trim(), "Permission denied");
+    assert_eq!(said(&["env"]).trim(), "works", "the control");
+}
+
 #[tokio::test]
 async fn a_program_cannot_change_its_ids() {
     let container = container().await;

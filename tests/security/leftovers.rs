@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use cellblock::{Mount, Output, mount::Tmpfs, seccomp::Filter};
+use cellblock::{Mount, Output, Stdio, mount::Tmpfs, seccomp::Filter};
 
 use super::*;
 use crate::common::{builder, lacks, sh};
@@ -122,6 +122,89 @@ print(open('/proc/self/fdinfo/%d' % memfd).read() != '', flush=True)";
     let during = format!("{hold}\n{}", include_str!("fingerprint.py"));
     let changed = differences(&fresh, &says(&container, &python(&during)).await);
     assert!(changed.iter().any(|line| line.starts_with("abstract name Address already in use")), "{changed:#?}");
+}
+
+/// Changes whatever a program can change about its input, which is /dev/null, and locks bytes that
+/// spell a word.
+const MARK: &str = "import fcntl, os, struct
+fcntl.fcntl(0, fcntl.F_SETFL, os.O_APPEND | os.O_NONBLOCK)
+fcntl.fcntl(0, 10, 40) # F_SETSIG
+OFD_SETLK = 37
+fcntl.fcntl(0, OFD_SETLK, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0x6c656674, 1, 0))
+try: fcntl.flock(0, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError: pass
+def refused(change):
+    try: change(); return False
+    except OSError: return True
+print(all(map(refused, [lambda: os.utime(0), lambda: os.utime('/dev/null'), lambda: os.utime(0, (1, 1)), lambda: os.fchmod(0, 0o666),
+                        lambda: os.setxattr(0, 'user.left', b'x'), lambda: os.fchown(0, os.getuid(), -1)])))";
+
+/// Prints what of that a program finds, and the times of the device.
+const READ_MARK: &str = "import fcntl, os, struct
+OFD_GETLK = 36
+lock = fcntl.fcntl(os.open('/dev/null', os.O_RDWR), OFD_GETLK, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0x6c656674, 1, 0))
+it = os.fstat(0)
+print(fcntl.fcntl(0, fcntl.F_GETFL) & (os.O_APPEND | os.O_NONBLOCK), fcntl.fcntl(0, 11),
+      struct.unpack('hhqqi4x', lock)[0] != fcntl.F_UNLCK, it.st_mtime_ns, it.st_atime_ns, it.st_ctime_ns)";
+
+#[tokio::test]
+async fn nothing_is_left_in_the_null_device() {
+    let container = container().await;
+    let fresh = says(&container, &python(READ_MARK)).await;
+    assert!(fresh.starts_with("0 0 False"), "{fresh}");
+    let null = || File::options().read(true).write(true).open("/dev/null").unwrap();
+    for streams in [0, 1, 2] {
+        let mut mark = python(MARK);
+        if streams > 0 {
+            mark.stdout(Stdio::piped());
+        }
+        if streams > 1 {
+            mark.stderr(null());
+        }
+        assert_eq!(says(&container, &mark).await, "True", "the device itself cannot be changed");
+        assert_eq!(says(&container, &python(READ_MARK)).await, fresh, "without a reset");
+        container.reset().await.unwrap();
+        assert_eq!(says(&container, &python(READ_MARK)).await, fresh);
+    }
+    // All three streams of a program are the device.
+    let report =
+        container.run(&python("import os\nassert {os.fstat(fd).st_rdev for fd in (0, 1, 2)} == {0x103}")).await;
+    assert!(report.unwrap().status.success());
+
+    // The control: one descriptor for several runs.
+    let (mut mark, mut read) = (python(MARK), python(READ_MARK));
+    let shared = null();
+    mark.stdin(shared.try_clone().unwrap());
+    read.stdin(shared);
+    container.output(&mark).await.unwrap();
+    let left = says(&container, &read).await;
+    assert!(left.starts_with("3072 40 True"), "the control: {left}");
+}
+
+/// Files without a name change nothing of a tmpfs but the number of its next inode.
+#[tokio::test]
+async fn a_reset_restarts_the_inode_numbers_of_a_tmpfs() {
+    let container = container().await;
+    let count = |files: u32| {
+        python(&format!(
+            "import os
+for _ in range({files}): os.close(os.open('/tmp', os.O_TMPFILE | os.O_RDWR))
+print(os.fstat(os.open('/tmp', os.O_TMPFILE | os.O_RDWR)).st_ino)"
+        ))
+    };
+    let first: u64 = says(&container, &count(0)).await.parse().unwrap();
+    for files in [1, 77, 1000] {
+        let moved: u64 = says(&container, &count(files)).await.parse().unwrap();
+        assert!(moved >= first + u64::from(files), "the control: {moved} {first}");
+        container.reset().await.unwrap();
+        let again: u64 = says(&container, &count(0)).await.parse().unwrap();
+        assert_eq!(again, first, "{files}");
+        container.reset().await.unwrap();
+    }
+    // A tmpfs without room for more inodes has none to spare for the question.
+    let one = builder().mount(Mount::tmpfs("/one", Tmpfs::new().inodes(1))).build().await.unwrap();
+    one.reset().await.unwrap();
+    assert_well(&one).await;
 }
 
 /// IPC objects, which outlive the process that makes them.

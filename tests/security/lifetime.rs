@@ -10,7 +10,9 @@ use cellblock::{
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use crate::common::{Machine, another_host, builder, eventually, machine, processes_with, read_up_to, sh, skip};
+use crate::common::{
+    Machine, another_host, builder, eventually, is_slow, machine, processes_with, read_up_to, sh, skip,
+};
 
 #[tokio::test]
 async fn a_daemon_is_dead_before_the_report_arrives() {
@@ -94,6 +96,42 @@ async fn a_cpu_rate_does_not_delay_a_kill() {
     let limits = Limits::new().cpu_rate(0.2).wall_time(SECOND);
     let report = container.run(python("while True: pass").limits(limits)).await.unwrap();
     assert!(report.usage.cpu.unwrap() < SECOND / 2, "{report}");
+}
+
+/// Orphans that make the next one and exit: on a machine with many processors they end as fast as
+/// the init reaps them, and it never finds that none has ended.
+#[tokio::test]
+async fn orphans_that_die_without_end_do_not_delay_a_deadline() {
+    let container = container().await;
+    let orphans = |how| attacks().command(&["hang", how]);
+    let limits = |time: Duration| Limits::new().wall_time(time).processes(1000).allow_weaker(true);
+    let time = Duration::from_millis(if is_slow() { 1500 } else { 300 });
+    for _ in 0..3 {
+        let report = container.run(orphans("orphans").limits(limits(time))).await.unwrap();
+        assert_eq!(report.cause, Cause::Limit(Limit::WallTime), "{report}");
+        let late = report.usage.wall.unwrap() - time;
+        assert!(late < time / 2, "{late:?} {report}");
+        // Their program has ended, so they are killed at once.
+        let report = container.run(orphans("orphans left").limits(limits(20 * SECOND))).await.unwrap();
+        assert_eq!(report.status, Status::Exited(0), "{report}");
+        assert!(report.usage.wall.unwrap() < 2 * SECOND, "{report}");
+    }
+    // The control: they go on by themselves.
+    let mut process = container.spawn(orphans("orphans").limits(limits(20 * SECOND))).await.unwrap();
+    let start = Instant::now();
+    let mut slowest = Duration::ZERO;
+    while start.elapsed() < 3 * time {
+        let before = Instant::now();
+        container.ping(5 * SECOND).await.unwrap();
+        slowest = slowest.max(before.elapsed());
+    }
+    assert!(process.try_wait().unwrap().is_none(), "the control");
+    assert!(slowest < SECOND, "a ping took {slowest:?}");
+    let before = Instant::now();
+    container.ping(5 * SECOND).await.unwrap();
+    process.kill().await.unwrap();
+    assert!(before.elapsed() < SECOND, "{:?}", before.elapsed());
+    assert_well(&container).await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use cellblock::{ErrorKind, Limits, Stdio, Verdict, container::OpenFile, seccomp:
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use crate::common::{builder, lacks, open_dir, sh};
+use crate::common::{builder, has_own_ids, lacks, open_dir, sh};
 
 /// Starts a program and waits until it writes a byte.
 async fn started(container: &Container, command: &mut Command) -> cellblock::Process {
@@ -139,6 +139,66 @@ print(open(0).read())",
     open.write_all(b"input").unwrap();
     open.rewind().unwrap();
     assert!(says(&container, attack.stdin(open)).await.starts_with("works"));
+}
+
+/// The content of a sealed memfd cannot change, but its owner can change its mode and its times.
+#[tokio::test]
+async fn what_a_run_changes_of_a_sealed_input_ends_with_the_run() {
+    let container = container().await;
+    let change = "import os
+for change in (lambda f: os.fchmod(f, 0o640), lambda f: os.utime(f, (1, 2)), lambda f: os.utime(f)):
+    for f in (0, 3):
+        try: change(f)
+        except PermissionError: pass
+print(os.read(0, 3).decode(), os.read(3, 9).decode())";
+    let state = |file: &File| {
+        let it = file.metadata().unwrap();
+        use std::os::unix::fs::MetadataExt;
+        // Without the access time, which the host's own copying moves too.
+        (it.mode(), it.mtime(), it.mtime_nsec(), it.ctime(), it.ctime_nsec())
+    };
+    let make = || {
+        let mut file = sealed(b"a word");
+        // Without write access for other users, who could set the times to the present.
+        file.set_permissions(Permissions::from_mode(0o555)).unwrap();
+        file.seek(std::io::SeekFrom::Start(2)).unwrap();
+        file
+    };
+    let (input, other) = (make(), make());
+    let before = [state(&input), state(&other)];
+    let mut attack = python(change);
+    attack.stdin(input.try_clone().unwrap()).fd(3, other.try_clone().unwrap());
+    assert_eq!(says(&container, &attack).await, "wor word");
+    assert_eq!(before, [state(&input), state(&other)]);
+    // The program itself is such an input too.
+    let program = sealed(&fs::read(&attacks().path).unwrap());
+    program.set_permissions(Permissions::from_mode(0o555)).unwrap();
+    let before = state(&program);
+    let mut spoil = Command::from_fd("attack", program.try_clone().unwrap());
+    for _ in 0..2 {
+        assert_eq!(works(&outcomes(&says(&container, spoil.args(["spoil"])).await)).len(), usize::from(!has_own_ids()));
+        spoil = Command::from_fd("attack", program.try_clone().unwrap());
+    }
+    assert_eq!(before.0, state(&program).0);
+
+    let mut control = HostCommand::new("/usr/bin/python3");
+    let control_input = make();
+    let before = state(&control_input);
+    control
+        .args(["-c", "import os; os.fchmod(0, 0o640); os.utime(0, (1, 2))"])
+        .stdin(control_input.try_clone().unwrap());
+    assert!(control.status().unwrap().success());
+    assert_ne!(state(&control_input), before, "the control");
+}
+
+fn sealed(content: &[u8]) -> File {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let mut file = File::from(memfd_create("input", MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_CLOEXEC).unwrap());
+    file.write_all(content).unwrap();
+    file.rewind().unwrap();
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all())).unwrap();
+    file
 }
 
 /// Tries to open the files at 0 and 1 for more than the host did. Then uses them as intended, by

@@ -13,6 +13,7 @@ use nix::sys::stat::{SFlag, fstat};
 
 use crate::error::{Failure, ResultExt, Step};
 use crate::init::files::{ROOT, make_dirs, resolve};
+use crate::init::null::copy_of_null;
 use crate::sys::mount::{attach, copy_mount, copy_tree, forbid, new_file_system, restrict_tree};
 use crate::wire::{BindAccess, Ids, MountEntry, MountKind};
 
@@ -104,12 +105,6 @@ pub(super) fn hide(root: &OwnedFd, path: &Path) -> Result<(), Failure> {
     let is_directory = is_directory(&place).step_at(Step::Mask, path)?;
     let cover = if is_directory { new_empty_directory() } else { copy_of_null() };
     attach(cover.step_at(Step::Mask, path)?, place).step_at(Step::Mask, path)
-}
-
-fn copy_of_null() -> io::Result<OwnedFd> {
-    let null = copy_tree(Path::new("/dev/null"))?;
-    restrict_tree(&null, forbid::WRITES | forbid::EXEC)?;
-    Ok(null)
 }
 
 fn forbidden(access: BindAccess) -> u64 {

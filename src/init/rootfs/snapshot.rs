@@ -1,10 +1,14 @@
 //! The visible state of a file system.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
 use rustix::fs::{AtFlags, CWD, StatxFlags, llistxattr, statfs, statx};
 
+use crate::init::files::resolve;
 use crate::wire::RawFileSystem;
 
 /// Everything about an empty tmpfs that a program can change: its root directory, and how much the
@@ -36,11 +40,41 @@ impl Snapshot {
         Ok(Self { state, changed: [root.stx_ctime, root.stx_mtime].map(|time| (time.tv_sec, time.tv_nsec)) })
     }
 
-    pub(super) fn is_of(&self, path: &Path) -> bool {
-        self.state.path == path
-    }
-
     pub(super) fn into_state(self) -> RawFileSystem {
         self.state
     }
+}
+
+/// A tmpfs since it was new.
+pub(super) struct NewState {
+    snapshot: Snapshot,
+    /// The number of the last inode that the tmpfs has made. A file without a name moves it, and
+    /// changes nothing else once it is closed.
+    last_inode: u64,
+}
+
+impl NewState {
+    pub(super) fn take(root: &OwnedFd, path: &Path) -> io::Result<Self> {
+        Ok(Self { last_inode: new_inode(root, path)?, snapshot: Snapshot::take(path)? })
+    }
+
+    pub(super) fn is_of(&self, path: &Path) -> bool {
+        self.snapshot.state.path == path
+    }
+
+    /// Whether no program has touched the tmpfs. The question itself moves its inode numbers by
+    /// one.
+    pub(super) fn is_unchanged(&mut self, root: &OwnedFd) -> bool {
+        let path = &self.snapshot.state.path;
+        let Ok(inode) = new_inode(root, path) else { return false };
+        let expected = std::mem::replace(&mut self.last_inode, inode).wrapping_add(1);
+        inode == expected && Snapshot::take(path).is_ok_and(|now| now == self.snapshot)
+    }
+}
+
+/// Makes a file without a name, and returns its inode number. A tmpfs numbers its inodes in order.
+fn new_inode(root: impl AsFd, path: &Path) -> io::Result<u64> {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    let file = resolve(root, path, OFlag::O_TMPFILE | OFlag::O_RDWR, 0o600)?;
+    Ok(fstat(file)?.st_ino)
 }
