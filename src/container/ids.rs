@@ -1,7 +1,7 @@
 //! User and group ids for containers.
 //!
-//! Invariant: two containers that live at once never share an id. A [`Reservation`] holds the ids of
-//! a container. The init keeps it, so the ids are free again exactly when the init is dead.
+//! Invariant: two containers that live at once never share an id. A [`Reservation`] holds the ids
+//! of a container. The init keeps it, so the ids are free again exactly when the init is dead.
 
 mod reservation;
 

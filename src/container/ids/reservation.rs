@@ -3,7 +3,8 @@
 //! A reservation is a lock and a name, each of which is free exactly when its last descriptor is
 //! closed:
 //!
-//! - A lock on a range of bytes in a file that only this user can open. The file is empty and stays.
+//! - A lock on a range of bytes in a file that only this user can open. The file is empty and
+//! stays.
 //! - The name of a socket. It also holds against hosts that have another `/run`, or none that they
 //!   can write to. Any local user can bind it, so a lock is enough where a user that this host does
 //!   not trust has the name, and no ids are left whose name is free.
@@ -98,8 +99,8 @@ fn lock(first: u32, step: u32) -> io::Result<Attempt> {
     }
 }
 
-/// The file in which this user's hosts lock their ids: in `/run`, or in the user's part of it. `None`
-/// if the directory is missing, belongs to another user, or cannot be written to.
+/// The file in which this user's hosts lock their ids: in `/run`, or in the user's part of it.
+/// `None` if the directory is missing, belongs to another user, or cannot be written to.
 fn lock_file() -> Option<OwnedFd> {
     let user = geteuid();
     let dir = if user.is_root() { PathBuf::from("/run") } else { Path::new("/run/user").join(user.to_string()) };
@@ -116,8 +117,8 @@ fn lock_file() -> Option<OwnedFd> {
     is_private(&path, 0o077).then_some(file)
 }
 
-/// Binds a name. Returns `None` if it is taken. The socket listens, because only such a socket shows
-/// whose it is.
+/// Binds a name. Returns `None` if it is taken. The socket listens, because only such a socket
+/// shows whose it is.
 fn bind_name(address: &SocketAddrUnix) -> io::Result<Option<OwnedFd>> {
     let socket = new_socket(SocketFlags::CLOEXEC)?;
     match bind(&socket, address) {
