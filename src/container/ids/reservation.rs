@@ -4,7 +4,7 @@
 //! closed:
 //!
 //! - A lock on a range of bytes in a file that only this user can open. The file is empty and
-//! stays.
+//!   stays.
 //! - The name of a socket. It also holds against hosts that have another `/run`, or none that they
 //!   can write to. Any local user can bind it, so a lock is enough where a user that this host does
 //!   not trust has the name, and no ids are left whose name is free.
