@@ -82,7 +82,7 @@ impl Rootfs {
     pub(super) fn reset(&mut self) -> Result<Discarded, Failure> {
         chdir("/").step_at(Step::ChangeDirectory, "/")?;
         let root = &self.root;
-        self.new_states.retain_mut(|state| state.is_unchanged(root));
+        self.new_states.retain_mut(|state| state.check_unchanged(root));
         let replaced = self.replaced_targets();
         // A mount below a replaced one goes with it and comes back with it.
         let affected: Vec<_> = self.mounts.iter().filter(|mount| is_at_or_below(&mount.target, &replaced)).collect();

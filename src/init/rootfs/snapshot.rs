@@ -64,7 +64,7 @@ impl NewState {
 
     /// Whether no program has touched the tmpfs. The question itself moves its inode numbers by
     /// one.
-    pub(super) fn is_unchanged(&mut self, root: &OwnedFd) -> bool {
+    pub(super) fn check_unchanged(&mut self, root: &OwnedFd) -> bool {
         let path = &self.snapshot.state.path;
         let Ok(inode) = new_inode(root, path) else { return false };
         let expected = std::mem::replace(&mut self.last_inode, inode).wrapping_add(1);
