@@ -106,15 +106,17 @@ async fn orphans_that_die_without_end_do_not_delay_a_deadline() {
     let orphans = |how| attacks().command(&["hang", how]);
     let limits = |time: Duration| Limits::new().wall_time(time).processes(1000).allow_weaker(true);
     let time = Duration::from_millis(if is_slow() { 1500 } else { 300 });
+    let at_once = SECOND * if is_slow() { 10 } else { 2 };
     for _ in 0..3 {
         let report = container.run(orphans("orphans").limits(limits(time))).await.unwrap();
         assert_eq!(report.cause, Cause::Limit(Limit::WallTime), "{report}");
         let late = report.usage.wall.unwrap() - time;
         assert!(late < time / 2, "{late:?} {report}");
-        // Their program has ended, so they are killed at once.
+        // Their program has ended, so they are killed at once. An emulated machine takes seconds to kill
+        // and reap hundreds of them.
         let report = container.run(orphans("orphans left").limits(limits(20 * SECOND))).await.unwrap();
         assert_eq!(report.status, Status::Exited(0), "{report}");
-        assert!(report.usage.wall.unwrap() < 2 * SECOND, "{report}");
+        assert!(report.usage.wall.unwrap() < at_once, "{report}");
     }
     // The control: they go on by themselves.
     let mut process = container.spawn(orphans("orphans").limits(limits(20 * SECOND))).await.unwrap();
