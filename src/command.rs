@@ -242,8 +242,9 @@ impl Command {
         self
     }
 
-    /// Restricts the program to these system calls, among those that the container's
-    /// [`filter`](crate::ContainerBuilder::filter) allows. Default: no further restriction.
+    /// Restricts the program to these system calls. The container's
+    /// [`filter`](crate::ContainerBuilder::filter) applies as well. Default: no further
+    /// restriction.
     pub fn syscalls(&mut self, syscalls: Syscalls) -> &mut Self {
         self.syscalls = Some(syscalls);
         self

@@ -19,7 +19,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat
 use crate::error::{Failure, ResultExt, Step};
 use crate::wire::{Ids, OpenRequest, Reply, Symlink};
 
-/// Opens each file. Returns one result for each, and the descriptors of those that succeeded.
+/// Opens each file. Returns one result for each file, and the descriptors of the opened files.
 pub(super) fn open_all(files: &[OpenRequest], program: Ids) -> (Reply, Vec<Arc<OwnedFd>>) {
     let mut fds = Vec::new();
     let results = files.iter().map(|file| match open(file, program) {

@@ -324,7 +324,7 @@ fn micros(time: Duration) -> u64 {
 }
 
 /// The variables of [`ENVIRONMENT`], if the container has that file: one `KEY=VALUE` a line, the
-/// value taken literally. Empty lines and those that begin with `#` are skipped. Any other line is
+/// value taken literally. Empty lines and comments (`#`) are skipped. Any other line is
 /// an error that names the line.
 fn default_environment() -> Result<Strings, Failure> {
     let mut variables = Strings::default();

@@ -45,6 +45,7 @@ impl TurnQueue {
                 let (turn, end) = oneshot::channel();
                 // The send fails if the run was killed while it waited.
                 if waiter.send(turn).is_ok() {
+                    // The turn is dropped, never used: its end is an error, and the only outcome.
                     let _ = end.await;
                 }
             }
@@ -55,6 +56,7 @@ impl TurnQueue {
     /// Takes a place at the end of the queue. The receiver yields the turn.
     pub fn join(&self) -> oneshot::Receiver<Turn> {
         let (waiter, turn) = oneshot::channel();
+        // This fails only while the runtime ends. The receiver then yields an error.
         let _ = self.0.send(waiter);
         turn
     }

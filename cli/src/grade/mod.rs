@@ -143,7 +143,7 @@ fn write_results(
     let pass_at_1 = matches!(work, Work::HumanEval(_)).then_some((passed, results.len()));
     let totals = table::totals(results, elapsed);
     print(&match pass_at_1 {
-        // Of hundreds of attempts the table has only those that failed.
+        // There are hundreds of attempts, so the table shows the failed ones alone.
         Some(_) => table::table(results.iter().filter(|result| !result.has_passed())),
         None => table::table(results),
     })?;

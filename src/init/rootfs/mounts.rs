@@ -20,7 +20,7 @@ use crate::wire::{BindAccess, Ids, MountEntry, MountKind};
 use super::file_systems::{new_empty_directory, new_proc, new_tmpfs};
 use super::overlay::{attach_layers, mount_overlay};
 
-/// The trees of each mount: those that the host attached, and new ones for the other mounts.
+/// The trees of each mount. The host has attached some of them; the init makes the others.
 pub(super) fn detached_trees(
     mounts: &[MountEntry],
     attached: Vec<OwnedFd>,
