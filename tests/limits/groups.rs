@@ -232,7 +232,7 @@ async fn a_file_that_a_program_keeps_busy_holds_up_no_other_task() {
         (longest, slowest) = (longest.max(stall), slowest.max(start.elapsed()));
     }
     process.kill().await.unwrap();
-    if slowest < millis(60) {
+    if slowest < millis(20) {
         return skip("this machine is too fast for the control");
     }
     assert!(is_slow() || longest < slowest / 2, "{longest:?} of {slowest:?}");
