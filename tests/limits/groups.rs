@@ -225,7 +225,7 @@ async fn a_file_that_a_program_keeps_busy_holds_up_no_other_task() {
     let mut process = container.spawn(&command).await.unwrap();
     tokio::io::AsyncReadExt::read_exact(process.stdout.as_mut().unwrap(), &mut [0; 5]).await.unwrap();
     let (mut longest, mut slowest) = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..20 {
+    for _ in 0..60 {
         let start = Instant::now();
         let (written, stall) = longest_stall(container.write("busy", "x", 0o600)).await;
         written.unwrap();
