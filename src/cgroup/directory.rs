@@ -13,13 +13,16 @@ use rustix::fs::{FlockOperation, flock};
 use crate::error::{Failure, ResultExt, Step};
 use crate::sys::in_background;
 
+use super::charges::empty_if_many;
+
 const PREFIX: &str = "cellblock-runs-";
 
 /// The directory of a group that this process made. Dropping it removes the group and the groups
-/// below, once they are empty.
+/// below in the background, once they are empty.
 #[derive(Debug)]
 pub(super) struct GroupDirectory {
     pub(super) path: PathBuf,
+    is_removed: bool,
     /// Shows other hosts that the owner is alive.
     _lock: File,
 }
@@ -33,7 +36,7 @@ impl GroupDirectory {
             match make_locked(&path) {
                 // Another host has taken it for abandoned and removed it before it was locked.
                 Ok(_) if !path.exists() => {}
-                Ok(lock) => return Ok(Self { path, _lock: lock }),
+                Ok(lock) => return Ok(Self { path, is_removed: false, _lock: lock }),
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::EWOULDBLOCK)) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound && parent.exists() => {}
                 Err(error) => return Err(Failure::at(Step::MakeGroup, path, error)),
@@ -44,25 +47,51 @@ impl GroupDirectory {
     pub(super) fn write(&self, file: &str, value: impl ToString) -> Result<(), Failure> {
         write_value(&self.path.join(file), value)
     }
+
+    /// Removes the group now if it is empty, and otherwise in the background.
+    pub(super) fn remove(&mut self) {
+        self.is_removed = remove_group(&self.path).is_ok();
+    }
+
+    /// Removes the group within 100 ms, and otherwise in the background. Its last processes may
+    /// still be exiting.
+    pub(super) fn remove_soon(&mut self) {
+        empty_if_many(&self.path);
+        for _ in 0..100 {
+            match remove_group(&self.path) {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+                removed => {
+                    self.is_removed = removed.is_ok();
+                    return;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 impl Drop for GroupDirectory {
     fn drop(&mut self) {
-        if remove_group(&self.path).is_ok() {
+        if self.is_removed {
             return;
         }
-        // The last processes are still exiting.
-        let path = self.path.clone();
-        in_background(move || {
-            for _ in 0..1000 {
-                if remove_group(&path).is_ok() {
-                    return Ok(());
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            remove_group(&path)
-        });
+        remove_in_background(self.path.clone());
     }
+}
+
+/// Removes a group and the groups below on another thread, once they are empty.
+pub(super) fn remove_in_background(path: PathBuf) {
+    in_background(move || {
+        empty_if_many(&path);
+        // The last processes may still be exiting.
+        for _ in 0..1000 {
+            if remove_group(&path).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        remove_group(&path)
+    });
 }
 
 fn make_locked(path: &Path) -> io::Result<File> {
@@ -117,6 +146,10 @@ pub(super) fn write_value(file: &Path, value: impl ToString) -> Result<(), Failu
     opened.and_then(|mut opened| opened.write_all(value.to_string().as_bytes())).step_at(Step::LimitGroup, file)
 }
 
+pub(super) fn make_group(path: &Path) -> Result<(), Failure> {
+    fs::create_dir(path).step_at(Step::MakeGroup, path)
+}
+
 /// Opens a group's directory, for a process to be cloned into it.
 pub(super) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_PATH).open(path)?.into())
@@ -137,11 +170,11 @@ mod tests {
         let (left, foreign) = (parent.path().join("cellblock-runs-1-1/box/run"), parent.path().join("cellblock-other"));
         fs::create_dir_all(&left).unwrap();
         fs::create_dir_all(&foreign).unwrap();
-        let own = GroupDirectory::make(parent.path()).unwrap();
+        let mut own = GroupDirectory::make(parent.path()).unwrap();
         remove_abandoned(parent.path());
         assert!(own.path.exists() && foreign.exists());
         // Outside of a cgroup file system rmdir(2) fails with ENOTEMPTY: only the deepest goes.
-        drop(own);
+        own.remove();
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 2);
     }
 }

@@ -7,6 +7,7 @@
 //! is dropped. An unlocked directory belonged to a host that has died. The next host that looks for
 //! a hierarchy removes it.
 
+mod charges;
 mod directory;
 mod hierarchy;
 mod join_request;
@@ -16,5 +17,6 @@ mod v1;
 mod v2;
 
 pub(crate) use hierarchy::Hierarchy;
+pub(crate) use join_request::JoinRequest;
 pub(crate) use proc_cgroup::ProcCgroup;
 pub(crate) use run_group::RunGroup;

@@ -1,13 +1,14 @@
 //! The group of one container's runs, in cgroup v1 or v2.
 
-use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 
 use crate::error::Failure;
 use crate::limits::GroupLimits;
+use crate::sys::in_background;
 use crate::wire::{Ids, Measurement};
 
-use super::directory::remove_group;
+use super::directory::write_value;
 use super::hierarchy::Hierarchy;
 use super::join_request::JoinRequest;
 use super::v1::V1Group;
@@ -23,7 +24,7 @@ impl RunGroup {
     pub(crate) fn new(hierarchy: Hierarchy) -> Result<Self, Failure> {
         match hierarchy {
             Hierarchy::V1(hierarchies) => Ok(Self::V1(V1Group::new(hierarchies))),
-            Hierarchy::V2(parent) => Ok(Self::V2(V2Group::new(&parent)?)),
+            Hierarchy::V2(parent) => Ok(Self::V2(V2Group::new(parent)?)),
         }
     }
 
@@ -44,19 +45,41 @@ impl RunGroup {
         }
     }
 
-    /// Makes the group ready for a run with these limits.
-    ///
-    /// Returns what the init must be told before the run. `None` if the init knows the group
-    /// already.
-    pub(crate) fn prepare(&mut self, limits: &GroupLimits) -> Result<Option<JoinRequest>, Failure> {
+    /// Whether a run with these limits can begin: nothing has to be made, removed or written.
+    pub(crate) fn is_ready(&self, limits: &GroupLimits) -> bool {
+        match self {
+            Self::V1(group) => group.is_ready(limits),
+            Self::V2(group) => group.is_ready(limits),
+        }
+    }
+
+    /// Makes the group ready for a run with these limits. That may block for seconds, while the
+    /// kernel frees memory.
+    pub(crate) fn prepare(&mut self, limits: &GroupLimits) -> Result<(), Failure> {
         match self {
             Self::V1(group) => group.prepare(limits),
             Self::V2(group) => group.prepare(limits),
         }
     }
 
+    /// What the init must be told before the next run. `None` if the init knows the group.
+    pub(crate) fn take_join(&mut self) -> Option<JoinRequest> {
+        match self {
+            Self::V1(group) => group.take_join(),
+            Self::V2(group) => group.take_join(),
+        }
+    }
+
+    /// Notes that a run is about to begin in this group, which is ready for it.
+    pub(crate) fn begin_run(&mut self) {
+        match self {
+            Self::V1(group) => group.begin_run(),
+            Self::V2(group) => group.begin_run(),
+        }
+    }
+
     /// Learns what a run has used. The next run gets a new group if a counter cannot start anew in
-    /// this one.
+    /// this one, or if more than a little memory is charged to it.
     pub(crate) fn finish_run(&mut self, measured: &Measurement) {
         let peak = measured.group.as_ref().and_then(|figures| figures.processes_peak);
         // Every run has at least one process, so a peak of 1 is right for the next run too.
@@ -66,45 +89,76 @@ impl RunGroup {
                 Self::V2(group) => group.invalidate_run(),
             }
         }
+        match self {
+            Self::V1(group) => group.invalidate_charged_run(),
+            Self::V2(group) => group.invalidate_charged_run(),
+        }
+    }
+
+    /// Has the next run make the group anew that memory is charged to. Kernel memory that earlier
+    /// runs left, such as directory entries, counts for it no longer.
+    pub(crate) fn invalidate_memory(&mut self) {
+        match self {
+            Self::V1(group) => group.invalidate_memory(),
+            Self::V2(group) => group.invalidate_box(),
+        }
     }
 
     /// Has the next run make anew what has disappeared.
     pub(crate) fn invalidate(&mut self) {
         match self {
             Self::V1(group) => group.invalidate(),
-            Self::V2(group) => group.invalidate_run(),
+            Self::V2(group) => group.invalidate_box(),
         }
     }
 
-    /// Lifts the CPU rate, before processes are killed.
+    /// Whether [`lift_rate`](Self::lift_rate) has something to do.
+    pub(crate) fn has_rate(&self) -> bool {
+        !self.rate_files().is_empty()
+    }
+
+    /// Lifts the CPU rate, before processes are killed. May block.
     ///
     /// A killed process dies only when it may use a CPU again. Under a CPU rate, a process inside
     /// the kernel runs up a debt of CPU time that the rest of its group pays, for minutes.
     pub(crate) fn lift_rate(&self) {
-        let lifted = match self {
-            Self::V1(group) => group.lift_rate(),
-            Self::V2(group) => group.lift_rate(),
-        };
-        match lifted {
-            // The group has been removed.
-            Ok(()) | Err(Failure { errno: libc::ENOENT | libc::ENODEV, .. }) => {}
-            // The container is at its end, so no caller is left to get an error.
-            Err(failure) => eprintln!("cellblock: killed processes may be slow to die: {failure}"),
+        lift_rates(&self.rate_files());
+    }
+
+    /// Removes the group. May block.
+    pub(crate) fn remove(mut self) {
+        match &mut self {
+            Self::V1(group) => group.remove(),
+            Self::V2(group) => group.remove(),
         }
     }
 
-    /// Removes the group. `EBUSY` if the last processes are still exiting: the caller retries.
-    pub(crate) fn remove(&self) -> io::Result<()> {
+    fn rate_files(&self) -> Vec<(PathBuf, &'static str)> {
         match self {
-            Self::V1(group) => group.directories().try_for_each(|directory| remove_group(&directory.path)),
-            Self::V2(group) => remove_group(&group.directory().path),
+            Self::V1(group) => group.rate_files(),
+            Self::V2(group) => group.rate_files(),
         }
+    }
+}
+
+fn lift_rates(files: &[(PathBuf, &str)]) {
+    match files.iter().try_for_each(|(file, none)| write_value(file, none)) {
+        // The group has been removed.
+        Ok(()) | Err(Failure { errno: libc::ENOENT | libc::ENODEV, .. }) => {}
+        // The container is at its end, so no caller is left to get an error.
+        Err(failure) => eprintln!("cellblock: killed processes may be slow to die: {failure}"),
     }
 }
 
 impl Drop for RunGroup {
     /// The processes of the group are being killed.
     fn drop(&mut self) {
-        self.lift_rate();
+        let files = self.rate_files();
+        if !files.is_empty() {
+            in_background(move || {
+                lift_rates(&files);
+                Ok(())
+            });
+        }
     }
 }

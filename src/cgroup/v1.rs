@@ -1,10 +1,14 @@
 //! Groups of cgroup v1: one directory in each hierarchy, made for the first run and kept.
 //!
+//! In the hierarchy of memory that directory has the limit, and the runs are in a group below it.
+//! That group is made anew after a run that leaves memory charged. So what earlier runs left counts
+//! for the limit, and a run's peak is its own.
+//!
 //! A run enters by a write to `tasks`, not to `cgroup.procs`. A thread that moves itself takes no
 //! lock that waits for an RCU grace period. After 50 ms without one, that wait takes milliseconds
 //! for each file.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +17,8 @@ use crate::error::{Failure, ResultExt, Step};
 use crate::limits::{CgroupSupport, Form, GroupLimits};
 use crate::wire::{CgroupVersion, Figure, GroupFile};
 
-use super::directory::{GroupDirectory, is_writable, remove_abandoned};
+use super::charges::Charges;
+use super::directory::{GroupDirectory, is_writable, make_group, remove_abandoned};
 use super::join_request::{JoinRequest, JoinRequestBuilder};
 use super::proc_cgroup::ProcCgroup;
 
@@ -81,8 +86,9 @@ impl V1Hierarchies {
 pub(crate) struct V1Group {
     hierarchies: Arc<V1Hierarchies>,
     members: Vec<V1Member>,
-    /// Whether the init knows all of these directories and no other.
+    /// Whether the init knows all of these directories and no other, or will once it has `join`.
     is_joined: bool,
+    join: Option<JoinRequest>,
 }
 
 /// The group's directory in one hierarchy.
@@ -91,60 +97,121 @@ struct V1Member {
     parent: PathBuf,
     controllers: Vec<Controller>,
     directory: GroupDirectory,
+    run: RunDirectory,
+    /// How many groups of runs were made below the directory.
+    runs_made: u32,
     /// The limits that the directory is set to.
     applied: GroupLimits,
+    /// Whether a run was in this directory since its CPU rate was set. The init lifts the rate at
+    /// the end of a run.
+    may_lack_rate: bool,
+    /// Whether the next run needs another directory.
+    is_outdated: bool,
+}
+
+/// The group that the processes of a run enter.
+#[derive(Debug)]
+struct RunDirectory {
+    path: PathBuf,
+    /// `None` if the hierarchy does not count memory.
+    charges: Option<Charges>,
+    /// Whether the next run needs another group.
+    is_outdated: bool,
 }
 
 impl V1Group {
     pub(super) fn new(hierarchies: Arc<V1Hierarchies>) -> Self {
-        Self { hierarchies, members: Vec::new(), is_joined: false }
+        Self { hierarchies, members: Vec::new(), is_joined: false, join: None }
     }
 
-    pub(super) fn directories(&self) -> impl Iterator<Item = &GroupDirectory> {
-        self.members.iter().map(|member| &member.directory)
+    pub(super) fn remove(&mut self) {
+        self.members.drain(..).for_each(|mut member| member.directory.remove_soon());
     }
 
-    pub(super) fn prepare(&mut self, limits: &GroupLimits) -> Result<Option<JoinRequest>, Failure> {
-        self.drop_unneeded(limits);
+    pub(super) fn is_ready(&self, limits: &GroupLimits) -> bool {
+        let hierarchies = self.hierarchies.hierarchies.iter();
+        let needed = hierarchies.filter(|it| is_needed(&it.controllers, limits)).count();
+        self.is_joined && self.members.len() == needed && self.members.iter().all(|it| it.is_ready(limits))
+    }
+
+    pub(super) fn prepare(&mut self, limits: &GroupLimits) -> Result<(), Failure> {
+        self.retire_outdated(limits);
         self.make_missing(limits)?;
         self.members.iter_mut().try_for_each(|member| member.apply(limits))?;
-        if self.is_joined {
-            return Ok(None);
+        if !self.is_joined {
+            self.join = Some(self.open_files()?);
+            self.is_joined = true;
         }
-        let request = self.open_files()?;
-        self.is_joined = true;
-        Ok(Some(request))
+        Ok(())
     }
 
-    pub(super) fn lift_rate(&self) -> Result<(), Failure> {
+    pub(super) fn take_join(&mut self) -> Option<JoinRequest> {
+        self.join.take()
+    }
+
+    /// The files that lift the CPU rate.
+    pub(super) fn rate_files(&self) -> Vec<(PathBuf, &'static str)> {
         let limited = self.members.iter().filter(|member| member.applied.cpu_rate.is_some());
-        limited.map(|member| &member.directory).try_for_each(|directory| directory.write(QUOTA, NO_QUOTA))
+        limited.map(|member| (member.directory.path.join(QUOTA), NO_QUOTA)).collect()
     }
 
-    /// Drops all directories. The next run makes new ones.
+    /// Notes that a run is about to begin.
+    pub(super) fn begin_run(&mut self) {
+        self.members.iter_mut().for_each(|member| member.may_lack_rate = true);
+    }
+
+    /// Has the next run make all directories anew.
     pub(super) fn invalidate(&mut self) {
-        self.members.clear();
-        self.is_joined = false;
+        self.members.iter_mut().for_each(|member| member.is_outdated = true);
     }
 
-    /// Drops the directory whose peak of processes cannot start anew. The next run makes a new one.
+    /// Has the next run make the directory anew whose peak of processes cannot start anew.
     pub(super) fn invalidate_process_counter(&mut self) {
-        self.members.retain(|member| !member.controllers.contains(&Pids));
-        self.is_joined = false;
+        self.invalidate_controller(Pids);
     }
 
-    fn drop_unneeded(&mut self, limits: &GroupLimits) {
-        let before = self.members.len();
-        self.members.retain(|member| is_needed(&member.controllers, limits));
-        self.is_joined &= self.members.len() == before;
+    /// Has the next run make the directory anew that memory is charged to.
+    pub(super) fn invalidate_memory(&mut self) {
+        self.invalidate_controller(Memory);
+    }
+
+    /// Has the next run make its group anew if this one has memory charged to it.
+    pub(super) fn invalidate_charged_run(&mut self) {
+        for V1Member { run, .. } in &mut self.members {
+            run.is_outdated |= run.charges.as_ref().is_some_and(Charges::are_many);
+        }
+    }
+
+    fn invalidate_controller(&mut self, controller: Controller) {
+        let members = self.members.iter_mut().filter(|member| member.controllers.contains(&controller));
+        members.for_each(|member| member.is_outdated = true);
+    }
+
+    /// Removes the directories that a run with these limits must not enter.
+    fn retire_outdated(&mut self, limits: &GroupLimits) {
+        let is_outdated = |it: &mut V1Member| it.is_outdated || !is_needed(&it.controllers, limits);
+        for V1Member { mut directory, run, .. } in self.members.extract_if(.., is_outdated) {
+            self.is_joined = false;
+            match run.charges {
+                // The kernel may take seconds for what is charged there.
+                Some(_) => drop(directory),
+                None => directory.remove(),
+            }
+        }
     }
 
     fn make_missing(&mut self, limits: &GroupLimits) -> Result<(), Failure> {
         for V1Hierarchy { parent, controllers } in &self.hierarchies.hierarchies {
-            let has_one = self.members.iter().any(|member| member.parent == *parent);
-            if !has_one && is_needed(controllers, limits) {
-                self.is_joined = false;
-                self.members.push(V1Member::make(parent, controllers)?);
+            match self.members.iter_mut().find(|it| it.parent == *parent) {
+                Some(member) if member.run.is_outdated => {
+                    self.is_joined = false;
+                    member.remake_run()?;
+                }
+                None if is_needed(controllers, limits) => {
+                    self.is_joined = false;
+                    self.members.push(V1Member::make(parent, controllers)?);
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -171,6 +238,12 @@ fn is_needed(controllers: &[Controller], limits: &GroupLimits) -> bool {
     })
 }
 
+/// Whether the runs are in a group below the directory. A cpuset below another one would have to
+/// follow its changes, so there is none.
+fn is_nested(controllers: &[Controller]) -> bool {
+    controllers.contains(&Memory) && !controllers.contains(&Cpuset)
+}
+
 impl V1Member {
     fn make(parent: &Path, controllers: &[Controller]) -> Result<Self, Failure> {
         let directory = GroupDirectory::make(parent)?;
@@ -182,12 +255,68 @@ impl V1Member {
                 directory.write(to, inherited.trim())?;
             }
         }
-        Ok(Self { parent: parent.into(), controllers: controllers.into(), directory, applied: GroupLimits::default() })
+        let run = RunDirectory { path: directory.path.clone(), charges: None, is_outdated: false };
+        let mut member = Self {
+            parent: parent.into(),
+            controllers: controllers.into(),
+            directory,
+            run,
+            runs_made: 0,
+            applied: GroupLimits::default(),
+            may_lack_rate: false,
+            is_outdated: false,
+        };
+        if controllers.contains(&Memory) {
+            member.make_run()?;
+        }
+        Ok(member)
+    }
+
+    /// Makes another group for the runs. What is charged to the old one counts for the directory.
+    fn remake_run(&mut self) -> Result<(), Failure> {
+        if !is_nested(&self.controllers) {
+            *self = Self::make(&self.parent, &self.controllers)?;
+            return Ok(());
+        }
+        let old = self.run.path.clone();
+        self.make_run()?;
+        // It goes with the directory if a process is still exiting.
+        fs::remove_dir(old).ok();
+        Ok(())
+    }
+
+    fn make_run(&mut self) -> Result<(), Failure> {
+        let path = match is_nested(&self.controllers) {
+            true => self.directory.path.join(format!("run-{}", self.runs_made)),
+            false => self.directory.path.clone(),
+        };
+        if is_nested(&self.controllers) {
+            self.runs_made += 1;
+            make_group(&path)?;
+        }
+        let usage = path.join("memory.usage_in_bytes");
+        let usage = File::open(&usage).step_at(Step::MakeGroup, usage)?;
+        self.run = RunDirectory { path, charges: Some(Charges::new(usage)), is_outdated: false };
+        Ok(())
+    }
+
+    /// Whether a run with these limits needs no change.
+    fn is_ready(&self, limits: &GroupLimits) -> bool {
+        let Self { applied, .. } = self;
+        !self.is_outdated
+            && !self.run.is_outdated
+            && self.controllers.iter().all(|controller| match controller {
+                Memory => applied.memory == limits.memory,
+                Pids => applied.processes == limits.processes,
+                Cpu => applied.cpu_rate == limits.cpu_rate && !(applied.cpu_rate.is_some() && self.may_lack_rate),
+                Cpuset => applied.cpu_set == limits.cpu_set,
+                Cpuacct => true,
+            })
     }
 
     /// Sets the limits that differ from the applied ones.
     fn apply(&mut self, limits: &GroupLimits) -> Result<(), Failure> {
-        let Self { controllers, directory, applied, .. } = self;
+        let Self { controllers, directory, applied, may_lack_rate, .. } = self;
         for controller in &*controllers {
             match controller {
                 Memory if applied.memory != limits.memory => {
@@ -199,11 +328,11 @@ impl V1Member {
                     directory.write("pids.max", most)?;
                     applied.processes = limits.processes;
                 }
-                // The init lifts the rate at the end of a run, so it is set for each run.
-                Cpu if applied.cpu_rate != limits.cpu_rate || limits.cpu_rate.is_some() => {
+                Cpu if applied.cpu_rate != limits.cpu_rate || (limits.cpu_rate.is_some() && *may_lack_rate) => {
                     // In microseconds of a period of 100 ms.
                     directory.write(QUOTA, limits.cpu_rate.map_or(-1, |rate| rate as i64 * 100))?;
                     applied.cpu_rate = limits.cpu_rate;
+                    *may_lack_rate = false;
                 }
                 Cpuset if applied.cpu_set != limits.cpu_set => {
                     let cpus: Vec<_> = limits.cpu_set.iter().map(u32::to_string).collect();
@@ -218,17 +347,17 @@ impl V1Member {
 
     fn add_files(&self, request: &mut JoinRequestBuilder) -> io::Result<()> {
         let path = |name| self.directory.path.join(name);
-        request.add_writable(GroupFile::Tasks, &path("tasks"))?;
+        let in_run = |name| self.run.path.join(name);
+        request.add_writable(GroupFile::Tasks, &in_run("tasks"))?;
         for controller in &self.controllers {
             match controller {
                 Memory => {
-                    request.add_counter(Figure::MemoryNow, &path("memory.usage_in_bytes"), "", 1)?;
-                    request.add_counter(Figure::MemoryPeakSinceReset, &path("memory.max_usage_in_bytes"), "", 1)?;
-                    request.add_counter(Figure::OomKills, &path("memory.oom_control"), "oom_kill", 1)?;
+                    request.add_counter(Figure::MemoryPeakSinceReset, &in_run("memory.max_usage_in_bytes"), "", 1)?;
+                    request.add_counter(Figure::OomKills, &in_run("memory.oom_control"), "oom_kill", 1)?;
                 }
                 Pids => {
                     request.add_counter(Figure::ProcessesPeak, &path("pids.peak"), "", 1)?;
-                    request.add_counter(Figure::RefusedForks, &path("pids.events"), "max", 1)?;
+                    request.add_counter(Figure::RefusedForks, &in_run("pids.events"), "max", 1)?;
                 }
                 Cpuacct => request.add_counter(Figure::CpuTime, &path("cpuacct.usage"), "", 1)?,
                 Cpu => {

@@ -1,21 +1,27 @@
 //! Groups of cgroup v2.
 //!
-//! A container has a group with two groups below. The init is started in `init`. `box` has the
+//! A container has a group with two groups below. The init is started in `init`. `box-N` has the
 //! limits of the runs, and in it is `run`, into which each run is cloned. `run` is made anew if it
-//! has counted a peak that it cannot start anew. So files that earlier runs left stay charged to
-//! `box`, and the next run's peak is its own.
+//! has counted a peak that it cannot start anew, or has memory charged to it. So files that earlier
+//! runs left stay charged to the box, and the next run's peak is its own. A reset makes the next
+//! box.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Failure, ResultExt, Step};
 use crate::limits::{CgroupSupport, Form, GroupLimits};
 use crate::wire::{CgroupVersion, Figure, GroupFile, Ids};
 
-use super::directory::{GroupDirectory, is_writable, open_directory, remove_abandoned, remove_group, write_value};
+use super::charges::Charges;
+use super::directory::{
+    GroupDirectory, is_writable, make_group, open_directory, remove_abandoned, remove_group, remove_in_background,
+    write_value,
+};
 use super::join_request::{JoinRequest, JoinRequestBuilder};
 use super::proc_cgroup::ProcCgroup;
 
@@ -134,43 +140,77 @@ pub(crate) struct V2Group {
     /// Dropped first, so that it is closed when the directory is removed.
     init: OwnedFd,
     directory: GroupDirectory,
-    /// The group `box`, which has the limits.
+    parent: Arc<V2Parent>,
+    /// The box, which has the limits.
     limited: PathBuf,
+    boxes_made: u32,
+    is_box_outdated: bool,
     owner: Option<Ids>,
     run: Option<RunDirectory>,
-    /// The limits that `box` is set to.
+    join: Option<JoinRequest>,
+    /// The limits that the box is set to.
     applied: GroupLimits,
+    /// Whether a run was in the box since its CPU rate was set. The init lifts the rate at the end
+    /// of a run.
+    may_lack_rate: bool,
 }
 
 /// What decides whether the next run can use the group `run` again.
 #[derive(Debug)]
 struct RunDirectory {
     can_reset_peak: bool,
+    is_used: bool,
     processes: Option<u32>,
+    /// `None` without a memory controller.
+    charges: Option<Charges>,
 }
 
 impl RunDirectory {
     fn fits(&self, limits: &GroupLimits) -> bool {
-        self.can_reset_peak && self.processes == limits.processes
+        (self.can_reset_peak || !self.is_used) && self.processes == limits.processes
     }
 }
 
 impl V2Group {
-    pub(super) fn new(parent: &V2Parent) -> Result<Self, Failure> {
+    pub(super) fn new(parent: Arc<V2Parent>) -> Result<Self, Failure> {
         let directory = GroupDirectory::make(&parent.path)?;
         parent.pass_controllers(&directory.path, &CONTROLLERS)?;
-        let (of_init, limited) = (directory.path.join("init"), directory.path.join("box"));
+        let of_init = directory.path.join("init");
         make_group(&of_init)?;
+        let init = open_directory(&of_init).step_at(Step::MakeGroup, of_init)?;
+        let mut new = Self {
+            init,
+            limited: PathBuf::new(),
+            directory,
+            parent,
+            boxes_made: 0,
+            is_box_outdated: true,
+            owner: None,
+            run: None,
+            join: None,
+            applied: GroupLimits::default(),
+            may_lack_rate: false,
+        };
+        new.make_box()?;
+        Ok(new)
+    }
+
+    fn make_box(&mut self) -> Result<(), Failure> {
+        let limited = self.directory.path.join(format!("box-{}", self.boxes_made));
         make_group(&limited)?;
-        parent.pass_controllers(&limited, &["memory", "pids"])?;
+        self.boxes_made += 1;
+        self.run = None;
+        self.applied = GroupLimits::default();
+        self.limited = limited;
+        self.parent.pass_controllers(&self.limited, &["memory", "pids"])?;
         // The files exist only if the kernel counts swap, and if there is a memory controller.
         for (file, value) in [("memory.swap.max", "0"), ("memory.oom.group", "1")] {
-            if limited.join(file).exists() {
-                write_value(&limited.join(file), value)?;
+            if self.limited.join(file).exists() {
+                write_value(&self.limited.join(file), value)?;
             }
         }
-        let init = open_directory(&of_init).step_at(Step::MakeGroup, of_init)?;
-        Ok(Self { init, directory, limited, owner: None, run: None, applied: GroupLimits::default() })
+        self.is_box_outdated = false;
+        Ok(())
     }
 
     pub(super) fn delegate_to(&mut self, init: Ids) -> Result<(), Failure> {
@@ -182,32 +222,74 @@ impl V2Group {
         self.init.as_fd()
     }
 
-    pub(super) fn directory(&self) -> &GroupDirectory {
-        &self.directory
+    pub(super) fn remove(&mut self) {
+        self.applied = GroupLimits::default();
+        self.directory.remove_soon();
     }
 
-    pub(super) fn prepare(&mut self, limits: &GroupLimits) -> Result<Option<JoinRequest>, Failure> {
+    pub(super) fn is_ready(&self, limits: &GroupLimits) -> bool {
+        !self.is_box_outdated
+            && self.run.as_ref().is_some_and(|run| run.fits(limits))
+            && self.applied.memory == limits.memory
+            && self.has_rate(limits)
+            && self.applied.cpu_set == limits.cpu_set
+    }
+
+    pub(super) fn prepare(&mut self, limits: &GroupLimits) -> Result<(), Failure> {
+        if self.is_box_outdated {
+            let old = self.limited.clone();
+            self.make_box()?;
+            // The kernel may take seconds for what is charged there.
+            remove_in_background(old);
+        }
         self.apply(limits)?;
         if self.run.as_ref().is_some_and(|run| run.fits(limits)) {
-            return Ok(None);
+            return Ok(());
         }
         let path = self.limited.join("run");
         self.remake_run(&path, limits.processes)?;
         let (request, can_reset_peak) = open_files(&self.limited, &path).step_at(Step::MakeGroup, &path)?;
-        self.run = Some(RunDirectory { can_reset_peak, processes: limits.processes });
-        Ok(Some(request))
+        let charges = charges_of(&path).step_at(Step::MakeGroup, &path)?;
+        self.run = Some(RunDirectory { can_reset_peak, is_used: false, processes: limits.processes, charges });
+        self.join = Some(request);
+        Ok(())
     }
 
-    pub(super) fn lift_rate(&self) -> Result<(), Failure> {
-        match self.applied.cpu_rate {
-            Some(_) => write_value(&self.limited.join(QUOTA), NO_QUOTA),
-            None => Ok(()),
-        }
+    pub(super) fn take_join(&mut self) -> Option<JoinRequest> {
+        self.join.take()
+    }
+
+    /// The files that lift the CPU rate.
+    pub(super) fn rate_files(&self) -> Vec<(PathBuf, &'static str)> {
+        let limited = self.applied.cpu_rate.map(|_| (self.limited.join(QUOTA), NO_QUOTA));
+        limited.into_iter().collect()
+    }
+
+    /// Notes that a run is about to begin.
+    pub(super) fn begin_run(&mut self) {
+        self.may_lack_rate = true;
+        self.run.iter_mut().for_each(|run| run.is_used = true);
     }
 
     /// Has the next run make the group `run` anew.
     pub(super) fn invalidate_run(&mut self) {
         self.run = None;
+    }
+
+    /// Has the next run make the group `run` anew if this one has memory charged to it.
+    pub(super) fn invalidate_charged_run(&mut self) {
+        if self.run.as_ref().and_then(|run| run.charges.as_ref()).is_some_and(Charges::are_many) {
+            self.invalidate_run();
+        }
+    }
+
+    /// Has the next run make the box anew, which memory is charged to.
+    pub(super) fn invalidate_box(&mut self) {
+        self.is_box_outdated = true;
+    }
+
+    fn has_rate(&self, limits: &GroupLimits) -> bool {
+        self.applied.cpu_rate == limits.cpu_rate && !(limits.cpu_rate.is_some() && self.may_lack_rate)
     }
 
     fn remake_run(&mut self, path: &Path, processes: Option<u32>) -> Result<(), Failure> {
@@ -225,18 +307,19 @@ impl V2Group {
 
     /// Sets the limits that differ from the applied ones.
     fn apply(&mut self, limits: &GroupLimits) -> Result<(), Failure> {
+        let has_rate = self.has_rate(limits);
         let Self { limited, applied, .. } = self;
         if applied.memory != limits.memory {
             let most = limits.memory.map_or("max".to_owned(), |bytes| bytes.to_string());
             write_value(&limited.join("memory.max"), most)?;
             applied.memory = limits.memory;
         }
-        // The init lifts the rate at the end of a run, so it is set for each run.
-        if applied.cpu_rate != limits.cpu_rate || limits.cpu_rate.is_some() {
+        if !has_rate {
             // In microseconds of a period of 100 ms.
             let quota = limits.cpu_rate.map_or(NO_QUOTA.to_owned(), |rate| (rate * 100).to_string());
             write_value(&limited.join(QUOTA), format!("{quota} 100000"))?;
             applied.cpu_rate = limits.cpu_rate;
+            self.may_lack_rate = false;
         }
         if applied.cpu_set != limits.cpu_set {
             let cpus: Vec<_> = limits.cpu_set.iter().map(u32::to_string).collect();
@@ -247,10 +330,6 @@ impl V2Group {
         }
         Ok(())
     }
-}
-
-fn make_group(path: &Path) -> Result<(), Failure> {
-    fs::create_dir(path).step_at(Step::MakeGroup, path)
 }
 
 /// Gives `cgroup.procs` of a group to an init. The init may then clone processes into that group,
@@ -268,7 +347,6 @@ fn open_files(limited: &Path, run: &Path) -> io::Result<(JoinRequest, bool)> {
     let peak = run.join("memory.peak");
     let resets_peak = reset_peak(&peak).is_ok();
     let peak_figure = if resets_peak { Figure::MemoryPeakSinceReset } else { Figure::MemoryPeak };
-    request.add_counter(Figure::MemoryNow, &run.join("memory.current"), "", 1)?;
     request.add_counter(peak_figure, &peak, "", 1)?;
     request.add_counter(Figure::OomKills, &limited.join("memory.events"), "oom_kill", 1)?;
     request.add_counter(Figure::ProcessesPeak, &run.join("pids.peak"), "", 1)?;
@@ -282,6 +360,13 @@ fn open_files(limited: &Path, run: &Path) -> io::Result<(JoinRequest, bool)> {
     // Without a memory controller there is no peak to reset.
     let has_memory = run.join("memory.current").exists();
     Ok((request.build(CgroupVersion::V2), resets_peak || !has_memory))
+}
+
+fn charges_of(run: &Path) -> io::Result<Option<Charges>> {
+    match File::open(run.join("memory.current")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => Ok(Some(Charges::new(opened?))),
+    }
 }
 
 /// Resets the peak of memory, which Linux can since 6.12. Root may open the file on any kernel, so

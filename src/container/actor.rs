@@ -4,6 +4,7 @@
 //! reply, or answered. When the actor ends, for whatever reason, it records the reason before it
 //! drops what has no answer. A caller whose reply is dropped reads the reason from the record.
 
+mod group_worker;
 mod link;
 mod scheduler;
 mod teardown;
@@ -128,8 +129,10 @@ impl Actor {
         let Some(pending) = self.link.take_pending(id) else {
             return Err(Error::lost(format!("the init sent a reply without a request: {body:?}")));
         };
-        if matches!(pending, PendingReply::Run(_)) {
-            self.scheduler.account(&body);
+        match pending {
+            PendingReply::Run(_) => self.scheduler.account(&body),
+            PendingReply::Reset(_) => self.scheduler.renew_memory(),
+            _ => {}
         }
         pending.deliver(body, fds)
     }

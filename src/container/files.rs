@@ -79,7 +79,7 @@ impl Container {
     pub async fn write(&self, path: impl AsRef<Path>, data: impl Into<Vec<u8>>, mode: u32) -> Result<()> {
         let (path, data) = (path.as_ref(), data.into());
         let mut file = self.open_one(OpenFile::write(path, mode).create_parents()).await?;
-        let written = off_the_runtime(data.len(), move || file.write_all(&data)).await;
+        let written = off_the_runtime(move || file.write_all(&data)).await;
         written.fail_at(ErrorKind::File, Step::Write, path)
     }
 
@@ -185,19 +185,12 @@ async fn read_up_to(file: File, limit: u64) -> io::Result<Vec<u8>> {
         file.take(limit.saturating_add(1)).read_to_end(&mut data)?;
         if data.len() as u64 > limit { Err(too_large()) } else { Ok(data) }
     };
-    off_the_runtime(size as usize, read).await
+    off_the_runtime(read).await
 }
 
-/// Reads and writes of up to this many bytes run in the caller's task: waking a thread costs more.
-const SMALL: usize = 64 << 10;
-
-async fn off_the_runtime<T: Send + 'static>(
-    size: usize,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    if size <= SMALL {
-        return work();
-    }
+/// Reads or writes on a thread of its own, however little it is: a program can keep its file busy,
+/// and the kernel lets one writer in at a time.
+async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await?
 }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tokio::io::Interest;
+use tokio::task::spawn_blocking;
 
 use crate::cgroup::{Hierarchy, RunGroup};
 use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
@@ -40,7 +41,7 @@ use error::host_error;
 
 /// Starts an init and has it make its root file system.
 pub(super) async fn launch(spec: &ContainerSpec) -> Result<Connection, LaunchError> {
-    let mut launch = Launch::start(spec)?;
+    let mut launch = Launch::start(spec).await?;
     match tokio::time::timeout(spec.start_timeout, launch.bring_up(spec)).await {
         Ok(result) => {
             let (pid1, program) = result?;
@@ -71,9 +72,10 @@ struct ProgramIds {
 
 impl Launch {
     /// Starts the init's first stage.
-    fn start(spec: &ContainerSpec) -> Result<Self> {
+    async fn start(spec: &ContainerSpec) -> Result<Self> {
         let image = init_image(&spec.init_exe).fail_at(ErrorKind::Build, Step::ReadInitExecutable, &spec.init_exe)?;
-        let group = make_group()?;
+        // The kernel may make a group only after others are done with theirs.
+        let group = spawn_blocking(make_group).await.fail(ErrorKind::Host, Step::MakeGroup)??;
         let (stage_one, socket, stderr) =
             start_stage_one(&image, group.as_ref().and_then(|(group, _)| group.init_directory()))
                 .map_err(host_error(Step::StartInit))?;

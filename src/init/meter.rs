@@ -1,6 +1,8 @@
 //! What a run has used, as its control group or its processes show it.
 //!
-//! Invariant: a figure is the run's own. What was counted before the run began is subtracted.
+//! Invariant: a figure is the run's own. What was counted before the run began is subtracted, except
+//! from the peak of memory: a run may free what was charged before it began, and then use as much.
+//! The host makes another group where more than a little is charged.
 
 use std::fs::File;
 use std::io;
@@ -94,11 +96,10 @@ impl RunGroup {
     }
 
     fn memory_peak(&self) -> Result<Option<u64>, Failure> {
-        if let Some(peak) = self.since_start(Figure::MemoryPeak)? {
-            return Ok(Some(peak));
+        match self.since_start(Figure::MemoryPeak)? {
+            Some(peak) => Ok(Some(peak)),
+            None => self.since_start(Figure::MemoryPeakSinceReset),
         }
-        let before = self.gauge(Figure::MemoryNow).map_or(0, |gauge| gauge.before);
-        Ok(self.since_start(Figure::MemoryPeakSinceReset)?.map(|peak| peak.saturating_sub(before)))
     }
 
     fn since_start(&self, figure: Figure) -> Result<Option<u64>, Failure> {

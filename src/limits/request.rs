@@ -135,7 +135,8 @@ impl Limits {
     ///
     /// The kernel charges heap, stacks, files in a tmpfs, memfds, shared memory, page tables, and
     /// those pages of files that this run is the first to read. Files that earlier runs left in a
-    /// tmpfs stay charged until a reset.
+    /// tmpfs stay charged to the limit until a reset. They are no part of a run's peak, which may
+    /// include up to 1 MiB of other memory that earlier runs left.
     ///
     /// ```
     /// use cellblock::Limits;

@@ -31,7 +31,7 @@ pub(crate) struct Measurement {
 pub(crate) struct GroupFigures {
     pub(crate) version: CgroupVersion,
     pub(crate) cpu_us: Option<u64>,
-    /// Over what was charged before the run.
+    /// With the little that may have been charged before the run.
     pub(crate) memory_peak_bytes: Option<u64>,
     pub(crate) processes_peak: Option<u64>,
     pub(crate) oom_kills: Option<u64>,

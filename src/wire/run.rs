@@ -111,7 +111,6 @@ pub(crate) struct Counter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Figure {
     CpuTime,
-    MemoryNow,
     /// The most that was charged at once since the group was made.
     MemoryPeak,
     /// The most that was charged at once since a 0 was last written here.

@@ -83,6 +83,25 @@ async fn a_memory_peak_belongs_to_one_run() {
 }
 
 #[tokio::test]
+async fn a_peak_is_what_was_in_use_at_once_whatever_was_left_before() {
+    let container = container().await;
+    let Some(_) = groups(&container).await else { return };
+    let peak = async |what: &str| {
+        let report = run(&container, &hog(what, limits())).await;
+        assert!(report.status.success(), "{what}: {report}");
+        report.usage.memory_peak_bytes.unwrap()
+    };
+    assert!(peak("file 20971520").await >= 20 * MIB - BATCHES, "the control: the file is charged");
+    let replaced = peak("replace 41943040").await;
+    assert!((40 * MIB..44 * MIB).contains(&replaced), "the run removed what was left: {replaced}");
+    for _ in 0..if is_slow() { 20 } else { 300 } {
+        peak("exit 0").await;
+    }
+    let late = peak("heap 41943040").await;
+    assert!((40 * MIB..44 * MIB).contains(&late), "after many runs: {late}");
+}
+
+#[tokio::test]
 async fn a_full_group_never_kills_the_init() {
     let container = container().await;
     if groups(&container).await.is_none() {

@@ -119,6 +119,25 @@ int main(int count, char **arguments) {
     if (IS("shared")) return touch(anonymous(amount, MAP_SHARED, PROT_READ | PROT_WRITE), amount), 0;
     if (IS("memfd")) return fill(memfd_create("hog", 0), amount), 0;
     if (IS("file")) return fill(open("hog", O_CREAT | O_WRONLY, 0600), amount), 0;
+    if (IS("replace")) { // the file by as much memory of its own
+        if (unlink("hog") != 0) return 7;
+        return touch(anonymous(amount, MAP_PRIVATE, PROT_READ | PROT_WRITE), amount), 0;
+    }
+    if (IS("miss")) { // files that do not exist, each of which the kernel remembers
+        char path[64];
+        struct timespec now; // for names that no earlier run has looked for
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        for (size_t i = 0; i < amount; i++) {
+            snprintf(path, sizeof path, "/usr/cellblock-%lx-%lx-%zu", (long)now.tv_sec, now.tv_nsec, i);
+            access(path, F_OK);
+        }
+        return 0;
+    }
+    if (IS("occupy")) { // a file, by long operations on it
+        int fd = open("busy", O_CREAT | O_RDWR, 0600);
+        fill(1, 5);
+        for (;;) if (fallocate(fd, 0, 0, amount) != 0 || ftruncate(fd, 0) != 0) return 6;
+    }
     if (IS("reserve")) return anonymous(amount, MAP_PRIVATE, PROT_READ | PROT_WRITE) == MAP_FAILED;
     if (IS("child")) { // that touches the memory; the parent exits with 0 in any case
         if (fork() == 0) return touch(anonymous(amount, MAP_PRIVATE, PROT_READ | PROT_WRITE), amount), 0;

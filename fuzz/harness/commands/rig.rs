@@ -127,7 +127,7 @@ impl Rig {
             2 => GroupFile::Rate { none: "-1".into() },
             other => GroupFile::Counter(Counter {
                 figure: pick(
-                    [Figure::CpuTime, Figure::MemoryNow, Figure::MemoryPeakSinceReset, Figure::Throttled],
+                    [Figure::CpuTime, Figure::MemoryPeak, Figure::MemoryPeakSinceReset, Figure::Throttled],
                     other as u8,
                 ),
                 key: pick(["", "key", "none"], other as u8).into(),

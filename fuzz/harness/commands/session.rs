@@ -66,8 +66,11 @@ impl Session {
 
     fn prepare_group(&mut self) {
         let limits = GroupLimits { memory: Some(256 << 20), processes: Some(64), ..GroupLimits::default() };
-        let prepared = self.connection.group.as_mut().map(|group| group.prepare(&limits));
-        if let Some((files, fds)) = prepared.transpose().expect("a group").flatten() {
+        let Some(group) = &mut self.connection.group else { return };
+        group.prepare(&limits).expect("a group");
+        let join = group.take_join();
+        group.begin_run();
+        if let Some((files, fds)) = join {
             self.join(files, fds);
         }
     }
@@ -242,12 +245,8 @@ impl Drop for Session {
     fn drop(&mut self) {
         kill(self.pid, Signal::SIGKILL).expect("the init is a child");
         while waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::__WALL) == Err(Errno::EINTR) {}
-        let Some(group) = self.connection.group.take() else { return };
-        for _ in 0..1000 {
-            if group.remove().is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        if let Some(group) = self.connection.group.take() {
+            group.remove();
         }
     }
 }

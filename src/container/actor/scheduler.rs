@@ -2,7 +2,7 @@
 //!
 //! Invariant: an operation lasts until its request has its reply. An operation whose caller has
 //! gone before its turn never begins. A run whose caller goes is killed by its id, so a late kill
-//! never hits the next run.
+//! never hits the next run. No run begins before the control group is ready for it.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -18,12 +18,13 @@ use crate::cgroup::RunGroup;
 use crate::container::message::{Operation, QueuedRun};
 use crate::container::processes::Pid1;
 use crate::container::reply::{PendingReply, PendingRun, ReplySender, is_group_failure};
-use crate::error::{Error, ErrorKind, Result, Step};
-use crate::limits::{Held, Limit};
+use crate::error::{Error, ErrorKind, Failure, Result, Step};
+use crate::limits::{GroupLimits, Held, Limit};
 use crate::observe::WatchedRun;
 use crate::report::Protections;
 use crate::wire::{KillReason, Reply, Request};
 
+use super::group_worker::{GroupWorker, Prepared};
 use super::link::Link;
 
 /// How long a run waits for the kernel to free memory of earlier runs.
@@ -34,8 +35,7 @@ const LEFT_CHARGED: &str = "what earlier runs left in memory counts for this one
 pub(super) struct Scheduler {
     queue: VecDeque<Operation>,
     current: Current,
-    /// The control group of the runs, if this process may make groups.
-    group: Option<RunGroup>,
+    group: GroupWorker,
     protections: Protections,
     reply_timeout: Duration,
 }
@@ -43,6 +43,8 @@ pub(super) struct Scheduler {
 /// The operation whose turn it is.
 enum Current {
     Idle,
+    /// None before the group is ready for the run that is the head of the queue.
+    AwaitingGroup,
     /// None before this time, while the kernel frees memory of earlier runs.
     Paused(Instant),
     /// The request with this id, which ends by itself.
@@ -67,25 +69,17 @@ struct RunningRun {
     overdue: Option<Pin<Box<Sleep>>>,
 }
 
-/// What happens to an operation before its reply.
+/// What happens to the group, or to an operation before its reply.
 pub(super) enum Event {
+    GroupIsBack(Result<Prepared>),
     PauseOver,
     Killed(KillReason),
     Overdue,
 }
 
-/// Whether the group is ready for a run.
-enum GroupState {
-    Ready,
-    /// More memory is charged than the run may have. The run waits until `memory_deadline`.
-    Full {
-        memory_deadline: Instant,
-    },
-    Failed(Error),
-}
-
 impl Scheduler {
     pub(super) fn new(group: Option<RunGroup>, protections: Protections, reply_timeout: Duration) -> Self {
+        let group = GroupWorker::new(group);
         Self { queue: VecDeque::new(), current: Current::Idle, group, protections, reply_timeout }
     }
 
@@ -94,8 +88,8 @@ impl Scheduler {
     }
 
     /// Takes the group out: no run starts after this.
-    pub(super) fn take_group(&mut self) -> Option<RunGroup> {
-        self.group.take()
+    pub(super) fn take_group(&mut self) -> GroupWorker {
+        std::mem::replace(&mut self.group, GroupWorker::new(None))
     }
 
     /// Starts the next operation, if none is current.
@@ -130,31 +124,19 @@ impl Scheduler {
         matches!(self.current, Current::Run(RunningRun { forked: None, .. }))
     }
 
-    /// Resolves with the next event of the current operation. Dropping the future loses nothing.
+    /// Resolves with the next event. Dropping the future loses nothing.
     pub(super) async fn event(&mut self) -> Event {
-        let run = match &mut self.current {
-            Current::Idle | Current::Request(_) | Current::Dying { .. } => return pending().await,
-            Current::Paused(end) => {
-                sleep_until(*end).await;
-                return Event::PauseOver;
-            }
-            Current::Run(run) => run,
-        };
-        let overdue = async {
-            match &mut run.overdue {
-                Some(time) => time.await,
-                None => pending().await,
-            }
-        };
+        let Self { current, group, .. } = self;
         tokio::select! {
             biased;
-            reason = &mut run.killed => Event::Killed(reason.unwrap_or(KillReason::Request)),
-            () = overdue => Event::Overdue,
+            event = current.event() => event,
+            prepared = group.back() => Event::GroupIsBack(prepared),
         }
     }
 
     pub(super) fn handle(&mut self, event: Event, link: &mut Link) -> Result<()> {
         match event {
+            Event::GroupIsBack(prepared) => self.take_back(prepared?, link)?,
             Event::PauseOver => self.current = Current::Idle,
             Event::Killed(reason) => self.interrupt(reason, link)?,
             Event::Overdue => self.await_report(link)?,
@@ -201,20 +183,24 @@ impl Scheduler {
 
     /// Records for the group what the reply to a run says about it.
     pub(super) fn account(&mut self, reply: &Reply) {
-        let Some(group) = &mut self.group else { return };
         match reply {
-            Reply::Ended(measured) => group.finish_run(measured),
+            Reply::Ended(measured) => self.group.finish_run(measured),
             // Another process has removed the group.
-            Reply::Failed(failure) if is_group_failure(failure) => group.invalidate(),
+            Reply::Failed(failure) if is_group_failure(failure) => self.group.invalidate(),
             _ => {}
         }
+    }
+
+    /// Gives the runs after a reset another memory group.
+    pub(super) fn renew_memory(&mut self) {
+        self.group.renew_memory();
     }
 
     /// Ends the pause, or the run that is going on.
     fn interrupt(&mut self, reason: KillReason, link: &mut Link) -> Result<()> {
         match self.current {
             Current::Idle | Current::Request(_) | Current::Dying { .. } => Ok(()),
-            Current::Paused(_) => {
+            Current::Paused(_) | Current::AwaitingGroup => {
                 self.current = Current::Idle;
                 Ok(())
             }
@@ -236,43 +222,48 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Starts a run in a group that is ready for it. If that fails, the caller of the run has the
-    /// error and the turn passes on.
+    /// Starts a run, or has it wait until the group is ready.
     fn begin_run(&mut self, run: QueuedRun, link: &mut Link) -> Result<Current> {
-        match self.prepare_group(&run, link)? {
-            GroupState::Ready => self.send_run(run, link),
-            GroupState::Full { memory_deadline } => {
-                let memory_deadline = Some(memory_deadline);
-                self.queue.push_front(Operation::Run(QueuedRun { memory_deadline, ..run }));
-                Ok(Current::Paused(Instant::now() + Duration::from_millis(1)))
-            }
-            GroupState::Failed(error) => {
-                run.outcome.send(Err(error)).ok();
-                Ok(Current::Idle)
-            }
+        if self.group.begin_run(&run.group) {
+            return self.send_run(run, link);
         }
+        self.queue.push_front(Operation::Run(run));
+        Ok(Current::AwaitingGroup)
     }
 
-    /// Sets the group's limits for a run, and has the init join the group if it is a new one.
-    fn prepare_group(&mut self, run: &QueuedRun, link: &mut Link) -> Result<GroupState> {
-        let Some(group) = &mut self.group else { return Ok(GroupState::Ready) };
-        let failure = match group.prepare(&run.group) {
-            Ok(None) => return Ok(GroupState::Ready),
-            Ok(Some((joined, files))) => {
-                link.notify(&Request::Join(joined), files)?;
-                return Ok(GroupState::Ready);
+    /// Takes the group that is ready, and has the init join it if it is a new one.
+    fn take_back(&mut self, prepared: Prepared, link: &mut Link) -> Result<()> {
+        let failed = self.group.take_back(prepared);
+        if let Some((joined, files)) = self.group.take_join() {
+            link.notify(&Request::Join(joined), files)?;
+        }
+        if matches!(self.current, Current::AwaitingGroup) {
+            self.current = failed.map_or(Current::Idle, |(limits, failure)| self.refuse_run(&limits, failure));
+        }
+        Ok(())
+    }
+
+    /// Gives the failure of the group to the run that waits for it. While the kernel may still free
+    /// memory, that run tries again after a moment.
+    fn refuse_run(&mut self, limits: &GroupLimits, failure: Failure) -> Current {
+        let mut run = match self.queue.pop_front() {
+            Some(Operation::Run(run)) if run.group == *limits => run,
+            // The group was prepared for another run.
+            other => {
+                other.into_iter().for_each(|other| self.queue.push_front(other));
+                return Current::Idle;
             }
-            Err(failure) => failure,
         };
         // The init frees what a reset took away only after it has answered the reset.
         let is_full = [libc::EBUSY, libc::ENOMEM].contains(&failure.errno);
         let now = Instant::now();
-        let memory_deadline = run.memory_deadline.unwrap_or(now + FREEING);
-        if is_full && now < memory_deadline {
-            return Ok(GroupState::Full { memory_deadline });
+        if is_full && now < *run.memory_deadline.get_or_insert(now + FREEING) {
+            self.queue.push_front(Operation::Run(run));
+            return Current::Paused(now + Duration::from_millis(1));
         }
         let hint = is_full.then(|| LEFT_CHARGED.to_owned());
-        Ok(GroupState::Failed(Error::failure(ErrorKind::Host, failure).hinted(hint)))
+        run.outcome.send(Err(Error::failure(ErrorKind::Host, failure).hinted(hint))).ok();
+        Current::Idle
     }
 
     /// Sends the request of a run whose group is ready.
@@ -294,8 +285,31 @@ impl Scheduler {
 impl Current {
     fn id(&self) -> Option<u64> {
         match self {
-            Self::Idle | Self::Paused(_) => None,
+            Self::Idle | Self::AwaitingGroup | Self::Paused(_) => None,
             Self::Request(id) | Self::Run(RunningRun { id, .. }) | Self::Dying { id, .. } => Some(*id),
+        }
+    }
+
+    /// Resolves with the next event of this operation. Dropping the future loses nothing.
+    async fn event(&mut self) -> Event {
+        let run = match self {
+            Self::Idle | Self::AwaitingGroup | Self::Request(_) | Self::Dying { .. } => return pending().await,
+            Self::Paused(end) => {
+                sleep_until(*end).await;
+                return Event::PauseOver;
+            }
+            Self::Run(run) => run,
+        };
+        let overdue = async {
+            match &mut run.overdue {
+                Some(time) => time.await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            reason = &mut run.killed => Event::Killed(reason.unwrap_or(KillReason::Request)),
+            () = overdue => Event::Overdue,
         }
     }
 }
