@@ -1,38 +1,10 @@
 //! The control groups of runs: which processes are in them, and that none is left.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::*;
-
-/// All directories of runs below /sys/fs/cgroup.
-fn directories() -> BTreeSet<PathBuf> {
-    fn look(dir: &Path, depth: u32, found: &mut BTreeSet<PathBuf>) {
-        for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
-            if entry.file_name().to_string_lossy().starts_with("cellblock-runs-") {
-                found.insert(entry.path());
-            } else if depth > 0 {
-                look(&entry.path(), depth - 1, found);
-            }
-        }
-    }
-    let mut found = BTreeSet::new();
-    look(Path::new("/sys/fs/cgroup"), 5, &mut found);
-    found
-}
-
-/// The directories of the runs of one host.
-fn of(host: u32) -> Vec<PathBuf> {
-    directories()
-        .into_iter()
-        .filter(|path| path.to_string_lossy().contains(&format!("cellblock-runs-{host}-")))
-        .collect()
-}
+use crate::common::groups_of as of;
 
 /// The part of the other process.
 pub fn play(role: &str) {
@@ -50,7 +22,7 @@ pub fn play(role: &str) {
                 run(&container, &hog("exit 0", limits())).await;
                 assert!(!of(std::process::id()).is_empty(), "the control");
                 container.destroy().await;
-                assert_eq!(of(std::process::id()), [] as [PathBuf; 0], "destroy returns when the groups are gone");
+                assert_eq!(of(std::process::id()), [].into(), "destroy returns when the groups are gone");
                 // The runtime is dropped while a program runs.
                 let container = crate::common::container().await;
                 drop(container.spawn(&hog("sleep", limits())).await.unwrap());
@@ -71,11 +43,18 @@ pub fn play(role: &str) {
                 }
                 assert!(refused > 0, "the control");
             }
+            "exit" => {
+                run(&container, &hog("exit 0", limits())).await;
+                assert!(!of(std::process::id()).is_empty(), "the control");
+            }
             "none" => {}
             other => panic!("no such role: {other}"),
         }
     });
     drop(runtime);
+    if role == "exit" {
+        std::process::exit(0);
+    }
     let end = std::time::Instant::now() + Duration::from_secs(5);
     while !of(std::process::id()).is_empty() {
         assert!(std::time::Instant::now() < end, "{:?}", of(std::process::id()));
@@ -90,6 +69,22 @@ async fn groups_are_removed_with_their_container() {
     }
     let status = crate::common::another_host("destroy", &[]).status().unwrap();
     assert!(status.success());
+}
+
+#[tokio::test]
+async fn a_host_that_exits_with_its_runtime_leaves_no_group() {
+    let Some(source) = groups(&container().await).await else { return };
+    let mut host = crate::common::another_host("exit", &[]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    assert!(host.wait().unwrap().success());
+    if source == Source::CgroupV1 {
+        assert_eq!(of(host.id()), [].into(), "no process was in them");
+    }
+    // In v2 the init is in the container's group, and may be dying.
+    crate::common::eventually("the next host removes what is left", || {
+        assert!(crate::common::another_host("none", &[]).status().unwrap().success());
+        of(host.id()).is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
