@@ -1,7 +1,6 @@
 //! The control groups of runs: which processes are in them, and that none is left.
 
 use std::fs;
-use std::time::Instant;
 
 use super::*;
 use crate::common::groups_of as of;
@@ -141,96 +140,4 @@ async fn the_init_is_not_in_the_group_of_its_run() {
         assert!(!own.contains("cellblock-runs-") || own.trim_end().ends_with("/init"), "{own}");
     }
     process.kill().await.unwrap();
-}
-
-/// The memory that is charged to the group which has the limits of a container's runs.
-async fn charged(container: &Container) -> u64 {
-    let mark = "8642.97531";
-    let mut process = container.spawn(Command::new("/bin/sleep").arg(mark).limits(limits())).await.unwrap();
-    let pid = process.id().unwrap();
-    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let group = |key| lines.lines().find_map(|line: &str| line.split_once(key)).map(|(_, path)| path.to_owned());
-    let file = match group(":memory:") {
-        Some(path) => format!("/sys/fs/cgroup/memory{path}/../memory.usage_in_bytes"),
-        None => format!("/sys/fs/cgroup{}/../memory.current", group("0::").unwrap()),
-    };
-    let bytes = fs::read_to_string(file).unwrap().trim().parse().unwrap();
-    process.kill().await.unwrap();
-    bytes
-}
-
-/// Directory entries that do not exist stay charged as long as the kernel likes. With them, the next
-/// run's allocations have the kernel look for memory to free, for seconds.
-#[tokio::test]
-async fn no_memory_that_a_run_left_is_charged_to_the_runs_after_a_reset() {
-    let container = container().await;
-    if groups(&container).await.is_none() {
-        return;
-    }
-    let misses = run(&container, &hog(if is_slow() { "miss 3000" } else { "miss 300000" }, limits())).await;
-    assert!(misses.status.success(), "{misses}");
-    let left = charged(&container).await;
-    if left < 20 * MIB {
-        return skip("this kernel does not remember what does not exist");
-    }
-    container.reset().await.unwrap();
-    let after = charged(&container).await;
-    assert!(after < 4 * MIB, "{after} of {left}");
-}
-
-/// Completes a future. Also returns the longest time for which this thread's tasks stood still.
-async fn longest_stall<T>(work: impl Future<Output = T>) -> (T, Duration) {
-    let mut work = std::pin::pin!(work);
-    let (mut longest, mut last) = (Duration::ZERO, Instant::now());
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return (done, longest.max(last.elapsed())),
-            () = tokio::time::sleep(millis(1)) => {}
-        }
-        longest = longest.max(last.elapsed());
-        last = Instant::now();
-    }
-}
-
-#[tokio::test]
-async fn a_limit_that_waits_for_memory_holds_up_no_other_task() {
-    let container = container().await;
-    if groups(&container).await.is_none() {
-        return;
-    }
-    assert!(
-        run(&container, &hog(if is_slow() { "miss 3000" } else { "miss 1000000" }, limits())).await.status.success()
-    );
-    let start = Instant::now();
-    let command = hog("exit 0", limits().memory(16 * MIB));
-    let (report, stall) = longest_stall(container.run(&command)).await;
-    let took = start.elapsed();
-    report.unwrap();
-    if took < millis(100) {
-        return skip("this kernel lowers the limit at once");
-    }
-    assert!(is_slow() || stall < took / 3, "{stall:?} of {took:?}");
-}
-
-#[tokio::test]
-async fn a_file_that_a_program_keeps_busy_holds_up_no_other_task() {
-    let container = container().await;
-    groups(&container).await;
-    let mut command = hog("occupy 200000000", limits());
-    command.stdout(cellblock::Stdio::piped());
-    let mut process = container.spawn(&command).await.unwrap();
-    tokio::io::AsyncReadExt::read_exact(process.stdout.as_mut().unwrap(), &mut [0; 5]).await.unwrap();
-    let (mut longest, mut slowest) = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..if is_slow() { 1 } else { 60 } {
-        let start = Instant::now();
-        let (written, stall) = longest_stall(container.write("busy", "x", 0o600)).await;
-        written.unwrap();
-        (longest, slowest) = (longest.max(stall), slowest.max(start.elapsed()));
-    }
-    process.kill().await.unwrap();
-    if slowest < millis(20) {
-        return skip("this machine is too fast for the control");
-    }
-    assert!(is_slow() || longest < slowest / 2, "{longest:?} of {slowest:?}");
 }
