@@ -189,7 +189,7 @@ impl Mount {
 
     /// Puts a file with this content and mode 0644 at `path`. It belongs to the program within a
     /// tmpfs or an overlay, where a reset restores it. Elsewhere it is read-only. The files outside
-    /// of every mount share less than 1 MiB.
+    /// of every mount share less than 1 MiB. A file cannot be put into a bind mount.
     ///
     /// ```
     /// use cellblock::{Container, Mount};
@@ -235,6 +235,22 @@ impl Mount {
             return Err(Error::invalid("an overlay has 1 to 64 lower directories").at(&self.target));
         }
         Ok(())
+    }
+
+    /// Refuses a file that the build would make on the host.
+    pub(crate) fn check_file(&self, earlier: &[Self]) -> Result<()> {
+        let is_around = |mount: &&Self| {
+            matches!(mount.kind, MountKind::Bind { access: BindAccess::Writable, .. })
+                && self.target.starts_with(&mount.target)
+        };
+        match (&self.kind, earlier.iter().find(is_around)) {
+            (MountKind::File(_), Some(around)) => {
+                let around = around.target.display();
+                Err(Error::invalid(format!("a file cannot be put into the host's own directory at {around}"))
+                    .at(&self.target))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn from_host(source: PathBuf, target: PathBuf, access: BindAccess) -> Self {

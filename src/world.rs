@@ -36,7 +36,7 @@ impl Mount {
     /// The default mounts of a container: what ordinary programs of the host need to run.
     ///
     /// - Read-only from the host: `/usr`, `/bin`, `/sbin` and `/lib*`. From `/etc`, the files of the
-    ///   loader, the alternatives, the time zone, fonts, the settings of OpenSSL and Java, and the
+    ///   loader, the alternatives, the time zone, fonts, the settings of OpenSSL and Java, the extensions of PHP, and the
     ///   certificates of the authorities as one file. The devices null, zero, full, random and
     ///   urandom.
     /// - Generated: `passwd`, `group`, `hosts`, `nsswitch.conf` and `resolv.conf` in `/etc`. They say
@@ -47,7 +47,7 @@ impl Mount {
     /// What the host lacks is left out.
     pub fn defaults(tmpfs: Tmpfs) -> Vec<Self> {
         let bind = |path: PathBuf| Self::bind(path.clone(), path).skip_missing();
-        let settings = SETTINGS.iter().map(|name| Path::new("/etc").join(name)).chain(java_settings());
+        let settings = SETTINGS.iter().map(|name| Path::new("/etc").join(name)).chain(versioned_settings());
         let mut mounts: Vec<_> = SYSTEM.iter().map(PathBuf::from).chain(settings).map(bind).collect();
         mounts.extend(DEVICES.map(Self::device));
         mounts.extend(account_files());
@@ -78,9 +78,10 @@ fn account_files() -> [Mount; 3] {
     ]
 }
 
-/// The settings of a distribution's JDK, which has a directory of its own for each version.
-fn java_settings() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir("/etc").into_iter().flatten().flatten();
-    let names = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("java-"));
-    names.map(|entry| entry.path()).collect()
+/// The settings of Java, and the extensions of PHP: Debian has directories for each version.
+fn versioned_settings() -> Vec<PathBuf> {
+    let entries = |dir| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_java = |path: &PathBuf| path.to_string_lossy().starts_with("/etc/java-");
+    let php = entries("/etc/php").flat_map(|version| ["mods-available", "cli/conf.d"].map(|dir| version.join(dir)));
+    entries("/etc").filter(is_java).chain(php).collect()
 }

@@ -17,6 +17,7 @@ mod network;
 mod resources;
 mod streams;
 mod surface;
+mod world;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
