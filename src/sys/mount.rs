@@ -64,7 +64,7 @@ pub(crate) fn new_file_system(name: &str, options: &[(String, String)], forbidde
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// Changes an option of the file system whose root this is.
+/// Changes an option of the mounted file system whose root this is.
 pub(crate) fn reconfigure(root: impl AsFd, key: &str, value: &str) -> io::Result<()> {
     let context = fspick(root, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
     fsconfig_set_string(context.as_fd(), key, value)?;

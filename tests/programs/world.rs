@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cellblock::{Command, Container, Limits, Mount, mount::Machine};
 
-use crate::common::{SECOND, builder, container, has_own_ids, lacks, python, says, sh};
+use crate::common::{SECOND, builder, container, has_own_ids, lacks, python, says, sh, skip};
 
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -23,7 +23,10 @@ fn has(tools: &[&str]) -> bool {
 /// A program by its name, with time for a loaded machine.
 fn tool(name: &str, args: &[&str]) -> Command {
     let mut command = Command::new(name);
-    command.args(args).env("PATH", PATH).limits(Limits::new().wall_time(120 * SECOND).cpu_time(60 * SECOND));
+    command
+        .args(args)
+        .env("PATH", PATH)
+        .limits(Limits::new().wall_time(120 * SECOND).cpu_time(60 * SECOND).allow_weaker(true));
     command
 }
 
@@ -185,7 +188,7 @@ m = s.SharedMemory('left', True, 100); r.unregister(m._name, 'shared_memory')",
     container.reset().await.unwrap();
     let report = container.run(&fill).await.unwrap();
     if report.sources.memory_peak == cellblock::report::Source::Wait4 {
-        return lacks("control groups, which count the memory of a tmpfs");
+        return skip("without control groups the memory of a tmpfs is not charged");
     }
     assert_eq!(report.verdict(), cellblock::Verdict::Memory, "{report:?}");
 }

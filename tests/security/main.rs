@@ -129,6 +129,10 @@ fn another_host() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             println!("\ncontainers {}", runtime.block_on(ids::fill_range()));
         }
+        Ok("read proc") => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            println!("\nproc {}", runtime.block_on(world::read_proc()));
+        }
         Ok(_) => lifetime::play(),
         Err(_) => {}
     }

@@ -126,6 +126,52 @@ async fn generated_files_say_nothing_of_the_host() {
     assert!(found > 5, "the control: {found}");
 }
 
+/// Has the kernel refuse to reconfigure file systems, and executes its arguments.
+const REFUSE: &str = r#"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fsconfig, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 7, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 22),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {6, filter};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) || execv(words[1], words + 1);
+}"#;
+
+/// What a program reads and finds in `/proc`.
+pub(super) async fn read_proc() -> String {
+    let container = container().await;
+    let read = sh(
+        "head -1 /proc/meminfo 2>&1; cat /proc/cmdline 2>/dev/null; cat /proc/self/comm; ls /proc | grep -v '[0-9]'",
+    );
+    let said = says(&container, &read).await;
+    container.destroy().await;
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_proc_that_the_kernel_does_not_restrict_is_covered() {
+    let refuse = Built::new(REFUSE);
+    let read = |through: &[&str]| {
+        let output = common::another_host("read proc", through).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.lines().find_map(|line| line.strip_prefix("proc ").map(str::to_owned)).expect(&said)
+    };
+    assert_eq!(read(&[]), "MemTotal: 4194304 kB cat self thread-self", "the control");
+    let said = read(&[refuse.path.to_str().unwrap()]);
+    assert_eq!(said, "head: cannot open '/proc/meminfo' for reading: No such file or directory cat self thread-self");
+}
+
 #[tokio::test]
 async fn generated_files_cannot_be_changed_or_uncovered() {
     let container = container().await;

@@ -41,9 +41,12 @@ fn users(program: Ids, work_dir: &Path) -> Vec<u8> {
         [format!("{name}:x:{uid}:{gid}:{name}:").as_bytes(), home, format!(":{shell}\n").as_bytes()].concat()
     };
     let others = Ids { uid: OVERFLOW, gid: OVERFLOW };
-    let own = (program != ROOT).then(|| line("program", program, home, "/bin/sh")).unwrap_or_default();
-    let root = line("root", ROOT, if program == ROOT { home } else { b"/" }, "/bin/sh");
-    [root, own, line("nobody", others, b"/nonexistent", "/usr/sbin/nologin")].concat()
+    let nobody = line("nobody", others, b"/nonexistent", "/usr/sbin/nologin");
+    if program == ROOT {
+        [line("root", ROOT, home, "/bin/sh"), nobody].concat()
+    } else {
+        [line("root", ROOT, b"/", "/bin/sh"), line("program", program, home, "/bin/sh"), nobody].concat()
+    }
 }
 
 /// group(5), as [`users`].

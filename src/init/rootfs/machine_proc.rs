@@ -50,9 +50,10 @@ pub(super) fn attach_machine_proc(place: &OwnedFd, proc: &OwnedFd, machine: Show
     }
     let links = LINKS.into_iter().filter_map(|name| unless_missing(open_beneath(proc, name)).transpose());
     let links = links.collect::<nix::Result<_>>()?;
-    if reconfigure(proc, "subset", "pid").is_err() {
+    match reconfigure(proc, "subset", "pid") {
         // The kernel does not restrict a proc that is mounted: cover it with a restricted one.
-        attach(new_proc()?, place)?;
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM)) => attach(new_proc()?, place)?,
+        restricted => restricted?,
     }
     Ok(ProcLinks { _links: links })
 }
