@@ -29,9 +29,10 @@ pub(crate) use stdio::{Stream, Window};
 /// A program to run in a container, in the manner of `tokio::process::Command`.
 ///
 /// By default a program has
-/// - no arguments beside its name, and an empty environment;
+/// - no arguments beside its name, and no variable in its environment but `HOME`, which is the
+///   container's [working directory](crate::ContainerBuilder::work_dir);
 /// - null streams (`/dev/null`), and no other descriptor;
-/// - the container's [working directory](crate::ContainerBuilder::work_dir);
+/// - that directory as its own;
 /// - the default [`Limits`];
 /// - otherwise the host process's resource limits, except for fewer pending signals with timers
 ///   (64), less locked memory (64 KiB) and no real-time priorities. POSIX message queues and

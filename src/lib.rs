@@ -70,6 +70,7 @@ mod observe;
 mod pty;
 mod sys;
 mod wire;
+mod world;
 
 pub use command::{Command, Stdio};
 pub use container::{Container, ContainerBuilder};

@@ -20,7 +20,7 @@ pub(crate) use datagram::{Broken, Datagram, Decoder, Frame, MAX_FDS, MAX_INLINE,
 pub(crate) use files::{OpenRequest, Symlink};
 pub(crate) use fingerprint::{RawFileSystem, RawFingerprint};
 pub(crate) use message::{INIT_ARGUMENT, Reply, Request, State, VERSION};
-pub(crate) use mounts::{BindAccess, MountEntry, MountKind, TmpfsOptions};
+pub(crate) use mounts::{BindAccess, Content, MountEntry, MountKind, ShownMachine, TmpfsOptions};
 pub(crate) use report::{CgroupVersion, GroupFigures, KillReason, Measurement, WaitStatus};
 pub(crate) use run::{Counter, FdRole, Figure, GroupFile, GroupFiles, RawRlimit, StartRun, Strings, Times};
 

@@ -43,7 +43,7 @@ impl Default for ContainerSpec {
 }
 
 impl ContainerSpec {
-    /// Refuses relative paths, and overlays that cannot be mounted.
+    /// Refuses relative paths, and overlays and files that cannot be made.
     pub(super) fn check(&self) -> Result<()> {
         let mut paths = [self.work_dir.as_path()]
             .into_iter()
@@ -53,7 +53,10 @@ impl ContainerSpec {
         if !paths.all(Path::is_absolute) {
             return Err(Error::invalid("a path inside the container must be absolute"));
         }
-        self.mounts.iter().enumerate().try_for_each(|(place, mount)| mount.check_overlay(&self.mounts[..place]))
+        self.mounts.iter().enumerate().try_for_each(|(place, mount)| {
+            let earlier = &self.mounts[..place];
+            mount.check_overlay(earlier).and_then(|()| mount.check_file(earlier))
+        })
     }
 }
 

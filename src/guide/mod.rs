@@ -3,6 +3,7 @@
 //! | page | what it shows |
 //! |---|---|
 //! | [`first_run`] | the first program in a container |
+//! | [`world`] | what programs see: files, users, names and the machine |
 //! | [`limits_and_verdicts`] | limits, reports, and verdicts |
 //! | [`files`] | files in and out of a container, bind mounts, overlays |
 //! | [`pools`] | containers that are kept ready and leased |
@@ -16,6 +17,9 @@
 
 #[doc = include_str!("first_run.md")]
 pub mod first_run {}
+
+#[doc = include_str!("world.md")]
+pub mod world {}
 
 #[doc = include_str!("limits_and_verdicts.md")]
 pub mod limits_and_verdicts {}

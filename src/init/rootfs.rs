@@ -4,7 +4,10 @@
 //! on a tmpfs that covers a directory which exists on every host. What comes from the host is a
 //! private copy of its mounts.
 
+mod content;
 mod file_systems;
+mod machine;
+mod machine_proc;
 mod mounts;
 mod overlay;
 mod snapshot;
@@ -22,10 +25,12 @@ use crate::sys::mount::{attach, make_read_only};
 use crate::sys::process::set_domain_name;
 use crate::wire::{Configure, Ids, MountEntry, MountKind, RawFileSystem, Symlink};
 
-use super::files::{ROOT, make_dirs, symlink};
+use super::files::{make_dirs, symlink};
 use super::null::NullDevice;
+use content::write_out;
 use file_systems::new_root;
-use mounts::{attach_mount, detached_trees, hide, renewed_trees, restore_mount};
+use machine_proc::ProcLinks;
+use mounts::{attach_mount, detached_trees, hide, owner_at, renewed_trees, restore_mount};
 use overlay::UPPER;
 use snapshot::{NewState, Snapshot};
 
@@ -40,6 +45,7 @@ pub(super) struct Rootfs {
     work_dir: PathBuf,
     mounts: Vec<MountEntry>,
     symlinks: Vec<Symlink>,
+    _proc_links: Vec<ProcLinks>,
     /// Every tmpfs that is empty when it is new, in that state.
     new_states: Vec<NewState>,
 }
@@ -54,19 +60,22 @@ impl Rootfs {
     /// Makes the root file system and moves into it. `attached` are the mount trees that came with
     /// the configuration, in the order of the mounts. The null device is outside of the root file
     /// system.
-    pub(super) fn make(configure: Configure, attached: Vec<OwnedFd>) -> Result<(Self, NullDevice), Failure> {
+    pub(super) fn make(mut configure: Configure, attached: Vec<OwnedFd>) -> Result<(Self, NullDevice), Failure> {
+        write_out(&mut configure);
         let Configure { mounts, symlinks, masked, program, hostname, domainname, work_dir, .. } = configure;
         // Before the new root covers some of the host's paths.
         let trees = detached_trees(&mounts, attached, program)?;
         let root = cover_with_new_root()?;
         let null = NullDevice::make(&root).step_at(Step::Mount, "/dev/null")?;
+        let mut proc_links = Vec::new();
         for (mount, trees) in mounts.iter().zip(&trees) {
-            attach_mount(&root, mount, trees, program)?;
+            proc_links.extend(attach_mount(&root, mount, trees, &mounts, program)?);
         }
         masked.iter().try_for_each(|path| hide(&root, path))?;
         pivot_into_new_root()?;
 
-        let mut rootfs = Self { program, root, work_dir, mounts, symlinks, new_states: Vec::new() };
+        let mut rootfs =
+            Self { program, root, work_dir, mounts, symlinks, _proc_links: proc_links, new_states: Vec::new() };
         rootfs.symlinks.iter().try_for_each(|link| rootfs.make_symlink(link))?;
         rootfs.enter_work_dir()?;
         make_read_only(c"/").step_at(Step::MakeRootReadOnly, "/")?;
@@ -93,7 +102,7 @@ impl Rootfs {
             unmount(mount)?;
         }
         for (mount, trees) in affected.iter().zip(&trees) {
-            restore_mount(&self.root, mount, trees, self.program)?;
+            restore_mount(&self.root, mount, trees, &self.mounts, self.program)?;
         }
         let mut lost_links = self.symlinks.iter().filter(|link| is_below(&link.path, &replaced));
         lost_links.try_for_each(|link| self.make_symlink(link))?;
@@ -151,8 +160,7 @@ impl Rootfs {
     /// Makes a link of the configuration and the directories that it needs. They belong to the
     /// program within its own file systems, and to the init elsewhere.
     fn make_symlink(&self, link: &Symlink) -> Result<(), Failure> {
-        let is_around = |mount: &MountEntry| mount.kind.is_own() && is_below(&link.path, &[&mount.target]);
-        let owner = if self.mounts.iter().any(is_around) { self.program } else { ROOT };
+        let owner = owner_at(&link.path, &self.mounts, self.program);
         if let Some(dir) = link.path.parent() {
             make_dirs(&self.root, dir, owner)?;
         }

@@ -73,13 +73,13 @@ struct Ended {
 }
 
 impl Runner {
-    pub(super) fn new(program: Ids, null: NullDevice) -> Result<Self, Failure> {
+    pub(super) fn new(program: Ids, null: NullDevice, env: &Strings) -> Result<Self, Failure> {
         Ok(Self {
             children: Children::new().step(Step::ResetInherited)?,
             program,
             null,
             has_landlock: landlock::is_supported(),
-            default_env: default_environment()?,
+            default_env: default_environment(env)?,
             group: None,
             processes: None,
             run: None,
@@ -325,11 +325,11 @@ fn micros(time: Duration) -> u64 {
 
 /// The variables of [`ENVIRONMENT`], if the container has that file: one `KEY=VALUE` a line, the
 /// value taken literally. Empty lines and comments (`#`) are skipped. Any other line is
-/// an error that names the line.
-fn default_environment() -> Result<Strings, Failure> {
+/// an error that names the line. `configured` variables come beneath those of the file.
+fn default_environment(configured: &Strings) -> Result<Strings, Failure> {
     let mut variables = Strings::default();
     let content = match files::read(Path::new(ENVIRONMENT)) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(variables),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(configured.clone()),
         content => content.step_at(Step::ReadEnvironment, ENVIRONMENT)?,
     };
     for (number, line) in content.split(|&byte| byte == b'\n').enumerate() {
@@ -343,5 +343,6 @@ fn default_environment() -> Result<Strings, Failure> {
         }
         variables.push(&[line]);
     }
+    variables.add_missing(configured);
     Ok(variables)
 }

@@ -10,8 +10,8 @@ use std::ptr;
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick, move_mount, open_tree,
 };
 
 use super::syscall::syscall;
@@ -37,6 +37,12 @@ pub(crate) fn copy_mount(path: &Path) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
 }
 
+/// A detached copy of the mount of an open file or directory, with that as its root.
+pub(crate) fn copy_opened(opened: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(opened, c"", flags)?)
+}
+
 /// Makes a whole tree of mounts private (later mounts do not propagate into it or out of it) and
 /// nosuid, and forbids more.
 pub(crate) fn restrict_tree(tree: impl AsFd, forbidden: u64) -> io::Result<()> {
@@ -56,6 +62,13 @@ pub(crate) fn new_file_system(name: &str, options: &[(String, String)], forbidde
     fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::from_bits_retain((forbidden | libc::MOUNT_ATTR_NOSUID) as u32);
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Changes an option of the mounted file system whose root this is.
+pub(crate) fn reconfigure(root: impl AsFd, key: &str, value: &str) -> io::Result<()> {
+    let context = fspick(root, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
+    fsconfig_set_string(context.as_fd(), key, value)?;
+    Ok(fsconfig_reconfigure(context.as_fd())?)
 }
 
 /// Attaches a detached mount at the file or directory that `target` is open on.

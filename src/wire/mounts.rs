@@ -29,7 +29,9 @@ pub(crate) enum MountKind {
         lowers: Vec<PathBuf>,
         upper: TmpfsOptions,
     },
-    Proc,
+    /// Only processes, or with a machine also the files that describe it.
+    Proc(Option<ShownMachine>),
+    File(Content),
     FileSystem {
         name: String,
         options: Vec<(String, String)>,
@@ -59,4 +61,22 @@ pub(crate) struct TmpfsOptions {
     pub(crate) bytes: u64,
     pub(crate) inodes: u64,
     pub(crate) mode: u32,
+}
+
+/// What the files of a proc say of the machine, besides its processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShownMachine {
+    pub(crate) memory_bytes: u64,
+}
+
+/// The content of a file that the init writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Content {
+    Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// The users of the container: passwd(5).
+    Users,
+    /// The groups of the container: group(5).
+    Groups,
+    /// The addresses of `localhost` and of the host name: hosts(5).
+    Hosts,
 }

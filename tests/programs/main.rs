@@ -11,3 +11,4 @@ mod privileges;
 mod runs;
 mod streams;
 mod terminals;
+mod world;

@@ -17,6 +17,7 @@ mod network;
 mod resources;
 mod streams;
 mod surface;
+mod world;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -127,6 +128,10 @@ fn another_host() {
         Ok("fill the range of ids") => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             println!("\ncontainers {}", runtime.block_on(ids::fill_range()));
+        }
+        Ok("read proc") => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            println!("\nproc {}", runtime.block_on(world::read_proc()));
         }
         Ok(_) => lifetime::play(),
         Err(_) => {}

@@ -3,7 +3,6 @@
 //! Invariant: a tool counts as found only if a container can see it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,7 +21,7 @@ pub struct Toolchains {
 impl Toolchains {
     /// Looks for the tools of every language.
     pub fn find() -> Self {
-        let mut toolchains = Self { tools: BTreeMap::new(), mounts: java_settings() };
+        let mut toolchains = Self { tools: BTreeMap::new(), mounts: Vec::new() };
         for language in LANGUAGES {
             let found = language.tools.iter().find_map(|tool| toolchains.find_tool(tool));
             toolchains.tools.extend(found.map(|path| (language.code, path)));
@@ -66,11 +65,4 @@ impl Toolchains {
 fn is_visible(path: &Path) -> bool {
     let real = path.canonicalize().ok().filter(|real| access(real, Access::EXEC_OK).is_ok());
     real.is_some_and(|real| ["/usr", "/bin", "/lib"].iter().any(|dir| real.starts_with(dir)))
-}
-
-/// The settings of a distribution's JDK, which are in `/etc`.
-fn java_settings() -> Vec<Mount> {
-    let entries = fs::read_dir("/etc").into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_java = |path: &PathBuf| path.is_dir() && path.to_string_lossy().starts_with("/etc/java-");
-    entries.filter(is_java).map(|path| Mount::bind(path.clone(), path)).collect()
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::container::spec::ContainerSpec;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::mount::Mount;
 use crate::sys::{clone, mount};
-use crate::wire::{Configure, Ids, MountEntry, MountKind};
+use crate::wire::{Configure, Ids, MountEntry, MountKind, Strings};
 
 use super::error::host_error;
 
@@ -39,11 +40,19 @@ pub(crate) fn configuration(
         hostname: spec.hostname.clone(),
         domainname: spec.domainname.clone(),
         work_dir: spec.work_dir.clone(),
+        env: default_env(spec),
         filter: spec.filter.into(),
         clones_into_group,
         loopback: spec.loopback,
     };
     Ok((configure, fds))
+}
+
+/// The variables of runs that do not set them: a home.
+fn default_env(spec: &ContainerSpec) -> Strings {
+    let mut env = Strings::default();
+    env.push(&[b"HOME=", spec.work_dir.as_os_str().as_bytes()]);
+    env
 }
 
 /// Resolves the sources of a mount with the host's rights. Returns the mount with its mount trees,
@@ -54,7 +63,9 @@ fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<Own
     let (sources, copy): (_, fn(&Path) -> io::Result<OwnedFd>) = match &mut mount.kind {
         MountKind::Bind { source, .. } => (std::slice::from_mut(source), mount::copy_tree),
         MountKind::Overlay { lowers, .. } => (lowers.as_mut_slice(), mount::copy_mount),
-        MountKind::Tmpfs(_) | MountKind::Proc | MountKind::FileSystem { .. } => return Ok(Some((mount, Vec::new()))),
+        MountKind::Tmpfs(_) | MountKind::Proc(_) | MountKind::File(_) | MountKind::FileSystem { .. } => {
+            return Ok(Some((mount, Vec::new())));
+        }
     };
     let mut trees = Vec::new();
     for source in sources {

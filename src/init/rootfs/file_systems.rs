@@ -49,8 +49,20 @@ pub(super) fn new_overlay(lowers: &[String], upper: &str, work: &str) -> io::Res
 /// A proc that shows nothing but the program's own processes.
 pub(super) fn new_proc() -> io::Result<OwnedFd> {
     let options = options([("subset", "pid"), ("hidepid", "invisible")]);
-    new_file_system("proc", &options, forbid::WRITES | forbid::DEVICES | forbid::EXEC)
+    new_file_system("proc", &options, PROC)
 }
+
+/// A proc that shows the program's own processes, and everything of the machine.
+pub(super) fn new_whole_proc() -> io::Result<OwnedFd> {
+    new_file_system("proc", &options([("hidepid", "invisible")]), PROC)
+}
+
+/// A small tmpfs for files that the init writes.
+pub(super) fn new_generated_files() -> io::Result<OwnedFd> {
+    new_file_system("tmpfs", &options([("size", "256k"), ("mode", "0755")]), forbid::DEVICES | forbid::EXEC)
+}
+
+const PROC: u64 = forbid::WRITES | forbid::DEVICES | forbid::EXEC;
 
 fn options<V: Into<String>, const N: usize>(options: [(&str, V); N]) -> Vec<(String, String)> {
     options.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()

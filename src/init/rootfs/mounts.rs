@@ -15,9 +15,11 @@ use crate::error::{Failure, ResultExt, Step};
 use crate::init::files::{ROOT, make_dirs, resolve};
 use crate::init::null::copy_of_null;
 use crate::sys::mount::{attach, copy_mount, copy_tree, forbid, new_file_system, restrict_tree};
-use crate::wire::{BindAccess, Ids, MountEntry, MountKind};
+use crate::wire::{BindAccess, Content, Ids, MountEntry, MountKind};
 
-use super::file_systems::{new_empty_directory, new_proc, new_tmpfs};
+use super::content::make_file_at;
+use super::file_systems::{new_empty_directory, new_proc, new_tmpfs, new_whole_proc};
+use super::machine_proc::{ProcLinks, attach_machine_proc};
 use super::overlay::{attach_layers, mount_overlay};
 
 /// The trees of each mount. The host has attached some of them; the init makes the others.
@@ -36,17 +38,19 @@ pub(super) fn detached_trees(
             lowers.iter().map(|lower| copy_mount(lower).step_at(Step::OpenBindSource, lower)).collect()
         }
         MountKind::Tmpfs(tmpfs) => new_tree(mount, new_tmpfs(*tmpfs, program)),
-        MountKind::Proc => new_tree(mount, new_proc()),
+        MountKind::Proc(None) => new_tree(mount, new_proc()),
+        MountKind::Proc(Some(_)) => new_tree(mount, new_whole_proc()),
+        MountKind::File(_) => Ok(Vec::new()),
         MountKind::FileSystem { name, options } => new_tree(mount, new_file_system(name, options, forbid::DEVICES)),
     });
     trees.collect()
 }
 
 /// The trees of mounts that a reset takes away: a new tmpfs, or a copy of what is mounted now. An
-/// overlay needs none, because its lower layers stay where they are.
+/// overlay needs none, because its lower layers stay where they are, and a file is written again.
 pub(super) fn renewed_trees(mounts: &[&MountEntry], program: Ids) -> Result<Vec<Vec<OwnedFd>>, Failure> {
     let trees = mounts.iter().map(|mount| match &mount.kind {
-        MountKind::Overlay { .. } => Ok(Vec::new()),
+        MountKind::Overlay { .. } | MountKind::File(_) => Ok(Vec::new()),
         MountKind::Tmpfs(tmpfs) => new_tree(mount, new_tmpfs(*tmpfs, program)),
         _ => new_tree(mount, copy_tree(&mount.target)),
     });
@@ -57,18 +61,52 @@ fn new_tree(mount: &MountEntry, tree: io::Result<OwnedFd>) -> Result<Vec<OwnedFd
     Ok(vec![tree.step_at(Step::Mount, &mount.target)?])
 }
 
-/// Makes the place of a mount beneath the root and attaches the mount there.
-pub(super) fn attach_mount(root: &OwnedFd, mount: &MountEntry, trees: &[OwnedFd], program: Ids) -> Result<(), Failure> {
-    let MountEntry { target, kind, .. } = mount;
-    if let MountKind::Overlay { lowers, upper } = kind {
-        let place = make_dirs(root, target, ROOT)?;
-        attach_layers(&place, trees).step_at(Step::Mount, target)?;
-        return mount_overlay(root, target, lowers.len(), *upper, program).step_at(Step::Mount, target);
+/// Who owns what the init makes at a path: the program within the container's own file systems, and
+/// the init elsewhere.
+pub(super) fn owner_at(path: &Path, mounts: &[MountEntry], program: Ids) -> Ids {
+    let is_around = |mount: &MountEntry| mount.kind.is_own() && path != mount.target && path.starts_with(&mount.target);
+    if mounts.iter().any(is_around) { program } else { ROOT }
+}
+
+/// Makes the place of one of the mounts beneath the root, and attaches the mount there. Returns the
+/// links that last as long as they are kept.
+pub(super) fn attach_mount(
+    root: &OwnedFd,
+    mount: &MountEntry,
+    trees: &[OwnedFd],
+    mounts: &[MountEntry],
+    program: Ids,
+) -> Result<Option<ProcLinks>, Failure> {
+    let target = &mount.target;
+    match (&mount.kind, trees) {
+        (MountKind::File(content), _) => {
+            let Content::Bytes(content) = content else { return Err(malformed(target)) };
+            make_file_at(root, target, content, owner_at(target, mounts, program))?;
+        }
+        (MountKind::Overlay { lowers, upper }, trees) => {
+            let place = make_dirs(root, target, ROOT)?;
+            attach_layers(&place, trees).step_at(Step::Mount, target)?;
+            mount_overlay(root, target, lowers.len(), *upper, program).step_at(Step::Mount, target)?;
+        }
+        (MountKind::Proc(Some(machine)), [proc]) => {
+            let place = make_dirs(root, target, ROOT)?;
+            return attach_machine_proc(&place, proc, *machine).map(Some).step_at(Step::Mount, target);
+        }
+        (MountKind::Bind { access, .. }, [tree]) => {
+            restrict_tree(tree, forbidden(*access)).step_at(Step::Mount, target)?;
+            attach_tree(root, target, tree)?;
+        }
+        (_, [tree]) => attach_tree(root, target, tree)?,
+        _ => return Err(malformed(target)),
     }
-    let [tree] = trees else { return Err(Failure::at(Step::Mount, target, nix::Error::EBADMSG)) };
-    if let MountKind::Bind { access, .. } = kind {
-        restrict_tree(tree, forbidden(*access)).step_at(Step::Mount, target)?;
-    }
+    Ok(None)
+}
+
+fn malformed(target: &Path) -> Failure {
+    Failure::at(Step::Mount, target, nix::Error::EBADMSG)
+}
+
+fn attach_tree(root: &OwnedFd, target: &Path, tree: &OwnedFd) -> Result<(), Failure> {
     let place = if is_directory(tree).step_at(Step::Mount, target)? {
         make_dirs(root, target, ROOT)?
     } else {
@@ -83,13 +121,16 @@ pub(super) fn restore_mount(
     root: &OwnedFd,
     mount: &MountEntry,
     trees: &[OwnedFd],
+    mounts: &[MountEntry],
     program: Ids,
 ) -> Result<(), Failure> {
-    match &mount.kind {
-        MountKind::Overlay { lowers, upper } => {
+    match (&mount.kind, trees) {
+        (MountKind::Overlay { lowers, upper }, _) => {
             mount_overlay(root, &mount.target, lowers.len(), *upper, program).step_at(Step::Mount, &mount.target)
         }
-        _ => attach_mount(root, mount, trees, program),
+        // A copy of what was there, with the generated files.
+        (MountKind::Proc(_), [proc]) => attach_tree(root, &mount.target, proc),
+        _ => attach_mount(root, mount, trees, mounts, program).map(drop),
     }
 }
 
