@@ -29,11 +29,14 @@ use state::Console;
 /// standard output.
 #[derive(Args)]
 #[command(after_long_help = PROTOCOL, after_help = "`cellblock help console` describes the requests.")]
-pub struct Options {}
+pub struct Options {
+    /// At the end of input, kill what still runs instead of waiting for it
+    #[arg(long)]
+    kill_at_eof: bool,
+}
 
 const PROTOCOL: &str = r#"Example:
-  $ cellblock console
-  {"id":1,"op":"run","args":["/bin/echo","hi"]}
+  $ echo '{"id":1,"op":"run","args":["/bin/echo","hi"]}' | cellblock console
   {"id":1,"ok":{"stdout":"hi\n","status":{"exited":0},"verdict":"ok",…}}
 
 Requests:
@@ -73,14 +76,15 @@ Failures:
 Bytes that are not UTF-8, or that end within a character, are in base64 under a
 name that says so: `stdout_base64`.
 
-At the end of input the console kills what runs, sends the open responses,
-destroys everything and exits with 0. It exits with 1 if its output is closed."#;
+At the end of input the console waits until every request has its response. With
+--kill-at-eof it kills what runs instead. Then it destroys everything and exits
+with 0. If its output is closed it kills what runs and exits with 1."#;
 
 /// The longest line in bytes.
 const MAX_LINE: u64 = 64 << 20;
 
-pub fn main(Options {}: Options) -> ExitCode {
-    match block_on(serve()) {
+pub fn main(options: Options) -> ExitCode {
+    match block_on(serve(options.kill_at_eof)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cellblock console: {error}");
@@ -89,7 +93,7 @@ pub fn main(Options {}: Options) -> ExitCode {
     }
 }
 
-async fn serve() -> io::Result<()> {
+async fn serve(kill_at_eof: bool) -> io::Result<()> {
     let (responses, to_write) = mpsc::unbounded_channel();
     let writer = tokio::spawn(write_lines(to_write));
     let mut input = BufReader::new(tokio::io::stdin());
@@ -106,6 +110,12 @@ async fn serve() -> io::Result<()> {
             () = responses.closed() => break Ok(()),
         }
     };
+    if end.is_ok() && !kill_at_eof {
+        tokio::select! {
+            () = console.drain() => {}
+            () = responses.closed() => {}
+        }
+    }
     console.end().await;
     drop(responses);
     writer.await??;

@@ -69,11 +69,16 @@ impl Console {
         });
     }
 
+    /// Waits until every request has its response. No request can start after this.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// Kills what runs, waits until every request has its response, and destroys the containers.
     pub async fn end(mut self) {
         self.kill_where(|_| true);
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.drain().await;
         join_all(self.slots.into_values().map(Slot::destroy)).await;
     }
 

@@ -33,6 +33,32 @@ fn the_program_may_follow_the_options_without_dashes() {
 }
 
 #[test]
+fn no_order_of_the_options_needs_dashes() {
+    let options: [&[&str]; 9] = [
+        &["--json"],
+        &["--weaker"],
+        &["--stdin", "/dev/null"],
+        &["--stdin=/dev/null"],
+        &["--env", "A=1"],
+        &["--bind", "/usr"],
+        &["--wall-time", "50s"],
+        &["--memory=512MiB"],
+        &["--output", "1MiB"],
+    ];
+    let program = ["/bin/sh", "-c", "echo $0 $*", "--json", "-x", "--", "--env"];
+    for rotation in 0..options.len() {
+        // No option is given twice: the other form of `--stdin` is left out.
+        let mut order: Vec<_> = options.iter().cycle().skip(rotation).take(options.len()).collect();
+        order.retain(|option| option[0] != if rotation % 2 == 0 { "--stdin" } else { "--stdin=/dev/null" });
+        let args: Vec<&str> = order.into_iter().copied().flatten().copied().chain(program).collect();
+        let output = run(&args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output).lines().next(), Some("--json -x -- --env"), "{args:?}");
+        assert!(stdout(&output).lines().nth(1).unwrap().starts_with('{'), "the report: {args:?}");
+    }
+}
+
+#[test]
 fn standard_input_is_inherited_or_a_file() {
     let dir = open_dir();
     let file = dir.path().join("input");

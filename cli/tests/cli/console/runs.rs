@@ -126,7 +126,7 @@ fn keeps_the_order_of_runs_and_resets() {
 
 #[test]
 fn serves_at_once_what_does_not_wait_for_a_run() {
-    let mut console = Console::start();
+    let mut console = Console::start_with(&["--kill-at-eof"]);
     console.send(&sleep("a"));
     console.send(&with(sleep("b"), json!({"container": "second"})));
     console.sleeping(2);
