@@ -17,7 +17,7 @@ mod run;
 
 pub(crate) use configuration::{Configure, FilterChoice, Ids};
 pub(crate) use datagram::{Broken, Datagram, Decoder, Frame, MAX_FDS, MAX_INLINE, Peer, encode};
-pub(crate) use files::{OpenRequest, Symlink};
+pub(crate) use files::{MakeDirectory, OpenRequest, RawMetadata, Rename, Symlink};
 pub(crate) use fingerprint::{RawFileSystem, RawFingerprint};
 pub(crate) use message::{INIT_ARGUMENT, Reply, Request, State, VERSION};
 pub(crate) use mounts::{BindAccess, MountEntry, MountKind, TmpfsOptions};

@@ -1,10 +1,12 @@
-//! Files of a container that the init makes or opens.
+//! Files of a container that the init makes, opens or describes.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::bytes_path;
+
+use super::configuration::Ids;
 
 /// A symbolic link at `path` with the content `target`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,4 +46,34 @@ impl OpenRequest {
     fn new(path: PathBuf, flags: i32, mode: u32) -> Self {
         Self { path, flags, mode, parents: false }
     }
+}
+
+/// A directory to make, with every directory above it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MakeDirectory {
+    #[serde(with = "bytes_path")]
+    pub(crate) path: PathBuf,
+    /// The mode of the directory, if it is new. New directories above it have mode 0755.
+    pub(crate) mode: u32,
+}
+
+/// A file, link or directory that gets another name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rename {
+    #[serde(with = "bytes_path")]
+    pub(crate) from: PathBuf,
+    #[serde(with = "bytes_path")]
+    pub(crate) to: PathBuf,
+}
+
+/// What the kernel knows of a file, a link or a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RawMetadata {
+    /// The type and the mode, as in stat(2).
+    pub(crate) mode: u32,
+    pub(crate) bytes: u64,
+    pub(crate) modified_seconds: i64,
+    pub(crate) modified_nanos: u32,
+    /// As seen inside the container.
+    pub(crate) owner: Ids,
 }

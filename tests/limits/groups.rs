@@ -229,7 +229,7 @@ async fn a_file_that_a_program_keeps_busy_holds_up_no_other_task() {
     let (mut longest, mut slowest) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..if is_slow() { 1 } else { 60 } {
         let start = Instant::now();
-        let (written, stall) = longest_stall(container.write("busy", "x", 0o600)).await;
+        let (written, stall) = longest_stall(container.file("busy").mode(0o600).write("x")).await;
         written.unwrap();
         (longest, slowest) = (longest.max(stall), slowest.max(start.elapsed()));
     }
