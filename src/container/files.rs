@@ -1,6 +1,7 @@
 //! The files in a container, as its users see them.
 
 mod access;
+mod batch;
 mod blocking;
 mod budget;
 mod content;

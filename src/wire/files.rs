@@ -1,12 +1,10 @@
-//! Files of a container that the init makes, opens or describes.
+//! Files of a container that the init makes or opens.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::bytes_path;
-
-use super::configuration::Ids;
 
 /// A symbolic link at `path` with the content `target`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,16 +62,4 @@ pub(crate) struct Rename {
     pub(crate) from: PathBuf,
     #[serde(with = "bytes_path")]
     pub(crate) to: PathBuf,
-}
-
-/// What the kernel knows of a file, a link or a directory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RawMetadata {
-    /// The type and the mode, as in stat(2).
-    pub(crate) mode: u32,
-    pub(crate) bytes: u64,
-    pub(crate) modified_seconds: i64,
-    pub(crate) modified_nanos: u32,
-    /// As seen inside the container.
-    pub(crate) owner: Ids,
 }

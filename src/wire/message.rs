@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Failure, bytes_path};
 
 use super::configuration::Configure;
-use super::files::{MakeDirectory, OpenRequest, RawMetadata, Rename, Symlink};
+use super::files::{MakeDirectory, OpenRequest, Rename, Symlink};
 use super::fingerprint::RawFingerprint;
+use super::metadata::RawMetadata;
 use super::report::{KillReason, Measurement};
 use super::run::{GroupFiles, StartRun};
 

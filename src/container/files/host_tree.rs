@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat};
 use tokio_util::sync::CancellationToken;
 
+use super::batch::{Batch, Content};
 use super::budget::Budget;
 use super::content;
-use super::import::{Batch, Content};
 use super::listing::join;
 use super::metadata::FileType;
 use super::selection::{Links, Selection};

@@ -1,16 +1,17 @@
 //! Files that are copied into a container, from a tree of the host or from a tar stream.
 //!
-//! Invariant: a batch has few enough files to be open at once, and few enough steps for the init to
-//! keep a run's deadlines.
+//! Invariant: no more than two batches of a copy are in memory: one is read while the other is
+//! written.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::{Batch, Content};
 use super::blocking::steps_off_the_runtime;
 use super::content;
 use super::host_tree::HostSource;
@@ -18,76 +19,6 @@ use super::open_file::OpenFile;
 use crate::container::handle::Container;
 use crate::error::{ErrorKind, Result, ResultExt, Step};
 use crate::wire::{MakeDirectory, Request, Symlink};
-
-/// How many files are opened in one request.
-const FILES_AT_ONCE: usize = 64;
-
-/// How many names the directories of one request have in all.
-const NAMES_AT_ONCE: usize = 512;
-
-/// How many bytes of small files wait in memory for one request.
-const BYTES_AT_ONCE: usize = 1 << 20;
-
-/// The largest file whose content waits in memory.
-pub(super) const SMALL: u64 = 64 << 10;
-
-/// A part of a tree. Its directories are made first.
-#[derive(Default)]
-pub(super) struct Batch {
-    directories: Vec<(PathBuf, u32)>,
-    files: Vec<(PathBuf, u32, Content)>,
-    links: Vec<(PathBuf, PathBuf)>,
-    names: usize,
-    bytes: usize,
-}
-
-pub(super) enum Content {
-    Small(Vec<u8>),
-    /// A file of the host, of which at most so many bytes are copied.
-    Host(File, u64),
-}
-
-impl Content {
-    /// The content of a file of the host with this size.
-    pub(super) fn of_host(file: File, bytes: u64) -> io::Result<Self> {
-        if bytes > SMALL { Ok(Self::Host(file, bytes)) } else { content::read(&file, bytes).map(Self::Small) }
-    }
-}
-
-impl Batch {
-    pub(super) fn add_directory(&mut self, path: PathBuf, mode: u32) {
-        self.names += path.components().count();
-        self.directories.push((path, mode & 0o777));
-    }
-
-    pub(super) fn add_file(&mut self, path: PathBuf, mode: u32, content: Content) {
-        if let Content::Small(bytes) = &content {
-            self.bytes += bytes.len();
-        }
-        self.names += 1;
-        self.files.push((path, mode & 0o777, content));
-    }
-
-    pub(super) fn add_link(&mut self, path: PathBuf, target: PathBuf) {
-        self.names += 1;
-        self.links.push((path, target));
-    }
-
-    /// Whether the batch has a file at this path. Two openings of one file would be written over each
-    /// other.
-    #[cfg(feature = "tar")]
-    pub(super) fn has_file(&self, path: &Path) -> bool {
-        self.files.iter().any(|(file, ..)| file == path)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.names == 0
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.files.len() >= FILES_AT_ONCE || self.names >= NAMES_AT_ONCE || self.bytes >= BYTES_AT_ONCE
-    }
-}
 
 /// The tree of a container that a copy in fills.
 pub(super) struct Import<'a> {
@@ -127,9 +58,10 @@ impl Import<'_> {
 
     /// Writes a batch: directories, files, links.
     pub(super) async fn write(&self, batch: Batch) -> Result<()> {
-        self.make_directories(batch.directories).await?;
-        self.write_files(batch.files).await?;
-        self.make_links(batch.links).await
+        let Batch { directories, files, links, .. } = batch;
+        self.make_directories(directories).await?;
+        self.write_files(files).await?;
+        self.make_links(links).await
     }
 
     /// Opens one file, with the directories that it needs.

@@ -56,6 +56,7 @@ pub struct ReadDir {
 pub(super) struct Attributes {
     pub(super) mode: u32,
     /// Seconds since 1970.
+    #[cfg_attr(not(feature = "tar"), expect(dead_code, reason = "only a tar stream has times"))]
     pub(super) modified: i64,
 }
 

@@ -8,9 +8,9 @@ use tar::{EntryType, Header};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::entries::BLOCK;
+use crate::container::files::batch::SMALL;
 use crate::container::files::blocking::{off_the_runtime, steps_off_the_runtime};
 use crate::container::files::content::{self, CHUNK};
-use crate::container::files::import::SMALL;
 use crate::container::files::listing::Attributes;
 use crate::container::files::tree::Tree;
 use crate::container::files::walk::Item;

@@ -8,10 +8,11 @@ use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
 use super::entries::{Entries, Entry, EntryKind};
+use crate::container::files::batch::{Batch, Content, SMALL};
 use crate::container::files::blocking::off_the_runtime;
 use crate::container::files::budget::Budget;
 use crate::container::files::content::CHUNK;
-use crate::container::files::import::{Batch, Content, Import, SMALL};
+use crate::container::files::import::Import;
 use crate::container::files::selection::Links;
 use crate::container::files::tree::Tree;
 use crate::error::{ErrorKind, Result, ResultExt, Step};
