@@ -3,6 +3,7 @@
 //! Invariant: no more than two batches of a copy are in memory: one is read while the other is
 //! written.
 
+#[cfg(feature = "tar")]
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use crate::wire::{Ids, MakeDirectory, Reply};
 use super::resolve::{DIR, ROOT, Start, dir_and_name, is_too_long, resolve, without_path};
 
 /// Makes each directory.
-pub(in crate::init) fn make_all(directories: &[MakeDirectory], program: Ids) -> Reply {
+pub(crate) fn make_all(directories: &[MakeDirectory], program: Ids) -> Reply {
     Reply::Each(directories.iter().map(|directory| without_path(make_directory(directory, program))).collect())
 }
 

@@ -12,12 +12,12 @@ use crate::wire::{Ids, Rename, Reply, Symlink};
 use super::resolve::{dir_and_name, without_path};
 
 /// Makes each link.
-pub(in crate::init) fn link_all(links: &[Symlink], program: Ids) -> Reply {
+pub(crate) fn link_all(links: &[Symlink], program: Ids) -> Reply {
     Reply::Each(links.iter().map(|link| without_path(symlink(link, program))).collect())
 }
 
 /// Deletes each file, link or empty directory.
-pub(in crate::init) fn delete_all(paths: &[PathBuf]) -> Reply {
+pub(crate) fn delete_all(paths: &[PathBuf]) -> Reply {
     Reply::Each(paths.iter().map(|path| without_path(delete(path))).collect())
 }
 

@@ -20,7 +20,7 @@ use super::directories::make_dirs;
 use super::resolve::{ROOT, Start, beneath, is_too_long, resolve};
 
 /// Opens each file. Returns one result for each file, and the descriptors of the opened files.
-pub(in crate::init) fn open_all(files: &[OpenRequest], program: Ids) -> (Reply, Vec<Arc<OwnedFd>>) {
+pub(crate) fn open_all(files: &[OpenRequest], program: Ids) -> (Reply, Vec<Arc<OwnedFd>>) {
     let mut fds = Vec::new();
     let results = files.iter().map(|file| match open(file, program) {
         Ok(fd) => {
@@ -34,7 +34,7 @@ pub(in crate::init) fn open_all(files: &[OpenRequest], program: Ids) -> (Reply, 
 }
 
 /// The content of a regular file, of at most 64 KiB.
-pub(in crate::init) fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     const LIMIT: u64 = 64 << 10;
     // The owner does not matter: nothing is created.
     let fd = open(&OpenRequest::read(path), ROOT).map_err(|failure| io::Error::from_raw_os_error(failure.errno))?;

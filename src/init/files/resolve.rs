@@ -20,7 +20,7 @@ pub(crate) const ROOT: Ids = Ids { uid: 0, gid: 0 };
 pub(super) const DIR: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 
 /// Opens a relative path beneath `start`.
-pub(in crate::init) fn resolve(start: impl AsFd, path: &Path, flags: OFlag, mode: u32) -> nix::Result<OwnedFd> {
+pub(crate) fn resolve(start: impl AsFd, path: &Path, flags: OFlag, mode: u32) -> nix::Result<OwnedFd> {
     // O_PATH allows few other flags, and never blocks.
     let always = OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let unblocked = if flags.contains(OFlag::O_PATH) { OFlag::empty() } else { OFlag::O_NONBLOCK | OFlag::O_NOCTTY };
