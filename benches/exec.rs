@@ -167,7 +167,7 @@ impl Setting<'_> {
             let names: Vec<_> = (0..files).map(|number| format!("file{number}")).collect();
             bench.alone(&format!("open {files} files, {flavor}"), |count| {
                 timed(runtime, count, async || {
-                    let files = names.iter().map(|name| OpenFile::write(name, 0o644));
+                    let files = names.iter().map(OpenFile::write);
                     let opened = containers[0].open(files).await.unwrap();
                     assert!(opened.iter().all(Result::is_ok));
                 })
@@ -282,7 +282,7 @@ where
 /// The time of a reset, without the time to write the files.
 fn reset_after(runtime: &Runtime, container: &Container, files: usize) -> Duration {
     runtime.block_on(async {
-        let files = (0..files).map(|number| OpenFile::write(format!("small{number}"), 0o644));
+        let files = (0..files).map(|number| OpenFile::write(format!("small{number}")));
         for file in container.open(files).await.unwrap() {
             file.unwrap().write_all(b"small").unwrap();
         }

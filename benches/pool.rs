@@ -77,7 +77,7 @@ fn judge(runtime: &Runtime, pool: &Pool, program: &[u8], count: u64) -> Duration
     let command = &command;
     let job = |number| {
         Job::new(number, async move |lease: &Lease| {
-            lease.write("solution", program, 0o755).await?;
+            lease.file("solution").mode(0o755).write(program).await?;
             lease.output(command).await
         })
     };

@@ -20,11 +20,14 @@ use std::time::Duration;
 
 use rig::Rig;
 
-const ACTS: [Act; 24] = [
+const ACTS: [Act; 27] = [
     Act::Open,
     Act::Open,
     Act::Symlink,
+    Act::MakeDirectories,
     Act::Delete,
+    Act::Rename,
+    Act::Inspect,
     Act::Ping,
     Act::Run,
     Act::Run,
@@ -51,7 +54,11 @@ const ACTS: [Act; 24] = [
 enum Act {
     Open,
     Symlink,
+    MakeDirectories,
     Delete,
+    Rename,
+    /// Asks for metadata, for a link's target, or for a directory.
+    Inspect,
     Ping,
     /// Runs the draft that the acts before have made.
     Run,

@@ -14,7 +14,10 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::container::fuzzing::{Failure, Ids, OpenRequest, Symlink, delete, open, symlink};
+use crate::container::fuzzing::{
+    Failure, Ids, MakeDirectory, OpenRequest, Rename, Symlink, delete, make_directory, metadata, open, open_directory,
+    read_link, rename, symlink,
+};
 
 const NAMES: [&str; 16] = [
     "a",
@@ -68,7 +71,7 @@ fn carry_out([operation, one, other]: [u8; 3], root: &Path, outside: &Path) {
     // directory.
     let path = PathBuf::from(one.trim_start_matches('/'));
     let own = Ids { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
-    match operation % 12 {
+    match operation % 16 {
         // The program, which stays within the directory.
         0 => drop(fs::create_dir(within(root, one))),
         1 => drop(plain_symlink(other, within(root, one))),
@@ -82,6 +85,10 @@ fn carry_out([operation, one, other]: [u8; 3], root: &Path, outside: &Path) {
         8 => check(root, open(&OpenRequest { parents: true, ..OpenRequest::write(path, 0o644) }, own)),
         9 => check(root, open(&OpenRequest::append(path, 0o644), own)),
         10 => drop(delete(&path)),
+        11 => drop(make_directory(&MakeDirectory { path, mode: 0o700 }, own)),
+        12 => drop(rename(&Rename { from: path, to: other.trim_start_matches('/').into() })),
+        13 => drop(metadata(&path).and_then(|_| read_link(&path))),
+        14 => check_directory(root, open_directory(&path)),
         _ => drop(symlink(&Symlink { target: other.into(), path }, own)),
     }
 }
@@ -101,9 +108,21 @@ fn within(root: &Path, name: &str) -> PathBuf {
 /// An opened file is a regular one, and in the directory.
 fn check(root: &Path, opened: Result<OwnedFd, Failure>) {
     let Ok(fd) = opened else { return };
+    let place = check_place(root, &fd);
+    assert!(File::from(fd).metadata().expect("an open file").is_file(), "{}", place.display());
+}
+
+/// An opened directory is one, and in the directory.
+fn check_directory(root: &Path, opened: Result<OwnedFd, Failure>) {
+    let Ok(fd) = opened else { return };
+    let place = check_place(root, &fd);
+    assert!(File::from(fd).metadata().expect("an open directory").is_dir(), "{}", place.display());
+}
+
+fn check_place(root: &Path, fd: &OwnedFd) -> PathBuf {
     let place = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).expect("an open descriptor has a name");
     assert!(place.starts_with(root), "{}", place.display());
-    assert!(File::from(fd).metadata().expect("an open file").is_file(), "{}", place.display());
+    place
 }
 
 #[cfg(test)]
@@ -125,7 +144,7 @@ mod tests {
         for _ in 0..500 {
             paths(&random.bytes(96));
         }
-        for host in 6..12 {
+        for host in 6..16 {
             paths(&[2, 0, 0, host, 0, 0, host, 2, 0, 1, 1, 7, host, 1, 0, host, 3, 0]);
         }
     }

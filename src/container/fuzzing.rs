@@ -12,7 +12,7 @@ use super::processes::Pid1;
 use super::spec::ContainerSpec;
 use crate::command::Window;
 use crate::error::{Failure, Step, printable};
-use crate::init::files::{delete, open, symlink};
+use crate::init::files::{delete, make_directory, metadata, open, open_directory, read_link, rename, symlink};
 use crate::limits::{GroupLimits, HostSupport, NprocScope, Rlimit};
 use crate::pty::Pty;
 use crate::seccomp::Filter;
@@ -22,8 +22,8 @@ use crate::sys::{clone, memory, socket};
 use crate::wire::datagram::MAX_PAYLOAD;
 use crate::wire::{
     Broken, CgroupVersion, Counter, Datagram, Decoder, FdRole, Figure, Frame, GroupFigures, GroupFile, GroupFiles, Ids,
-    KillReason, MAX_FDS, MAX_INLINE, Measurement, OpenRequest, Peer, RawFingerprint, Reply, Request, StartRun, State,
-    Strings, Symlink, Times, WaitStatus, encode,
+    KillReason, MAX_FDS, MAX_INLINE, MakeDirectory, Measurement, OpenRequest, Peer, RawFingerprint, RawMetadata,
+    Rename, Reply, Request, StartRun, State, Strings, Symlink, Times, WaitStatus, encode,
 };
 
 // For the seeds.

@@ -100,7 +100,7 @@ impl Container {
     ///
     /// ```no_run
     /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
-    /// container.write("secret", "of the first tenant", 0o600).await?;
+    /// container.file("secret").mode(0o600).write("of the first tenant").await?;
     /// container.reset().await?;
     /// assert!(container.read("secret", 100).await.is_err());
     /// # Ok(()) }
@@ -121,7 +121,7 @@ impl Container {
     /// ```no_run
     /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
     /// let before = container.fingerprint().await?;
-    /// container.write("left", "behind", 0o644).await?;
+    /// container.write("left", "behind").await?;
     /// println!("{:?} differ", before.differences(&container.fingerprint().await?));
     /// # Ok(()) }
     /// ```

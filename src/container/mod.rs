@@ -18,12 +18,11 @@ mod launch;
 mod lease;
 pub(crate) mod mailbox;
 mod message;
-mod open_file;
 mod processes;
 mod reply;
 mod spec;
 
 pub use crate::fingerprint::{FileSystem, Fingerprint};
 pub use builder::ContainerBuilder;
+pub use files::{DirEntry, FileType, Links, Metadata, NewFile, OpenFile, ReadDir, Tree};
 pub use handle::Container;
-pub use open_file::OpenFile;

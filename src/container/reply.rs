@@ -5,6 +5,7 @@
 //! again.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
@@ -15,18 +16,21 @@ use crate::fingerprint::Fingerprint;
 use crate::limits::Held;
 use crate::observe::WatchedRun;
 use crate::report::{Protections, Report};
-use crate::wire::{Measurement, Reply};
+use crate::wire::{Measurement, RawMetadata, Reply};
 
 pub(super) type ReplySender<T> = oneshot::Sender<Result<T>>;
 
 #[derive(Debug)]
 pub(super) enum PendingReply {
     Ping(ReplySender<()>),
-    Deleted(ReplySender<()>),
+    Renamed(ReplySender<()>),
     /// One result for each of this many files.
     Opened(usize, ReplySender<Vec<Result<OwnedFd>>>),
-    /// One result for each of this many links.
-    Linked(usize, ReplySender<Vec<Result<()>>>),
+    /// One result for each of this many paths.
+    Each(usize, ReplySender<Vec<Result<()>>>),
+    Metadata(ReplySender<RawMetadata>),
+    Target(ReplySender<PathBuf>),
+    Directory(ReplySender<OwnedFd>),
     Reset(ReplySender<()>),
     Fingerprint(ReplySender<Fingerprint>),
     Run(PendingRun),
@@ -45,18 +49,27 @@ impl PendingReply {
     ///
     /// A caller may be gone. Its value is dropped then, which closes the descriptors in it.
     pub(super) fn deliver(self, reply: Reply, fds: Vec<OwnedFd>) -> Result<()> {
-        if !fds.is_empty() && !matches!(reply, Reply::Opened(_)) {
+        if !fds.is_empty() && !matches!(reply, Reply::Opened(_) | Reply::Directory) {
             return Err(Error::lost("the init sent descriptors without a request for them"));
         }
         match (self, reply) {
-            (Self::Ping(sender) | Self::Deleted(sender) | Self::Reset(sender), Reply::Done) => {
+            (Self::Ping(sender) | Self::Renamed(sender) | Self::Reset(sender), Reply::Done) => {
                 sender.send(Ok(())).ok();
             }
             (Self::Opened(count, sender), Reply::Opened(results)) => {
                 sender.send(Ok(opened_files(count, results, fds)?)).ok();
             }
-            (Self::Linked(count, sender), Reply::Linked(results)) if results.len() == count => {
+            (Self::Each(count, sender), Reply::Each(results)) if results.len() == count => {
                 sender.send(Ok(results.into_iter().map(file_result).collect())).ok();
+            }
+            (Self::Metadata(sender), Reply::Metadata(metadata)) => {
+                sender.send(Ok(metadata)).ok();
+            }
+            (Self::Target(sender), Reply::Target(target)) => {
+                sender.send(Ok(target)).ok();
+            }
+            (Self::Directory(sender), Reply::Directory) => {
+                sender.send(Ok(opened_directory(fds)?)).ok();
             }
             (Self::Fingerprint(sender), Reply::Fingerprint(fingerprint)) => {
                 sender.send(Ok(fingerprint.into())).ok();
@@ -73,9 +86,14 @@ impl PendingReply {
                 sender.send(Err(Error::new(ErrorKind::File, Step::CompareFingerprint).detail(things))).ok();
                 return Err(reason);
             }
-            (pending @ Self::Deleted(_), Reply::Failed(failure)) => {
-                pending.reject(Error::failure(ErrorKind::File, failure));
+            // Too many descriptors are in flight.
+            (pending @ Self::Directory(_), Reply::Failed(failure)) if failure.step == Step::Send => {
+                pending.reject(Error::failure(ErrorKind::Host, failure));
             }
+            (
+                pending @ (Self::Renamed(_) | Self::Metadata(_) | Self::Target(_) | Self::Directory(_)),
+                Reply::Failed(failure),
+            ) => pending.reject(Error::failure(ErrorKind::File, failure)),
             (pending @ (Self::Opened(..) | Self::Fingerprint(_)), Reply::Failed(failure)) => {
                 pending.reject(Error::failure(ErrorKind::Host, failure));
             }
@@ -91,9 +109,12 @@ impl PendingReply {
     /// Gives an error to the caller in place of a reply.
     pub(super) fn reject(self, error: Error) {
         match self {
-            Self::Ping(sender) | Self::Deleted(sender) | Self::Reset(sender) => drop(sender.send(Err(error))),
+            Self::Ping(sender) | Self::Renamed(sender) | Self::Reset(sender) => drop(sender.send(Err(error))),
             Self::Opened(_, sender) => drop(sender.send(Err(error))),
-            Self::Linked(_, sender) => drop(sender.send(Err(error))),
+            Self::Each(_, sender) => drop(sender.send(Err(error))),
+            Self::Metadata(sender) => drop(sender.send(Err(error))),
+            Self::Target(sender) => drop(sender.send(Err(error))),
+            Self::Directory(sender) => drop(sender.send(Err(error))),
             Self::Fingerprint(sender) => drop(sender.send(Err(error))),
             Self::Run(run) => drop(run.outcome.send(Err(error))),
         }
@@ -131,9 +152,21 @@ fn opened_files(count: usize, results: Vec<Option<Failure>>, fds: Vec<OwnedFd>) 
     Ok(results.into_iter().map(opened_file).collect())
 }
 
-/// Whether a descriptor is open on a regular file. Any other file could block the caller. An
-/// `O_PATH` descriptor has no content.
+/// The one descriptor, of a directory.
+fn opened_directory(fds: Vec<OwnedFd>) -> Result<OwnedFd> {
+    match <[OwnedFd; 1]>::try_from(fds) {
+        Ok([fd]) if is_open_on(&fd, SFlag::S_IFDIR) => Ok(fd),
+        _ => Err(Error::lost("the init sent no directory where one was asked for")),
+    }
+}
+
 fn is_regular_file(fd: &OwnedFd) -> bool {
+    is_open_on(fd, SFlag::S_IFREG)
+}
+
+/// Whether a descriptor is open on a file of this type. Any other file could block the caller. An
+/// `O_PATH` descriptor has no content.
+fn is_open_on(fd: &OwnedFd, file_type: SFlag) -> bool {
     let is_open = fcntl(fd, FcntlArg::F_GETFL).is_ok_and(|flags| flags & OFlag::O_PATH.bits() == 0);
-    is_open && fstat(fd).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
+    is_open && fstat(fd).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == file_type.bits())
 }

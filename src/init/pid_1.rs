@@ -126,7 +126,15 @@ impl Init {
                 return self.host.send(id, &reply, fds);
             }
             Request::Symlink(links) => files::link_all(&links, program),
-            Request::Delete(path) => files::delete(&path).map_or_else(Reply::Failed, |()| Reply::Done),
+            Request::MakeDirectories(directories) => files::make_all(&directories, program),
+            Request::Delete(paths) => files::delete_all(&paths),
+            Request::Rename(rename) => files::rename(&rename).map_or_else(Reply::Failed, |()| Reply::Done),
+            Request::Metadata(path) => files::metadata(&path).map_or_else(Reply::Failed, Reply::Metadata),
+            Request::ReadLink(path) => files::read_link(&path).map_or_else(Reply::Failed, Reply::Target),
+            Request::OpenDirectory(path) => match files::open_directory(&path) {
+                Ok(directory) => return self.host.send(id, &Reply::Directory, vec![directory.into()]),
+                Err(failure) => Reply::Failed(failure),
+            },
             Request::Reset => return self.reset(id),
             Request::Fingerprint => self.container.fingerprint().map_or_else(Reply::Failed, Reply::Fingerprint),
             Request::StartRun(request) => match self.runner.start(id, request, fds) {

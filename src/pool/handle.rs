@@ -30,7 +30,7 @@ use super::status::PoolStatus;
 ///
 /// let pool = Pool::builder(Container::builder()).size(4).build().await?;
 /// let lease = pool.lease().await?;
-/// lease.write("input", "6 7\n", 0o644).await?;
+/// lease.write("input", "6 7\n").await?;
 /// let output = lease.output(Command::new("cat").arg("input")).await?;
 /// drop(lease); // the container is reset and leased again
 /// pool.shutdown(std::time::Duration::from_secs(5)).await;
@@ -80,7 +80,7 @@ impl Pool {
     /// use cellblock::Command;
     ///
     /// let lease = pool.lease().await?;
-    /// lease.write("main.py", "print(6 * 7)", 0o644).await?;
+    /// lease.write("main.py", "print(6 * 7)").await?;
     /// let output = lease.output(Command::new("python3").arg("main.py")).await?;
     /// assert_eq!(output.stdout, b"42\n");
     /// # Ok(()) }

@@ -28,7 +28,7 @@ const MAX_FINISHED: usize = 1024;
 /// use cellblock::{Command, Lease, pool::Job};
 ///
 /// let job = Job::new("hello", async |lease: &Lease| {
-///     lease.write("input", "hello", 0o644).await?;
+///     lease.write("input", "hello").await?;
 ///     lease.output(Command::new("cat").arg("input")).await
 /// });
 /// ```

@@ -45,3 +45,21 @@ impl OpenRequest {
         Self { path, flags, mode, parents: false }
     }
 }
+
+/// A directory to make, with every directory above it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MakeDirectory {
+    #[serde(with = "bytes_path")]
+    pub(crate) path: PathBuf,
+    /// The mode of the directory, if it is new. New directories above it have mode 0755.
+    pub(crate) mode: u32,
+}
+
+/// A file, link or directory that gets another name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rename {
+    #[serde(with = "bytes_path")]
+    pub(crate) from: PathBuf,
+    #[serde(with = "bytes_path")]
+    pub(crate) to: PathBuf,
+}

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Failure, bytes_path};
 
 use super::configuration::Configure;
-use super::files::{OpenRequest, Symlink};
+use super::files::{MakeDirectory, OpenRequest, Rename, Symlink};
 use super::fingerprint::RawFingerprint;
+use super::metadata::RawMetadata;
 use super::report::{KillReason, Measurement};
 use super::run::{GroupFiles, StartRun};
 
@@ -34,7 +35,14 @@ pub(crate) enum Request {
     Ping,
     Open(Vec<OpenRequest>),
     Symlink(Vec<Symlink>),
-    Delete(#[serde(with = "bytes_path")] PathBuf),
+    MakeDirectories(Vec<MakeDirectory>),
+    /// Delete files, links and empty directories.
+    Delete(#[serde(with = "bytes_path::list")] Vec<PathBuf>),
+    Rename(Rename),
+    Metadata(#[serde(with = "bytes_path")] PathBuf),
+    ReadLink(#[serde(with = "bytes_path")] PathBuf),
+    /// Open a directory, for the host to list it.
+    OpenDirectory(#[serde(with = "bytes_path")] PathBuf),
     /// Bring everything that runs may have changed back to its first state, or fail.
     Reset,
     Fingerprint,
@@ -54,12 +62,17 @@ pub(crate) enum Reply {
     Hello(u32),
     /// Pid 1 exists; its pidfd is attached.
     Started,
-    /// The request was carried out: configure, ping, delete or reset.
+    /// The request was carried out: configure, ping, rename or reset.
     Done,
     /// One result for each requested file; a descriptor is attached for each that is `None`.
     Opened(Vec<Option<Failure>>),
-    /// One result for each requested link.
-    Linked(Vec<Option<Failure>>),
+    /// One result for each link or directory to make, or for each path to delete.
+    Each(Vec<Option<Failure>>),
+    Metadata(RawMetadata),
+    /// What a link points to.
+    Target(#[serde(with = "bytes_path")] PathBuf),
+    /// The requested directory; its descriptor is attached.
+    Directory,
     Fingerprint(RawFingerprint),
     /// The reset was carried out, but the container differs from its first state.
     Differs {
@@ -91,9 +104,18 @@ impl State {
             Request::Start { .. } => self == Self::Unshared,
             Request::Configure(_) => self == Self::Born,
             Request::StartRun(_) | Request::Reset | Request::Fingerprint | Request::Join(_) => self == Self::Idle,
-            Request::Ping | Request::Open(_) | Request::Symlink(_) | Request::Delete(_) | Request::Kill(..) => {
-                matches!(self, Self::Idle | Self::Running)
+            Request::Ping | Request::Kill(..) => self.is_serving(),
+            Request::Open(_) | Request::OpenDirectory(_) | Request::Metadata(_) | Request::ReadLink(_) => {
+                self.is_serving()
+            }
+            Request::Symlink(_) | Request::MakeDirectories(_) | Request::Delete(_) | Request::Rename(_) => {
+                self.is_serving()
             }
         }
+    }
+
+    /// Whether the container is built.
+    fn is_serving(self) -> bool {
+        matches!(self, Self::Idle | Self::Running)
     }
 }

@@ -49,11 +49,11 @@ fn live(builder: &ContainerBuilder) -> Life {
             }
         };
         let all = |results: Vec<Result<_>>| results.into_iter().collect::<Result<Vec<_>>>().map(drop);
-        let files = ["g", "h", "i/j/k"].map(|name| OpenFile::write(name, 0o644).create_parents());
+        let files = ["g", "h", "i/j/k"].map(|name| OpenFile::write(name).create_parents());
         let (program, shell) = (Command::new("/bin/true"), sh("echo hi"));
         life.answers.extend([
             ("ping", container.ping(5 * SECOND).await),
-            ("write", container.write("f", *b"text", 0o644).await),
+            ("write", container.write("f", *b"text").await),
             ("read", container.read("f", 100).await.map(drop)),
             ("open", container.open(files).await.and_then(all)),
             ("symlink", container.symlink([("f", "l")]).await.and_then(|results| results.into_iter().collect())),

@@ -22,7 +22,7 @@ async fn ping_is_answered_while_a_program_runs() {
     container.ping(SECOND).await.unwrap();
     let mut process = container.spawn(&sh("sleep 60")).await.unwrap();
     container.ping(SECOND).await.unwrap();
-    container.write("while", "running", 0o644).await.unwrap();
+    container.write("while", "running").await.unwrap();
     assert_eq!(container.read("while", 100).await.unwrap(), b"running");
     process.kill().await.unwrap();
 }
@@ -32,11 +32,11 @@ async fn open_returns_a_result_for_each_file() {
     let container = container().await;
     let mut results = container
         .open([
-            OpenFile::write("new", 0o640),
+            OpenFile::write("new").mode(0o640),
             OpenFile::read("missing"),
-            OpenFile::write("a/b/c", 0o644).create_parents(),
-            OpenFile::write("no/parent", 0o644),
-            OpenFile::write("/usr/new", 0o644),
+            OpenFile::write("a/b/c").create_parents(),
+            OpenFile::write("no/parent"),
+            OpenFile::write("/usr/new"),
         ])
         .await
         .unwrap();
@@ -51,7 +51,7 @@ async fn open_returns_a_result_for_each_file() {
 #[tokio::test]
 async fn open_takes_hundreds_of_files_and_refuses_too_many() {
     let container = container().await;
-    let files = |count| (0..count).map(|number| OpenFile::write(format!("f{number}"), 0o644));
+    let files = |count| (0..count).map(|number| OpenFile::write(format!("f{number}")));
     let opened = container.open(files(600)).await.unwrap();
     assert_eq!(opened.iter().filter(|it| it.is_ok()).count(), 600);
     assert_eq!(container.open(files(4097)).await.unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -61,7 +61,7 @@ async fn open_takes_hundreds_of_files_and_refuses_too_many() {
 #[tokio::test]
 async fn an_impossible_path_makes_no_directories() {
     let container = container().await;
-    let file = |components| OpenFile::write("x/".repeat(components) + "f", 0o644).create_parents();
+    let file = |components| OpenFile::write("x/".repeat(components) + "f").create_parents();
     let errnos = async |components| open_one(&container, file(components)).await.err().map(|it| it.raw_os_error());
     assert_eq!(errnos(2048).await, Some(Some(libc::ENAMETOOLONG)));
     assert_eq!(says(&container, &sh("ls")).await, "");
@@ -71,10 +71,10 @@ async fn an_impossible_path_makes_no_directories() {
 #[tokio::test]
 async fn open_honors_its_flags() {
     let container = container().await;
-    container.write("f", "one", 0o644).await.unwrap();
-    let exclusive = OpenFile::write("f", 0o644).flags(libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL);
+    container.write("f", "one").await.unwrap();
+    let exclusive = OpenFile::write("f").flags(libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL);
     assert_eq!(errno(open_one(&container, exclusive).await), libc::EEXIST);
-    open_one(&container, OpenFile::append("f", 0o644)).await.unwrap().write_all(b" two").unwrap();
+    open_one(&container, OpenFile::append("f")).await.unwrap().write_all(b" two").unwrap();
     let mut both = open_one(&container, OpenFile::read("f").flags(libc::O_RDWR)).await.unwrap();
     let mut content = String::new();
     both.read_to_string(&mut content).unwrap();
@@ -88,7 +88,7 @@ async fn open_honors_its_flags() {
 #[tokio::test]
 async fn files_of_the_library_belong_to_the_program() {
     let container = container().await;
-    container.write("mine/too/file", "x", 0o600).await.unwrap();
+    container.file("mine/too/file").mode(0o600).write("x").await.unwrap();
     let script = "id -u; stat -c %u /w /tmp mine mine/too mine/too/file; echo more >> mine/too/file; rm -r mine";
     let owners = says(&container, &sh(script)).await;
     let owners: Vec<_> = owners.lines().collect();
@@ -99,8 +99,8 @@ async fn files_of_the_library_belong_to_the_program() {
 #[tokio::test]
 async fn a_mode_is_independent_of_the_umask() {
     let container = container().await;
-    container.write("open", "x", 0o666).await.unwrap();
-    container.write("closed", "x", 0o000).await.unwrap();
+    container.file("open").mode(0o666).write("x").await.unwrap();
+    container.file("closed").mode(0o000).write("x").await.unwrap();
     assert_eq!(says(&container, &sh("stat -c %a open closed; umask")).await, "666\n0\n0022");
 }
 
@@ -128,7 +128,7 @@ async fn only_regular_files_can_be_opened() {
         ("file/x", libc::ENOTDIR, libc::ENOTDIR),
     ] {
         assert_eq!(errno(container.read(path, 100).await), reading, "reading {path}");
-        let write = OpenFile::write(path, 0o644);
+        let write = OpenFile::write(path);
         assert_eq!(errno(open_one(&container, write).await), writing, "writing {path}");
     }
     assert_eq!(container.read("file", 100).await.unwrap(), b"x\n", "the control");
@@ -152,9 +152,9 @@ async fn a_link_swapped_in_during_a_read_is_never_followed() {
 async fn write_and_read_take_whole_files() {
     let container = container().await;
     let large: Vec<u8> = (0..3_000_000_u32).map(|it| it as u8).collect();
-    container.write("deep/er/large", large.clone(), 0o644).await.unwrap();
+    container.write("deep/er/large", large.clone()).await.unwrap();
     assert_eq!(container.read("deep/er/large", 3_000_000).await.unwrap(), large);
-    container.write("deep/er/large", "short", 0o644).await.unwrap();
+    container.write("deep/er/large", "short").await.unwrap();
     assert_eq!(container.read("/w/deep/er/large", 5).await.unwrap(), b"short");
     assert_eq!(errno(container.read("deep/er/large", 4).await), libc::EFBIG);
     says(&container, &sh("truncate -s 7E sparse || truncate -s 60M sparse")).await;
@@ -165,14 +165,14 @@ async fn write_and_read_take_whole_files() {
 async fn a_full_tmpfs_is_an_error() {
     let small = Tmpfs::new().bytes(1 << 20).inodes(16);
     let container = builder().mounts(Mount::defaults(small)).build().await.unwrap();
-    assert_eq!(errno(container.write("big", vec![1; 2 << 20], 0o644).await), libc::ENOSPC);
+    assert_eq!(errno(container.write("big", vec![1; 2 << 20]).await), libc::ENOSPC);
     container.delete("big").await.unwrap();
-    let files = (0..32).map(|number| OpenFile::write(format!("f{number}"), 0o644));
+    let files = (0..32).map(|number| OpenFile::write(format!("f{number}")));
     let results = container.open(files).await.unwrap();
     let refused = results.into_iter().filter_map(Result::err).map(|error| error.raw_os_error().unwrap());
     assert!(refused.collect::<Vec<_>>().contains(&libc::ENOSPC));
     container.reset().await.unwrap();
-    container.write("fits", "again", 0o644).await.unwrap();
+    container.write("fits", "again").await.unwrap();
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn delete_removes_files_links_and_empty_directories() {
 #[tokio::test]
 async fn symlink_returns_a_result_for_each_link() {
     let container = container().await;
-    container.write("file", "content", 0o644).await.unwrap();
+    container.write("file", "content").await.unwrap();
     let links = [("file", "link"), ("/no/such/thing", "/w/dangling"), ("x", "file"), ("x", "no/dir"), ("x", "/usr/l")];
     let results = container.symlink(links).await.unwrap();
     let errnos: Vec<_> = results.iter().map(|it| it.as_ref().err().and_then(|error| error.raw_os_error())).collect();

@@ -35,7 +35,7 @@ async fn a_program_may_change_a_prepared_tree_and_a_reset_restores_it() {
                   chmod 777 moved; ls moved/deep; cat moved/main.c";
     for _ in 0..3 {
         assert_eq!(says(&container, &sh(change)).await, "new\nchanged");
-        container.write("moved/by-the-host", "x", 0o644).await.unwrap();
+        container.write("moved/by-the-host", "x").await.unwrap();
         container.reset().await.unwrap();
         assert_eq!(says(&container, &sh(look)).await, before);
     }
@@ -65,7 +65,7 @@ async fn writes_to_an_overlay_are_limited() {
         let said = says(&container, &fill).await;
         let (size, names) = said.split_once('\n').unwrap();
         assert!(size.parse::<u64>().unwrap() < (1 << 20) + 1 && names.parse::<u32>().unwrap() < 45, "{said}");
-        let error = container.write("more", vec![0; 2 << 20], 0o644).await.unwrap_err();
+        let error = container.write("more", vec![0; 2 << 20]).await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
         container.reset().await.unwrap();
     }
@@ -111,7 +111,7 @@ async fn the_host_can_open_files_of_an_overlay() {
     let tree = prepared();
     let container = over(&[tree.path()], "/w").await;
     assert_eq!(container.read("src/main.c", 100).await.unwrap(), b"int main;");
-    container.write("src/main.c", "mine", 0o644).await.unwrap();
+    container.write("src/main.c", "mine").await.unwrap();
     assert_eq!(says(&container, &sh("echo s >>src/main.c; cat src/main.c")).await, "mines");
     let error = container.open([OpenFile::read("link")]).await.unwrap().pop().unwrap().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ELOOP));

@@ -150,7 +150,7 @@ async fn a_container_whose_fingerprint_differs_is_lost() {
 async fn fingerprint_differences_have_names() {
     let container = container().await;
     let first = container.fingerprint().await.unwrap();
-    container.write("f", *b"x", 0o644).await.unwrap();
+    container.write("f", *b"x").await.unwrap();
     let now = container.fingerprint().await.unwrap();
     assert_eq!(now.differences(&first), ["what is at /w"]);
     assert_eq!(first.differences(&first), [""; 0]);

@@ -121,7 +121,7 @@ async fn binds_are_read_only_or_writable_as_asked() {
     );
     assert!(!container.run(&sh("echo x > /ro/new")).await.unwrap().status.success());
     says(&container, &sh("echo x > /rw/new")).await;
-    container.write("/rw/written", "by the host", 0o644).await.unwrap();
+    container.write("/rw/written", "by the host").await.unwrap();
     let program = fs::metadata(host.path().join("new")).unwrap();
     let library = fs::metadata(host.path().join("written")).unwrap();
     assert_eq!((program.uid(), program.gid()), (library.uid(), library.gid()));

@@ -117,7 +117,7 @@ fn a_reply_whose_descriptors_do_not_fit_is_an_error_and_leaks_nothing() {
         for room in [0, 1, 20] {
             let container = container().await;
             let few = FewDescriptors::with_room_for(room);
-            let result = container.open((0..300).map(|number| OpenFile::write(format!("f{number}"), 0o644))).await;
+            let result = container.open((0..300).map(|number| OpenFile::write(format!("f{number}")))).await;
             let next = container.ping(SECOND).await;
             drop(few);
             let error = result.unwrap_err();

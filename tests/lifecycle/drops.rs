@@ -32,7 +32,7 @@ async fn at_every_poll(
     let snapshot = LeakSnapshot::beside_a_container();
     for polls in 0..10_000 {
         container.reset().await.unwrap();
-        container.write("old", *b"old", 0o644).await.unwrap();
+        container.write("old", *b"old").await.unwrap();
         let is_complete = attempt(container, polls).await;
         container.ping(5 * SECOND).await.unwrap_or_else(|error| panic!("{what}, after {polls} polls: {error}"));
         let left = says(container, &list).await.replace('\n', " ");
@@ -71,24 +71,22 @@ fn a_container_still_serves_after_any_future_is_dropped() {
         at_every_poll(it, "fingerprint", unchanged, async |it, polls| polled(polls, it.fingerprint()).await.is_some())
             .await;
         at_every_poll(it, "open", UpTo(&["old=old", "a= b= old=old"]), async |it, polls| {
-            polled(polls, it.open(["a", "b"].map(|name| OpenFile::write(name, 0o644)))).await.is_some()
+            polled(polls, it.open(["a", "b"].map(OpenFile::write))).await.is_some()
         })
         .await;
-        at_every_poll(it, "write", made, async |it, polls| {
-            polled(polls, it.write("new", *b"new", 0o644)).await.is_some()
-        })
-        .await;
+        at_every_poll(it, "write", made, async |it, polls| polled(polls, it.write("new", *b"new")).await.is_some())
+            .await;
         let large = UpTo(&["old=old", "new= old=old", "new=xxxxxxxxx old=old"]);
         let killed = Any(&["new=new old=old", "new= old=old", "old=old"]);
         at_every_poll(it, "write much", large, async |it, polls| {
-            polled(polls, it.write("new", big.clone(), 0o644)).await.is_some()
+            polled(polls, it.write("new", big.clone())).await.is_some()
         })
         .await;
         at_every_poll(it, "read", unchanged, async |it, polls| polled(polls, it.read("old", 9)).await.is_some()).await;
         let all = 2 << 20;
         at_every_poll(it, "read much", UpTo(&["new=000000000 old=old"]), async |it, polls| {
             // The host sets the size itself, so that the file is there in every attempt.
-            let [file] = <[_; 1]>::try_from(it.open([OpenFile::write("new", 0o644)]).await.unwrap()).unwrap();
+            let [file] = <[_; 1]>::try_from(it.open([OpenFile::write("new")]).await.unwrap()).unwrap();
             file.unwrap().set_len(all).unwrap();
             polled(polls, it.read("new", all)).await.is_some()
         })

@@ -106,9 +106,9 @@ async fn serve() {
         assert!(targets.len() < 12, "{targets:?}");
     }
     container.ping(Duration::from_secs(5)).await.unwrap();
-    let [file] = <[_; 1]>::try_from(container.open([OpenFile::write("f", 0o642)]).await.unwrap()).unwrap();
+    let [file] = <[_; 1]>::try_from(container.open([OpenFile::write("f").mode(0o642)]).await.unwrap()).unwrap();
     assert!(file.unwrap().as_raw_fd() >= 0);
-    container.write("d/e/f", *b"text", 0o604).await.unwrap();
+    container.file("d/e/f").mode(0o604).write(*b"text").await.unwrap();
     assert_eq!(container.read("d/e/f", 10).await.unwrap(), b"text");
     let modes = "stat -c %a f d d/e d/e/f . /tmp; mkdir n; : > n/f; stat -c %a n n/f";
     assert_eq!(

@@ -26,7 +26,7 @@ fn carry_out<'a>(container: &'a Container, own: &'a str, op: &'a Op) -> LocalBox
     Box::pin(async move {
         Some(match op {
             Op::Ping => file(container.ping(5 * SECOND).await),
-            Op::Write(name, content) => file(container.write(path(name), content.0.clone(), 0o644).await),
+            Op::Write(name, content) => file(container.write(path(name), content.0.clone()).await),
             Op::Read(name) => match container.read(path(name), 1 << 20).await {
                 Ok(content) => Outcome::Content(Content(content)),
                 Err(error) => file(Err(error)),

@@ -175,7 +175,7 @@ fn any_thread_may_use_a_pool() {
                 let pool = pool.clone();
                 tokio::spawn(async move {
                     let lease = pool.lease().await.unwrap();
-                    lease.write("f", number.to_string(), 0o644).await.unwrap();
+                    lease.write("f", number.to_string()).await.unwrap();
                     assert_eq!(lease.read("f", 9).await.unwrap(), number.to_string().as_bytes());
                     drop(lease);
                     assert!(pool.run(&Command::new("/bin/true")).await.unwrap().status.success());

@@ -81,8 +81,8 @@ fn the_next_lease_does_not_see_the_files_of_the_last() {
         for _ in 0..3 {
             let lease = pool.lease().await.unwrap();
             assert_eq!(says(&lease, &list).await, "/tmp: /w:");
-            lease.write("left", *b"behind", 0o644).await.unwrap();
-            lease.write("/tmp/left", *b"behind", 0o644).await.unwrap();
+            lease.write("left", *b"behind").await.unwrap();
+            lease.write("/tmp/left", *b"behind").await.unwrap();
             assert_eq!(says(&lease, &list).await, "/tmp: left /w: left");
         }
         until(&pool, |status| status.ready == 1).await;
@@ -128,7 +128,7 @@ fn a_handle_kept_past_its_lease_returns_errors() {
                 kept.output(&Command::new("true")).await.unwrap_err(),
                 kept.spawn(&Command::new("true")).await.unwrap_err(),
                 kept.open([OpenFile::read("f")]).await.unwrap_err(),
-                kept.write("f", *b"x", 0o644).await.unwrap_err(),
+                kept.write("f", *b"x").await.unwrap_err(),
                 kept.symlink([("f", "g")]).await.unwrap_err(),
                 kept.reset().await.unwrap_err(),
                 kept.delete("f").await.unwrap_err(),

@@ -58,7 +58,7 @@ fn job(number: u32) -> Job<u32, impl AsyncFn(&Lease) -> cellblock::Result<cellbl
     let mut command = sh("read number < number; echo $number; [ ! -e left ] && echo > left");
     command.limits(Limits::new().memory(64 << 20).processes(16).allow_weaker(true));
     Job::new(number, async move |lease: &Lease| {
-        lease.write("number", format!("{number}\n"), 0o644).await?;
+        lease.write("number", format!("{number}\n")).await?;
         lease.output(&command).await
     })
 }

@@ -46,8 +46,8 @@ async fn a_megabyte_of_arguments_arrives() {
 #[tokio::test]
 async fn the_executable_is_looked_up_in_the_runs_path() {
     let container = container().await;
-    container.write("bin/tool", "#!/bin/sh\necho mine", 0o755).await.unwrap();
-    container.write("first/tool", "not executable", 0o644).await.unwrap();
+    container.file("bin/tool").mode(0o755).write("#!/bin/sh\necho mine").await.unwrap();
+    container.write("first/tool", "not executable").await.unwrap();
     let run = async |program: &str, path: Option<&str>| {
         let mut command = Command::new(program);
         if let Some(path) = path {
@@ -73,7 +73,7 @@ async fn the_executable_is_looked_up_in_the_runs_path() {
         assert_eq!(error.path().unwrap().to_str(), Some(program));
         assert!(!error.is_retryable());
     }
-    container.write("text", "no magic", 0o755).await.unwrap();
+    container.file("text").mode(0o755).write("no magic").await.unwrap();
     let error = run("./text", None).await.unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOEXEC), "a text file is never run as a script");
 }
@@ -130,7 +130,7 @@ async fn a_file_in_the_container_gives_default_variables() {
         builder().mount(Mount::bind(&path, "/.env")).build().await
     };
     let container = build("# defaults\n\nPATH=/w/bin\nA=from file = \"as it is\"\r\nAB=\nLAST=1").await.unwrap();
-    container.write("bin/tool", "#!/bin/sh\necho found $A", 0o755).await.unwrap();
+    container.file("bin/tool").mode(0o755).write("#!/bin/sh\necho found $A").await.unwrap();
     assert_eq!(says(&container, Command::new("tool").env("A", "own")).await, "found own");
     let all = says(&container, Command::new("/usr/bin/env").env("AB", "own")).await;
     assert_eq!(all, "AB=own\nPATH=/w/bin\nA=from file = \"as it is\"\nLAST=1\nHOME=/w");
@@ -157,7 +157,7 @@ async fn a_setup_command_runs_once_or_fails_the_build_with_its_output() {
 #[tokio::test]
 async fn a_command_sets_the_working_directory() {
     let container = container().await;
-    container.write("sub/f", "", 0o644).await.unwrap();
+    container.write("sub/f", "").await.unwrap();
     assert_eq!(says(&container, &sh("pwd")).await, "/w");
     assert_eq!(says(&container, sh("pwd").current_dir("sub")).await, "/w/sub");
     assert_eq!(says(&container, sh("pwd").current_dir("/usr/bin")).await, "/usr/bin");
@@ -202,7 +202,7 @@ async fn a_program_copied_into_the_container_runs() {
     let program = std::fs::read("/bin/true").unwrap();
     for round in 0..20 {
         let name = format!("program{round}");
-        container.write(&name, program.clone(), 0o755).await.unwrap();
+        container.file(&name).mode(0o755).write(program.clone()).await.unwrap();
         let report = container.run(&Command::new(format!("./{name}"))).await.unwrap();
         assert!(report.status.success());
     }
@@ -220,7 +220,7 @@ async fn a_program_copied_in_during_other_builds_is_not_busy() {
     let runs = async {
         for round in 0..100 {
             let name = format!("p{round}");
-            container.write(&name, program.clone(), 0o755).await.unwrap();
+            container.file(&name).mode(0o755).write(program.clone()).await.unwrap();
             container.run(&Command::new(format!("./{name}"))).await.unwrap();
             container.delete(&name).await.unwrap();
         }
@@ -231,10 +231,7 @@ async fn a_program_copied_in_during_other_builds_is_not_busy() {
 #[tokio::test]
 async fn the_compiler_of_the_host_works() {
     let container = container().await;
-    container
-        .write("hello.c", "#include <stdio.h>\nint main(void) { puts(\"compiled\"); return 3; }", 0o644)
-        .await
-        .unwrap();
+    container.write("hello.c", "#include <stdio.h>\nint main(void) { puts(\"compiled\"); return 3; }").await.unwrap();
     says(&container, &sh("gcc -O1 -o hello hello.c")).await;
     let output = container.output(&Command::new("./hello")).await.unwrap();
     assert_eq!((output.stdout.as_slice(), output.report.status), (&b"compiled\n"[..], Status::Exited(3)));

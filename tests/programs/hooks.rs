@@ -94,7 +94,7 @@ async fn a_container_serves_while_a_hook_decides() {
     });
     let (held, ()) = tokio::join!(container.output(&command), async {
         container.ping(Duration::from_secs(5)).await.unwrap();
-        container.write("file", "written meanwhile", 0o644).await.unwrap();
+        container.write("file", "written meanwhile").await.unwrap();
         decide.send(()).unwrap();
     });
     assert_eq!(held.unwrap().stdout, b"written meanwhile");

@@ -35,8 +35,8 @@ while True:
     let start = Instant::now();
     let (mut opened, mut refused) = (0, 0);
     for _ in 0..20 {
-        let files =
-            (0..500).map(|number| if number % 2 == 0 { OpenFile::read("f") } else { OpenFile::append("f", 0o600) });
+        let files = (0..500)
+            .map(|number| if number % 2 == 0 { OpenFile::read("f") } else { OpenFile::append("f").mode(0o600) });
         for result in container.open(files).await.unwrap() {
             match result {
                 Ok(mut file) => {
@@ -101,9 +101,9 @@ import time; time.sleep(60)";
     let mut said = [0; 100];
     let count = process.stdout.as_mut().unwrap().read(&mut said).await.unwrap();
     let start = Instant::now();
-    container.write("f", "mine", 0o644).await.unwrap();
+    container.write("f", "mine").await.unwrap();
     assert_eq!(container.read("f", 9).await.unwrap(), b"mine");
-    container.write("leased", "mine", 0o644).await.unwrap();
+    container.write("leased", "mine").await.unwrap();
     container.delete("leased").await.unwrap();
     assert!(start.elapsed() < 5 * SECOND);
     assert_eq!(String::from_utf8_lossy(&said[..count]), "Operation not permitted\n");
@@ -113,7 +113,7 @@ import time; time.sleep(60)";
     let mut process = container.spawn(python(hold).stdout(Stdio::piped())).await.unwrap();
     let count = process.stdout.as_mut().unwrap().read(&mut said).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&said[..count]), "leased\n");
-    assert_eq!(container.write("leased", "", 0o644).await.unwrap_err().raw_os_error(), Some(libc::EAGAIN));
+    assert_eq!(container.write("leased", "").await.unwrap_err().raw_os_error(), Some(libc::EAGAIN));
     process.kill().await.unwrap();
 }
 

@@ -92,7 +92,9 @@ impl Console {
             Op::Reset {} => self.reset(name),
             Op::Write { path, data, data_base64, mode } => {
                 let data = decode_bytes(data, data_base64)?;
-                self.with_container(name, move |it| async move { it.write(path, data, mode.unwrap_or(0o644)).await })
+                self.with_container(name, move |it| async move {
+                    it.file(path).mode(mode.unwrap_or(0o644)).write(data).await
+                })
             }
             Op::Read { path, limit_bytes } => {
                 let container = self.slot(name).container.clone();

@@ -159,9 +159,9 @@ async fn run(workers: &Workers, attempt: &Attempt, label: &str) -> Result<CaseRe
     let python = languages::by_code("python3").ok_or("the table of languages lacks Python")?;
     let python = workers.toolchains.tool(python)?;
     let (own, other) = workers.acquire_pair(label).await?;
-    own.write("/w/solution.py", attempt.solution.as_str(), 0o644).await?;
-    other.write("/w/prompt.py", attempt.prompt.as_str(), 0o644).await?;
-    other.write("/w/test.py", attempt.test.as_str(), 0o644).await?;
+    own.write("/w/solution.py", attempt.solution.as_str()).await?;
+    other.write("/w/prompt.py", attempt.prompt.as_str()).await?;
+    other.write("/w/test.py", attempt.test.as_str()).await?;
     let solution = command(python, &["-S", "-c", SOLUTION, &attempt.entry_point], TIME * 2);
     // Python starts faster without packages. The checker needs none, and outlives the solution.
     let checker = command(python, &["-IS", "-c", CHECKER, &attempt.entry_point], TIME * 3);

@@ -57,7 +57,7 @@ pub async fn write_files(container: &Container, dir: &str, files: &[ProgramFile]
     // A few at a time, because this process may have few descriptors.
     for files in files.chunks(64) {
         let to_open =
-            files.iter().map(|file| OpenFile::write(Path::new(dir).join(&file.path), file.mode).create_parents());
+            files.iter().map(|file| OpenFile::write(Path::new(dir).join(&file.path)).mode(file.mode).create_parents());
         for (opened, file) in container.open(to_open).await?.into_iter().zip(files) {
             opened?.write_all(&file.bytes)?;
         }

@@ -70,10 +70,10 @@ pub async fn install(
     let mut command = validator.install(container).await?;
     let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     let answer = case.answer.as_deref().map_or_else(|| Ok(Vec::new()), read)?;
-    container.write("/tmp/case/input", read(&case.input)?, 0o444).await?;
-    container.write("/tmp/case/answer", answer, 0o444).await?;
+    container.file("/tmp/case/input").mode(0o444).write(read(&case.input)?).await?;
+    container.file("/tmp/case/answer").mode(0o444).write(answer).await?;
     // A file makes its directory, which stays when the file is deleted.
-    container.write(FEEDBACK.to_owned() + ".made", "", 0o644).await?;
+    container.write(FEEDBACK.to_owned() + ".made", "").await?;
     container.delete(FEEDBACK.to_owned() + ".made").await?;
     command.args(["/tmp/case/input", "/tmp/case/answer", FEEDBACK]).args(&case.validator_args);
     command.limits(limits::validator(limits));

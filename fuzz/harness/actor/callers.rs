@@ -3,14 +3,15 @@
 use std::fs::File;
 use std::future::poll_fn;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::Poll;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::LONG;
-use crate::container::OpenFile;
 use crate::container::fuzzing::MAX_FDS;
+use crate::container::{Metadata, OpenFile, ReadDir};
 use crate::{Command, Container, Error, Limits, Report, Result, Stdio};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,11 @@ pub(super) enum Call {
     Delete,
     Open,
     Symlink,
+    CreateDirAll,
+    Rename,
+    Metadata,
+    ReadLink,
+    ReadDir,
     Reset,
     Fingerprint,
     Read,
@@ -32,11 +38,16 @@ pub(super) enum Call {
 }
 
 /// In the order of a script's numbers.
-pub(super) const CALLS: [Call; 14] = [
+pub(super) const CALLS: [Call; 19] = [
     Call::Ping,
     Call::Delete,
     Call::Open,
     Call::Symlink,
+    Call::CreateDirAll,
+    Call::Rename,
+    Call::Metadata,
+    Call::ReadLink,
+    Call::ReadDir,
     Call::Reset,
     Call::Fingerprint,
     Call::Read,
@@ -116,10 +127,18 @@ async fn carry_out(container: Container, call: Call, count: usize) -> End {
         Call::Delete => container.delete("f").await.err(),
         Call::Open => check_files(container.open(paths().map(OpenFile::read)).await),
         Call::Symlink => container.symlink(paths().map(|path| ("t", path))).await.err(),
+        Call::CreateDirAll => container.create_dir_all("f/g").await.err(),
+        Call::Rename => container.rename("f", "g").await.err(),
+        Call::Metadata => container.metadata("f").await.map(use_metadata).err(),
+        Call::ReadLink => container.read_link("f").await.err(),
+        Call::ReadDir => match container.read_dir("f").await {
+            Ok(names) => check_names(names).await,
+            Err(error) => Some(error),
+        },
         Call::Reset => container.reset().await.err(),
         Call::Fingerprint => container.fingerprint().await.map(|it| it.differences(&it)).err(),
         Call::Read => container.read("f", 100).await.err(),
-        Call::Write => container.write("f", *b"data", 0o600).await.err(),
+        Call::Write => container.file("f").mode(0o600).write(*b"data").await.err(),
         Call::Run => use_report(container.run(&command).await),
         Call::Output => use_report(container.output(&command).await.map(|output| output.report)),
         Call::RunWithHook => {
@@ -146,6 +165,21 @@ fn use_report(result: Result<Report>) -> End {
     };
     let _text = (report.to_string(), report.verdict(), report.status.shell_code(), format!("{report:?}"));
     None
+}
+
+fn use_metadata(metadata: Metadata) {
+    let _text = (metadata.file_type(), metadata.mode(), metadata.modified(), format!("{metadata:?}"));
+}
+
+/// A name is one name, and leads to nothing above the directory.
+async fn check_names(mut names: ReadDir) -> End {
+    loop {
+        match names.next_entry().await {
+            Ok(Some(entry)) => assert_eq!(Path::new(entry.file_name()).file_name(), Some(entry.file_name())),
+            Ok(None) => return None,
+            Err(error) => return Some(error),
+        }
+    }
 }
 
 /// An opened file is a regular one that can be read or written.

@@ -39,11 +39,17 @@ fn fits(request: &Request, reply: &Reply, attached: &[Descriptor]) -> bool {
             let are_regular = attached.iter().all(|descriptor| descriptor.is_regular_file());
             files.len() == results.len() && opened == attached.len() && are_regular
         }
+        (Request::OpenDirectory(_), Reply::Directory) => attached == [Descriptor::Directory],
         _ if !attached.is_empty() => false,
-        (Request::Ping | Request::Delete(_) | Request::Reset, Reply::Done) => true,
-        (Request::Delete(_) | Request::Open(_) | Request::StartRun(_), Reply::Failed(_)) => true,
+        (Request::Ping | Request::Rename(_) | Request::Reset, Reply::Done) => true,
+        (Request::Rename(_) | Request::Open(_) | Request::StartRun(_), Reply::Failed(_)) => true,
+        (Request::Metadata(_), Reply::Metadata(_) | Reply::Failed(_)) => true,
+        (Request::ReadLink(_), Reply::Target(_) | Reply::Failed(_)) => true,
+        (Request::OpenDirectory(_), Reply::Failed(_)) => true,
         (Request::Fingerprint, Reply::Fingerprint(_) | Reply::Failed(_)) => true,
-        (Request::Symlink(links), Reply::Linked(results)) => links.len() == results.len(),
+        (Request::Symlink(links), Reply::Each(results)) => links.len() == results.len(),
+        (Request::MakeDirectories(directories), Reply::Each(results)) => directories.len() == results.len(),
+        (Request::Delete(paths), Reply::Each(results)) => paths.len() == results.len(),
         (Request::StartRun(_), Reply::Ended(measured)) => is_end(measured.status),
         _ => false,
     }

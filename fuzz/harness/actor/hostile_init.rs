@@ -162,6 +162,7 @@ fn attachments(reply: &Reply, detail: u8) -> Vec<Descriptor> {
     let (usual, named) = match reply {
         Reply::Opened(results) => (Descriptor::Memfd, results.iter().filter(|result| result.is_none()).count()),
         Reply::Forked | Reply::Started => (Descriptor::Pidfd, 1),
+        Reply::Directory => (Descriptor::Directory, 1),
         _ => (Descriptor::Memfd, 0),
     };
     let mut attached = vec![usual; named];

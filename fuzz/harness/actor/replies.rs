@@ -1,26 +1,35 @@
 //! The generator: replies made from the bytes of a script.
 
 use crate::container::fuzzing::{
-    CgroupVersion, Failure, GroupFigures, KillReason, Measurement, RawFingerprint, Reply, Request, Step, WaitStatus,
+    CgroupVersion, Failure, GroupFigures, KillReason, Measurement, RawFingerprint, RawMetadata, Reply, Request, Step,
+    WaitStatus,
 };
 
 /// A reply to this request or, by its kind, to another. The lower bits of the detail say which
 /// results the reply has.
 pub(super) fn reply(request: Option<&Request>, kind: u8, detail: u8) -> Reply {
-    match kind % 20 {
+    match kind % 23 {
         10 => Reply::Done,
         11 => Reply::Hello(detail.into()),
         12 => Reply::Started,
         13 => Reply::Opened(results(request, detail)),
-        14 => Reply::Linked(results(request, detail)),
+        14 => Reply::Each(results(request, detail)),
         15 => Reply::Fingerprint(fingerprint(detail)),
         16 => Reply::Differs { first: RawFingerprint::default(), now: fingerprint(detail) },
         17 => Reply::Forked,
         18 => Reply::Ended(measurement(detail)),
         19 => Reply::Failed(failure(detail)),
+        20 => Reply::Metadata(metadata(detail)),
+        21 => Reply::Target("\0../".repeat(detail.into()).into()),
+        22 => Reply::Directory,
         _ => match request {
             Some(Request::Open(_)) => Reply::Opened(results(request, detail)),
-            Some(Request::Symlink(_)) => Reply::Linked(results(request, detail)),
+            Some(Request::Symlink(_) | Request::MakeDirectories(_) | Request::Delete(_)) => {
+                Reply::Each(results(request, detail))
+            }
+            Some(Request::Metadata(_)) => Reply::Metadata(metadata(detail)),
+            Some(Request::ReadLink(_)) => Reply::Target("t".into()),
+            Some(Request::OpenDirectory(_)) => Reply::Directory,
             Some(Request::Fingerprint) => Reply::Fingerprint(RawFingerprint::default()),
             Some(Request::StartRun(_)) => Reply::Ended(measurement(detail)),
             _ => Reply::Done,
@@ -28,11 +37,13 @@ pub(super) fn reply(request: Option<&Request>, kind: u8, detail: u8) -> Reply {
     }
 }
 
-/// A result for each file or link of the request, or one result too many.
+/// A result for each path of the request, or one result too many.
 fn results(request: Option<&Request>, detail: u8) -> Vec<Option<Failure>> {
     let requested = match request {
         Some(Request::Open(files)) => files.len(),
         Some(Request::Symlink(links)) => links.len(),
+        Some(Request::MakeDirectories(directories)) => directories.len(),
+        Some(Request::Delete(paths)) => paths.len(),
         _ => 1,
     };
     let surplus = usize::from(detail & 7 == 7);
@@ -53,6 +64,17 @@ fn failure(detail: u8) -> Failure {
         _ => None,
     };
     Failure { step: STEPS[usize::from(detail) % 4], errno: ERRNOS[usize::from(detail >> 2) % 8], path }
+}
+
+fn metadata(detail: u8) -> RawMetadata {
+    let most = detail & 0x80 != 0;
+    RawMetadata {
+        mode: if most { u32::MAX } else { u32::from(detail) << 9 },
+        bytes: if most { u64::MAX } else { 0 },
+        modified_seconds: if detail & 1 == 0 { i64::MIN } else { i64::MAX },
+        modified_nanos: if most { u32::MAX } else { 0 },
+        ..RawMetadata::default()
+    }
 }
 
 fn fingerprint(detail: u8) -> RawFingerprint {

@@ -14,7 +14,10 @@ pub(super) enum Owed {
     Done,
     DoneOrFailed,
     Opened(usize),
-    Linked(usize),
+    Each(usize),
+    Metadata,
+    Target,
+    Directory,
     Fingerprint,
 }
 
@@ -31,10 +34,11 @@ enum Kind {
     Ended = 1,
     RunFailedAt,
     RunFailedWith,
-    DeleteFailedWith,
+    PathFailedWith,
+    PathFailedAt,
     OpenFailedWith,
     OpenFailedAt,
-    LinkFailedWith,
+    EachFailedWith,
 }
 
 /// The numbers that tell the fuzzer what was seen.
@@ -82,11 +86,16 @@ impl Owed {
     pub(super) fn check(self, reply: Reply, fds: &[OwnedFd], seen: &mut Seen) -> Option<Fingerprint> {
         match (self, reply) {
             (Self::Done | Self::DoneOrFailed, Reply::Done) => {}
-            (Self::DoneOrFailed, Reply::Failed(failure)) => seen.note_errno(Kind::DeleteFailedWith, &failure),
+            (Self::Metadata, Reply::Metadata(_)) | (Self::Target, Reply::Target(_)) => assert!(fds.is_empty()),
+            (Self::Directory, Reply::Directory) => assert!(fds.len() == 1 && is_open_on(&fds[0], SFlag::S_IFDIR)),
+            (Self::DoneOrFailed | Self::Metadata | Self::Target | Self::Directory, Reply::Failed(failure)) => {
+                seen.note_errno(Kind::PathFailedWith, &failure);
+                seen.note(Kind::PathFailedAt, failure.step as usize);
+            }
             (Self::Opened(count), Reply::Opened(results)) => {
                 assert_eq!(results.len(), count);
                 assert_eq!(results.iter().filter(|result| result.is_none()).count(), fds.len());
-                assert!(fds.iter().all(is_regular));
+                assert!(fds.iter().all(|fd| is_open_on(fd, SFlag::S_IFREG)));
                 for failure in results.iter().flatten() {
                     seen.note_errno(Kind::OpenFailedWith, failure);
                     seen.note(Kind::OpenFailedAt, failure.step as usize);
@@ -94,9 +103,9 @@ impl Owed {
             }
             // So many descriptors cannot be sent.
             (Self::Opened(_), Reply::Failed(Failure { step: Step::Send, .. })) => {}
-            (Self::Linked(count), Reply::Linked(results)) => {
+            (Self::Each(count), Reply::Each(results)) => {
                 assert_eq!(results.len(), count);
-                results.iter().flatten().for_each(|failure| seen.note_errno(Kind::LinkFailedWith, failure));
+                results.iter().flatten().for_each(|failure| seen.note_errno(Kind::EachFailedWith, failure));
             }
             (Self::Fingerprint, Reply::Fingerprint(fingerprint)) => return Some(fingerprint.into()),
             (owed, reply) => panic!("{reply:?} where {owed:?} was owed"),
@@ -105,6 +114,6 @@ impl Owed {
     }
 }
 
-fn is_regular(fd: &OwnedFd) -> bool {
-    fstat(fd).expect("the descriptor is open").st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
+fn is_open_on(fd: &OwnedFd, file_type: SFlag) -> bool {
+    fstat(fd).expect("the descriptor is open").st_mode & SFlag::S_IFMT.bits() == file_type.bits()
 }

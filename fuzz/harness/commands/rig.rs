@@ -13,7 +13,8 @@ use super::session::{Session, wait_for};
 use super::{ACTS, Act, LONG};
 use crate::container::Fingerprint;
 use crate::container::fuzzing::{
-    CgroupVersion, ContainerSpec, Counter, Figure, GroupFile, GroupFiles, Pty, Request, Symlink, Window, launch,
+    CgroupVersion, ContainerSpec, Counter, Figure, GroupFile, GroupFiles, MakeDirectory, Pty, Rename, Request, Symlink,
+    Window, launch,
 };
 
 pub(super) struct Rig {
@@ -75,9 +76,10 @@ impl Rig {
                     self.session.settle();
                     return Some((pick(ENDS, b), c));
                 }
-                act @ (Act::Open | Act::Symlink | Act::Delete | Act::Ping | Act::Reset | Act::Fingerprint) => {
-                    self.request(act, [a, b, c]);
+                act @ (Act::Open | Act::Symlink | Act::MakeDirectories | Act::Delete | Act::Rename) => {
+                    self.change(act, [a, b, c]);
                 }
+                act @ (Act::Inspect | Act::Ping | Act::Reset | Act::Fingerprint) => self.ask(act, [a, b, c]),
                 Act::Kill if a < 0x80 => self.session.kill_current(),
                 Act::Kill => self.session.kill_earlier(a),
                 Act::Settle if a < 0xf0 => self.session.settle(),
@@ -95,8 +97,9 @@ impl Rig {
         None
     }
 
-    /// Sends a request that is no run.
-    fn request(&mut self, act: Act, [a, b, c]: [u8; 3]) {
+    /// Sends a request that opens or changes files.
+    fn change(&mut self, act: Act, [a, b, c]: [u8; 3]) {
+        let paths = (0..count(c)).map(|number| path(a.wrapping_add(number as u8), c));
         let (request, owed) = match act {
             Act::Open => {
                 let files = (0..count(c)).map(|number| file(a.wrapping_add(number as u8), b, c)).collect();
@@ -104,9 +107,29 @@ impl Rig {
             }
             Act::Symlink => {
                 let link = |number| Symlink { target: name(b).into(), path: path(a.wrapping_add(number as u8), c) };
-                (Request::Symlink((0..count(c)).map(link).collect()), Owed::Linked(count(c)))
+                (Request::Symlink((0..count(c)).map(link).collect()), Owed::Each(count(c)))
             }
-            Act::Delete => (Request::Delete(path(a, b)), Owed::DoneOrFailed),
+            Act::MakeDirectories => {
+                let mode = pick([0o755, 0, 0o7777, u32::MAX], b);
+                (
+                    Request::MakeDirectories(paths.map(|path| MakeDirectory { path, mode }).collect()),
+                    Owed::Each(count(c)),
+                )
+            }
+            Act::Rename => (Request::Rename(Rename { from: path(a, c), to: path(b, c) }), Owed::DoneOrFailed),
+            _ => (Request::Delete(paths.collect()), Owed::Each(count(c))),
+        };
+        self.session.request(&request, owed);
+    }
+
+    /// Sends a request that is no run and changes no single file.
+    fn ask(&mut self, act: Act, [a, b, c]: [u8; 3]) {
+        let (request, owed) = match act {
+            Act::Inspect => match a % 3 {
+                0 => (Request::Metadata(path(b, c)), Owed::Metadata),
+                1 => (Request::ReadLink(path(b, c)), Owed::Target),
+                _ => (Request::OpenDirectory(path(b, c)), Owed::Directory),
+            },
             Act::Reset => (Request::Reset, Owed::Done),
             Act::Fingerprint => (Request::Fingerprint, Owed::Fingerprint),
             _ => (Request::Ping, Owed::Done),

@@ -14,7 +14,7 @@ use super::{replies, requests};
 use crate::container::OpenFile;
 use crate::container::fuzzing::{
     CgroupVersion, ContainerSpec, Counter, Failure, Figure, GroupFile, GroupFiles, KillReason, Mapping, Measurement,
-    Reply, Request, Step, VERSION, WaitStatus, configuration, encode,
+    RawMetadata, Reply, Request, Step, VERSION, WaitStatus, configuration, encode,
 };
 use crate::limits::Resource;
 use crate::mount::Mount;
@@ -34,10 +34,14 @@ fn request_seeds() -> Vec<Seed> {
         let (configure, fds) = configuration(&spec, &Mapping::Shared, true).unwrap();
         message(&Request::Configure(configure), fds.len())
     };
-    let open =
-        sent(async |it| drop(it.open([OpenFile::read("a"), OpenFile::write("b", 0o644).create_parents()]).await));
+    let open = sent(async |it| drop(it.open([OpenFile::read("a"), OpenFile::write("b").create_parents()]).await));
     let symlink = sent(async |it| drop(it.symlink([("a", "/w/b")]).await));
     let delete = sent(async |it| drop(it.delete("/w/a").await));
+    let make_directory = sent(async |it| drop(it.create_dir_all("/w/a/b").await));
+    let rename = sent(async |it| drop(it.rename("a", "b").await));
+    let metadata = sent(async |it| drop(it.metadata("a").await));
+    let read_link = sent(async |it| drop(it.read_link("a").await));
+    let open_directory = sent(async |it| drop(it.read_dir("a").await));
     let run = {
         let mut command = Command::new("sh");
         command.args(["-c", ":"]).env("PATH", "/bin").current_dir("/tmp").rlimit(Resource::Stack, 1, u64::MAX);
@@ -68,6 +72,11 @@ fn request_seeds() -> Vec<Seed> {
         ("open", open),
         ("symlink", symlink),
         ("delete", delete),
+        ("make_directory", make_directory),
+        ("rename", rename),
+        ("metadata", metadata),
+        ("read_link", read_link),
+        ("open_directory", open_directory),
         ("run", run),
         ("run_attached", run_attached),
         ("join", join),
@@ -88,7 +97,10 @@ fn reply_seeds() -> Vec<Seed> {
         ("started", message(&Reply::Started, 1)),
         ("done", [message(&Reply::Done, 0), message(&Reply::Done, 0)].concat()),
         ("opened", message(&Reply::Opened(vec![None, Some(failure()), None]), 2)),
-        ("linked", message(&Reply::Linked(vec![None, Some(failure())]), 0)),
+        ("each", message(&Reply::Each(vec![None, Some(failure())]), 0)),
+        ("metadata", message(&Reply::Metadata(RawMetadata::default()), 0)),
+        ("target", message(&Reply::Target("/w/a".into()), 0)),
+        ("directory", message(&Reply::Directory, 1)),
         ("exited", ended(WaitStatus::exited(3))),
         ("signaled", ended(WaitStatus::signaled(11, true))),
         ("failed", message(&Reply::Failed(failure()), 0)),

@@ -245,7 +245,7 @@ async fn a_message_sent_after_its_lease_reaches_no_init() {
     let next = container.renew().await.unwrap();
     // A handle may be about to send when its lease ends.
     let (answer, answered) = oneshot::channel();
-    let late = Message::Request(Request::Delete("f".into()), PendingReply::Deleted(answer));
+    let late = Message::Request(Request::ReadLink("f".into()), PendingReply::Target(answer));
     container.mailbox.send_unchecked(late).await.unwrap();
     assert_eq!(container.mailbox.reply(answered).await.unwrap_err().kind(), ErrorKind::Returned);
     container.condemn();

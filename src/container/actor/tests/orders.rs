@@ -122,7 +122,13 @@ impl OrderlyInit {
         let done = |failure: Option<Failure>| failure.map_or(Reply::Done, Reply::Failed);
         let reply = match body {
             Request::Ping | Request::Reset => Reply::Done,
-            Request::Delete(path) => done(failure(number_in(path.as_os_str().as_encoded_bytes()), Step::Delete)),
+            Request::Rename(rename) => {
+                done(failure(number_in(rename.from.as_os_str().as_encoded_bytes()), Step::Rename))
+            }
+            Request::Delete(paths) => {
+                let number = |path: &PathBuf| number_in(path.as_os_str().as_encoded_bytes());
+                Reply::Each(paths.iter().map(|path| failure(number(path), Step::Delete)).collect())
+            }
             Request::Open(files) => {
                 let number = |file: &OpenRequest| number_in(file.path.as_os_str().as_encoded_bytes());
                 let results: Vec<_> = files.iter().map(|file| failure(number(file), Step::Open)).collect();
@@ -133,7 +139,7 @@ impl OrderlyInit {
             }
             Request::Symlink(links) => {
                 let number = |link: &Symlink| number_in(link.path.as_os_str().as_encoded_bytes());
-                Reply::Linked(links.iter().map(|link| failure(number(link), Step::MakeSymlink)).collect())
+                Reply::Each(links.iter().map(|link| failure(number(link), Step::MakeSymlink)).collect())
             }
             Request::StartRun(execve) => {
                 let number = number_in(execve.args.iter().nth(1).unwrap());

@@ -14,19 +14,27 @@ use crate::wire::OpenRequest;
 pub struct OpenFile(OpenRequest);
 
 impl OpenFile {
+    /// The mode of a file that is created without a call of [`mode`](Self::mode).
+    pub(super) const DEFAULT_MODE: u32 = 0o644;
+
     /// Opens an existing file for reading.
     pub fn read(path: impl Into<PathBuf>) -> Self {
         Self(OpenRequest::read(path))
     }
 
-    /// Opens a file for writing: creates it with `mode` if it is missing, truncates it otherwise.
-    pub fn write(path: impl Into<PathBuf>, mode: u32) -> Self {
-        Self(OpenRequest::write(path, mode))
+    /// Opens a file for writing: creates it if it is missing, truncates it otherwise.
+    pub fn write(path: impl Into<PathBuf>) -> Self {
+        Self(OpenRequest::write(path, Self::DEFAULT_MODE))
     }
 
-    /// Opens a file for writing at its end: creates it with `mode` if it is missing.
-    pub fn append(path: impl Into<PathBuf>, mode: u32) -> Self {
-        Self(OpenRequest::append(path, mode))
+    /// Opens a file for writing at its end: creates it if it is missing.
+    pub fn append(path: impl Into<PathBuf>) -> Self {
+        Self(OpenRequest::append(path, Self::DEFAULT_MODE))
+    }
+
+    /// The permissions of the file if it is created. 0644 by default. The umask does not apply.
+    pub fn mode(self, mode: u32) -> Self {
+        Self(OpenRequest { mode, ..self.0 })
     }
 
     /// Replaces the flags of open(2): an access mode, and any of `O_CREAT`, `O_EXCL`, `O_TRUNC` and
