@@ -3,6 +3,7 @@
 //! Invariant: a [`ContainerBuilder`] is only a description. [`ContainerBuilder::build`] may be
 //! called many times, and makes a new container each time.
 
+use std::borrow::Borrow;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -194,12 +195,10 @@ impl ContainerBuilder {
     /// ```
     /// use cellblock::{Command, Container};
     ///
-    /// let mut command = Command::new("mkdir");
-    /// command.arg("/tmp/cache");
-    /// let builder = Container::builder().setup_command(command);
+    /// let builder = Container::builder().setup_command(Command::new("mkdir").arg("/tmp/cache"));
     /// ```
-    pub fn setup_command(mut self, command: Command) -> Self {
-        self.setup_command = Some(command);
+    pub fn setup_command(mut self, command: impl Borrow<Command>) -> Self {
+        self.setup_command = Some(command.borrow().clone());
         self
     }
 

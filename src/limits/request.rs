@@ -217,6 +217,66 @@ impl Limits {
         Self { allow_weaker: allow, ..self }
     }
 
+    /// The CPU time that was set. `None`: no limit.
+    pub fn get_cpu_time(&self) -> Option<Duration> {
+        self.cpu_time
+    }
+
+    /// The wall time that was set. `None`: the default.
+    pub fn get_wall_time(&self) -> Option<Duration> {
+        self.wall_time
+    }
+
+    /// The memory that was set, in bytes. `None`: the default.
+    pub fn get_memory(&self) -> Option<u64> {
+        self.memory
+    }
+
+    /// The number of processes that was set. `None`: the default.
+    pub fn get_processes(&self) -> Option<u32> {
+        self.processes
+    }
+
+    /// The stack that was set, in bytes. `None`: the default.
+    pub fn get_stack(&self) -> Option<u64> {
+        self.stack
+    }
+
+    /// The size of a file that was set, in bytes. `None`: no limit.
+    pub fn get_file_size(&self) -> Option<u64> {
+        self.file_size
+    }
+
+    /// The number of open files that was set. `None`: the default.
+    pub fn get_open_files(&self) -> Option<u64> {
+        self.open_files
+    }
+
+    /// The address space that was set, in bytes. `None`: no limit.
+    pub fn get_address_space(&self) -> Option<u64> {
+        self.address_space
+    }
+
+    /// The CPUs that were set, sorted. Empty: the host's.
+    pub fn get_cpu_set(&self) -> &[u32] {
+        &self.cpu_set
+    }
+
+    /// The CPU rate that was set, in CPUs. `None`: no limit.
+    pub fn get_cpu_rate(&self) -> Option<f64> {
+        self.cpu_rate
+    }
+
+    /// The output that was set, in bytes. `None`: no limit.
+    pub fn get_output(&self) -> Option<u64> {
+        self.output
+    }
+
+    /// Whether weaker forms are allowed.
+    pub fn allows_weaker(&self) -> bool {
+        self.allow_weaker
+    }
+
     /// The memory limit of a run with these limits, in bytes.
     pub(crate) fn memory_or_default(&self) -> u64 {
         self.memory.unwrap_or(DEFAULT_MEMORY)

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the pool is closed when its last handle is dropped.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,7 +144,8 @@ impl Pool {
     ///
     /// # Cancel safety
     /// If the future is dropped the program is killed and the container returned.
-    pub async fn run(&self, command: &Command) -> Result<Report> {
+    pub async fn run(&self, command: impl Borrow<Command>) -> Result<Report> {
+        let command = command.borrow();
         let mut retry = Retry::new(&self.inner, request_for(command), None);
         loop {
             let lease = retry.acquire().await?;
@@ -176,8 +178,8 @@ impl Pool {
     /// assert_eq!(output.stdout, b"42\n");
     /// # Ok(()) }
     /// ```
-    pub async fn output(&self, command: &Command) -> Result<Output> {
-        self.output_in(None, command).await
+    pub async fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
+        self.output_in(None, command.borrow()).await
     }
 
     /// As [`output`](Self::output). The first attempt uses `lease`, if there is one.

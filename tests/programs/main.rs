@@ -9,5 +9,6 @@ mod descriptors;
 mod hooks;
 mod privileges;
 mod runs;
+mod spellings;
 mod streams;
 mod terminals;
