@@ -14,7 +14,7 @@ use crate::command::{Command, Stream};
 use crate::doctor::hints;
 use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
 use crate::fingerprint::Fingerprint;
-use crate::limits::{LeaseLimits, Plan};
+use crate::limits::{LeaseLimits, Plan, check_room_for};
 use crate::process::{CommandStreams, KillSwitch, Output, Process, ProgramFds, RunHandle, SealedInputs, open_streams};
 use crate::report::Report;
 use crate::sys::socket;
@@ -320,6 +320,7 @@ impl Container {
         let plan = self.plan(command, program.writes_elsewhere)?;
         let (roles, fds) = with_roles(program, gate);
         let request = command.to_start_run(roles, forked.is_some(), &plan)?;
+        check_room_for(plan.group.memory, request.args.size_in_program() + request.env.size_in_program())?;
         let (outcome, report) = oneshot::channel();
         let (kill, killed) = KillSwitch::new();
         let run = RunHandle::new(self.mailbox.clone(), report, kill, plan.output);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::container::ContainerBuilder;
 use crate::error::{Error, Result};
+use crate::limits::check_lease_memory;
 use crate::observe::{Phase, Timer};
 
 use super::handle::Pool;
@@ -84,7 +85,7 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// See [`ContainerBuilder::build`]. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)
-    /// for a size of 0.
+    /// for a size of 0, or for less memory than a run needs.
     ///
     /// # Cancel safety
     /// If the future is dropped, what was built so far is destroyed in the background.
@@ -96,6 +97,7 @@ impl PoolBuilder {
         if size == 0 {
             return Err(Error::invalid("a pool of no containers"));
         }
+        memory.map_or(Ok(()), check_lease_memory)?;
         let timer = Timer::start();
         let first = builder.build().await?;
         timer.stop(Phase::Build);

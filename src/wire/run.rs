@@ -157,6 +157,11 @@ impl Strings {
         }
     }
 
+    /// How many bytes the strings take in a program's memory, with a pointer to each.
+    pub(crate) fn size_in_program(&self) -> u64 {
+        (self.0.len() + self.iter().count() * size_of::<usize>()) as u64
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0.into_vec()
     }

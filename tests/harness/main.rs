@@ -3,6 +3,9 @@
 #![allow(missing_docs)]
 #![forbid(unsafe_code)]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -28,7 +31,7 @@ async fn a_test_on_many_threads_builds_a_pool() {
 #[test]
 fn a_program_with_more_rights_than_its_caller_becomes_no_init() {
     if !nix::unistd::geteuid().is_root() {
-        return eprintln!("skipped: only root gives a file to another user");
+        return common::skip("only root gives a file to another user");
     }
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("init");

@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod figures;
+mod floors;
 mod groups;
 mod verdicts;
 
