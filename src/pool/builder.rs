@@ -9,6 +9,7 @@ use crate::observe::{Phase, Timer};
 
 use super::handle::Pool;
 use super::inner::Inner;
+use super::retry::Retry;
 use super::slot_task;
 use super::state::State;
 
@@ -35,6 +36,7 @@ pub struct PoolBuilder {
     queue: usize,
     cpus: Vec<u32>,
     memory: Option<u64>,
+    retry: Retry,
 }
 
 impl Pool {
@@ -48,7 +50,14 @@ impl Pool {
     /// # Ok(()) }
     /// ```
     pub fn builder(container: ContainerBuilder) -> PoolBuilder {
-        PoolBuilder { container, size: parallelism(), queue: 1024, cpus: Vec::new(), memory: None }
+        PoolBuilder {
+            container,
+            size: parallelism(),
+            queue: 1024,
+            cpus: Vec::new(),
+            memory: None,
+            retry: Retry::default(),
+        }
     }
 }
 
@@ -80,6 +89,11 @@ impl PoolBuilder {
         Self { memory: Some(bytes), ..self }
     }
 
+    /// Sets when work is done once more in another container. Default: [`Retry::once`].
+    pub fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
     /// Builds the first container and returns the pool. The other containers follow in the
     /// background.
     ///
@@ -93,7 +107,7 @@ impl PoolBuilder {
     /// # Panics
     /// See [`ContainerBuilder::build`].
     pub async fn build(self) -> Result<Pool> {
-        let Self { container: builder, size, queue, cpus, memory } = self;
+        let Self { container: builder, size, queue, cpus, memory, retry } = self;
         if size == 0 {
             return Err(Error::invalid("a pool of no containers"));
         }
@@ -101,7 +115,7 @@ impl PoolBuilder {
         let timer = Timer::start();
         let first = builder.build().await?;
         timer.stop(Phase::Build);
-        let inner = Arc::new(Inner::new(builder, cpus, parallelism(), State::new(queue, memory)));
+        let inner = Arc::new(Inner::new(builder, cpus, parallelism(), retry, State::new(queue, memory)));
         slot_task::start_with(&inner, 0, first);
         slot_task::resize(&inner, size);
         Ok(Pool::new(inner))
