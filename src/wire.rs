@@ -24,7 +24,9 @@ pub(crate) use message::{INIT_ARGUMENT, Reply, Request, State, VERSION};
 pub(crate) use metadata::RawMetadata;
 pub(crate) use mounts::{BindAccess, Content, MountEntry, MountKind, ShownMachine, TmpfsOptions};
 pub(crate) use report::{CgroupVersion, GroupFigures, KillReason, Measurement, WaitStatus};
-pub(crate) use run::{Counter, FdRole, Figure, GroupFile, GroupFiles, RawRlimit, StartRun, Strings, Times};
+pub(crate) use run::{
+    Counter, DefaultVariables, FdRole, Figure, GroupFile, GroupFiles, RawRlimit, StartRun, Strings, Times,
+};
 
 #[cfg(test)]
 mod tests;

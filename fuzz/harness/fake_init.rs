@@ -89,6 +89,7 @@ pub(in crate::container) fn connection(socket: OwnedFd) -> io::Result<Connection
         groups: None,
         nproc_scope: NprocScope::User,
         cpus: 1,
+        configured_cpus: 1,
         hard_stack: u64::MAX,
         hard_open_files: u64::MAX,
     };

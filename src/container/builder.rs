@@ -3,6 +3,7 @@
 //! Invariant: a [`ContainerBuilder`] is only a description. [`ContainerBuilder::build`] may be
 //! called many times, and makes a new container each time.
 
+use std::borrow::Borrow;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,13 +72,17 @@ impl Container {
 }
 
 impl ContainerBuilder {
-    /// Sets the executable that becomes the init. Its `main` must call [`init()`](crate::init())
-    /// before anything else. Default: the host's own executable.
+    /// Sets the executable that becomes the init: any that links this library, in the same version.
+    /// Default: the host's own executable.
     ///
     /// The executable is read once for the whole process, at the first build that names it. After
     /// that the init needs nothing of its directory or environment. Cargo does not build the
     /// binaries of a dependency: to use the small `cellblock-init`, a service installs it (`cargo
-    /// install cellblock`) or has a binary of its own with that one line.
+    /// install cellblock`) or has a binary of its own whose `main` is
+    /// [`init()`](crate::init()).
+    ///
+    /// A service that loads this library at run time, such as an extension of Python, must set it:
+    /// its own executable does not link the library.
     ///
     /// ```
     /// # use cellblock::Container;
@@ -194,12 +199,10 @@ impl ContainerBuilder {
     /// ```
     /// use cellblock::{Command, Container};
     ///
-    /// let mut command = Command::new("mkdir");
-    /// command.arg("/tmp/cache");
-    /// let builder = Container::builder().setup_command(command);
+    /// let builder = Container::builder().setup_command(Command::new("mkdir").arg("/tmp/cache"));
     /// ```
-    pub fn setup_command(mut self, command: Command) -> Self {
-        self.setup_command = Some(command);
+    pub fn setup_command(mut self, command: impl Borrow<Command>) -> Self {
+        self.setup_command = Some(command.borrow().clone());
         self
     }
 
@@ -252,9 +255,8 @@ impl ContainerBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a relative path, for an overlay that cannot be mounted, and
-    /// in a process that was itself started to be an init: its `main` has not called
-    /// [`init()`](crate::init()). [`ErrorKind::Build`] with the step, path and errno of the
-    /// failure. [`ErrorKind::Host`] if the host is out of descriptors, memory or ids.
+    /// in a process that was itself started to be an init. [`ErrorKind::Build`] with the step, path
+    /// and errno of the failure. [`ErrorKind::Host`] if the host is out of descriptors, memory or ids.
     ///
     /// # Cancel safety
     /// Dropping the future destroys the unfinished container in the background.
@@ -274,10 +276,11 @@ impl ContainerBuilder {
     /// # Ok(()) }
     /// ```
     pub async fn build(&self) -> Result<Container> {
+        init::keep();
         if init::is_asked_for() {
             return Err(Error::invalid(
-                "this process was started to be a container's init, but its main has not called cellblock::init(): \
-                 call it before anything else",
+                "this process was started to be a container's init, but this library's code did not run before main: \
+                 call cellblock::init() first in main, or set ContainerBuilder::init_exe",
             ));
         }
         self.spec.check()?;

@@ -21,7 +21,7 @@ use crate::sys::reactor::Async;
 use crate::sys::{clone, memory, socket};
 use crate::wire::datagram::MAX_PAYLOAD;
 use crate::wire::{
-    Broken, CgroupVersion, Counter, Datagram, Decoder, FdRole, Figure, Frame, GroupFigures, GroupFile, GroupFiles, Ids,
+    Broken, CgroupVersion, Counter, Datagram, Decoder, DefaultVariables, FdRole, Figure, Frame, GroupFigures, GroupFile, GroupFiles, Ids,
     KillReason, MAX_FDS, MAX_INLINE, MakeDirectory, Measurement, OpenRequest, Peer, RawFingerprint, RawMetadata,
     Rename, Reply, Request, StartRun, State, Strings, Symlink, Times, WaitStatus, encode,
 };

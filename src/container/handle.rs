@@ -3,6 +3,7 @@
 //! Invariant: a handle holds no state of its own. It sends to the actor and waits. When the actor
 //! is gone, it returns the reason that the actor recorded.
 
+use std::borrow::Borrow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::command::{Command, Stream};
 use crate::doctor::hints;
 use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
 use crate::fingerprint::Fingerprint;
-use crate::limits::{LeaseLimits, Plan};
+use crate::limits::{LeaseLimits, Plan, check_room_for};
 use crate::process::{CommandStreams, KillSwitch, Output, Process, ProgramFds, RunHandle, SealedInputs, open_streams};
 use crate::report::Report;
 use crate::sys::socket;
@@ -159,7 +160,11 @@ impl Container {
     /// assert!(process.wait().await?.status.success());
     /// # Ok(()) }
     /// ```
-    pub async fn spawn(&self, command: &Command) -> Result<Process> {
+    pub async fn spawn(&self, command: impl Borrow<Command>) -> Result<Process> {
+        self.spawn_command(command.borrow()).await
+    }
+
+    async fn spawn_command(&self, command: &Command) -> Result<Process> {
         let streams = self.open_streams(command, &Stream::Null)?;
         let run = match &command.hook {
             Some(_) => self.start(command, streams.program).await?,
@@ -186,7 +191,11 @@ impl Container {
     /// println!("{}: {}", report.status, report.verdict());
     /// # Ok(()) }
     /// ```
-    pub async fn run(&self, command: &Command) -> Result<Report> {
+    pub async fn run(&self, command: impl Borrow<Command>) -> Result<Report> {
+        self.run_command(command.borrow()).await
+    }
+
+    async fn run_command(&self, command: &Command) -> Result<Report> {
         let streams = self.open_streams(command, &Stream::Null)?;
         if streams.host.has_terminal() {
             return Err(Error::invalid("a program on a terminal needs its other end: spawn it, or collect its output"));
@@ -220,8 +229,8 @@ impl Container {
     /// assert_eq!(output.stdout, b"42\n");
     /// # Ok(()) }
     /// ```
-    pub async fn output(&self, command: &Command) -> Result<Output> {
-        self.start_output(command).await?.await
+    pub async fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
+        self.start_output(command.borrow()).await?.await
     }
 
     /// The first half of [`output`](Self::output). Its second half needs nothing of the command.
@@ -311,6 +320,7 @@ impl Container {
         let plan = self.plan(command, program.writes_elsewhere)?;
         let (roles, fds) = with_roles(program, gate);
         let request = command.to_start_run(roles, forked.is_some(), &plan)?;
+        check_room_for(plan.group.memory, request.args.size_in_program() + request.env.size_in_program())?;
         let (outcome, report) = oneshot::channel();
         let (kill, killed) = KillSwitch::new();
         let run = RunHandle::new(self.mailbox.clone(), report, kill, plan.output);

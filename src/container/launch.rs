@@ -268,9 +268,16 @@ fn host_support(groups: Option<CgroupSupport>, own_ids: bool) -> HostSupport {
         groups,
         nproc_scope: nproc_scope(own_ids),
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
+        configured_cpus: configured_cpus(),
         hard_stack: hard(nix::sys::resource::Resource::RLIMIT_STACK),
         hard_open_files: hard(nix::sys::resource::Resource::RLIMIT_NOFILE),
     }
+}
+
+/// The number of CPUs that the machine has, whether this process may use them or not.
+fn configured_cpus() -> u32 {
+    let count = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_CONF).ok().flatten();
+    count.and_then(|count| count.try_into().ok()).unwrap_or(u32::MAX)
 }
 
 /// Since Linux 5.14 the kernel counts the processes of a user in each user namespace.

@@ -129,6 +129,14 @@ impl PendingRun {
     }
 }
 
+/// The error of a control group that could not be prepared for a run.
+pub(super) fn group_error(failure: Failure) -> Error {
+    let is_cpu_set = failure.path.as_ref().is_some_and(|path| path.ends_with("cpuset.cpus"));
+    // CPUs that are off, or that the group above does not have.
+    let lacks_cpus = is_cpu_set && [libc::EINVAL, libc::ERANGE, libc::EACCES, libc::ENOSPC].contains(&failure.errno);
+    Error::failure(if lacks_cpus { ErrorKind::Unsupported } else { ErrorKind::Host }, failure)
+}
+
 /// Whether the control group failed, and not the program.
 pub(super) fn is_group_failure(failure: &Failure) -> bool {
     matches!(failure.step, Step::EnterGroup | Step::ReadGroup)

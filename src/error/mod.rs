@@ -24,6 +24,7 @@
 
 pub(crate) mod bytes_path;
 mod failure;
+mod io_kind;
 mod kind;
 mod printable;
 mod step;
@@ -38,6 +39,7 @@ pub use kind::ErrorKind;
 pub(crate) use printable::printable;
 pub(crate) use step::Step;
 
+use io_kind::io_kind;
 use printable::PrintablePath;
 
 /// A result whose error is, by default, an [`Error`].
@@ -48,7 +50,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// An error has a [kind](Self::kind) for programs to act on. For logs and people it has the
 /// [step](Self::step) that failed, the [path](Self::path) that the step was about, the kernel's
 /// error as its [source](std::error::Error::source), and a [hint](Self::hint). It displays as all
-/// of them.
+/// of them, and its `Debug` is the same text: `fn main() -> Result` prints that.
+///
+/// `?` turns it into an [`io::Error`] of the kind that fits best, with this error inside.
 ///
 /// An error is cheap to clone. A container's death is recorded once, and every later call returns a
 /// clone of that error.
@@ -71,7 +75,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Error(Arc<Parts>);
 
 #[derive(Clone, Debug)]
@@ -230,6 +234,21 @@ impl fmt::Display for Error {
             write!(f, " (hint: {hint})")?;
         }
         Ok(())
+    }
+}
+
+/// As [`Display`](fmt::Display).
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An error of the kernel keeps its kind. The error itself is [inside](io::Error::get_ref).
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kernel = error.0.source.as_ref().map(|source| source.kind());
+        Self::new(kernel.unwrap_or(io_kind(error.kind())), error)
     }
 }
 

@@ -29,6 +29,7 @@
 //! | [`PoolBuilder::queue`] | 1024 waiting callers |
 //! | [`PoolBuilder::pin_cpus`] | not pinned |
 //! | [`PoolBuilder::memory`] | not counted |
+//! | [`PoolBuilder::retry`] | one retry after a retryable error |
 //! | memory of a lease | 1 GiB, the default of a run, or all that the pool has |
 //!
 //! # Errors
@@ -42,9 +43,9 @@
 //! | the kind of the build | the last build of every container failed | see the error's hint |
 //!
 //! If a run fails with a [retryable](crate::Error::is_retryable) error, [`Pool::run`],
-//! [`Pool::output`] and [`Pool::stream`] replace the container and retry once in another one. A
-//! program's own failure is a [`Report`](crate::Report), and never retried. A failed build is
-//! retried after 50 ms, then after twice the last pause, up to 3.2 s.
+//! [`Pool::output`] and [`Pool::stream`] replace the container and retry in another one, once or as
+//! [`Retry`] says. A program's own failure is a [`Report`](crate::Report), and never retried. A
+//! failed build is retried after 50 ms, then after twice the last pause, up to 3.2 s.
 //!
 //! [`Busy`]: crate::ErrorKind::Busy
 //! [`Timeout`]: crate::ErrorKind::Timeout
@@ -71,6 +72,7 @@
 //! The phases are `wait` (for a lease), `lease`, `reset`, `build` and `run`. With the feature
 //! `tracing`, each container and each run has a span.
 
+mod attempts;
 mod builder;
 mod converse;
 mod handle;
@@ -89,6 +91,7 @@ pub use builder::PoolBuilder;
 pub use converse::{Conversation, Side};
 pub use handle::Pool;
 pub use lease::Lease;
+pub use retry::Retry;
 #[cfg(feature = "tower")]
 pub use service::PoolService;
 pub use status::PoolStatus;

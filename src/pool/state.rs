@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::limits::Limits;
+use crate::limits::{Limits, check_lease_memory};
 use crate::observe::{self, Event};
 
 use super::lease::Lease;
@@ -147,12 +147,12 @@ impl State {
         if request.containers > self.size {
             return Err(too_few(self.size));
         }
-        match &self.memory {
-            Some(memory) if request.total_memory() > memory.total => {
-                let (wanted, total) = (request.total_memory(), memory.total);
+        let Some(MemoryBudget { total, .. }) = self.memory else { return Ok(()) };
+        match request.total_memory() {
+            wanted if wanted > total => {
                 Err(Error::invalid(format!("{wanted} bytes of memory, in a pool that has {total}")))
             }
-            _ => Ok(()),
+            _ => check_lease_memory(request.memory),
         }
     }
 

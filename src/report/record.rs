@@ -65,8 +65,38 @@ pub enum Status {
 
 impl Status {
     /// Whether the program exited with code 0.
+    ///
+    /// ```no_run
+    /// # async fn example(container: cellblock::Container) -> cellblock::Result<()> {
+    /// use cellblock::Command;
+    ///
+    /// let status = container.run(Command::new("false")).await?.status;
+    /// assert!(!status.success() && status.code() == Some(1) && status.signal().is_none());
+    /// # Ok(()) }
+    /// ```
     pub fn success(self) -> bool {
         self == Self::Exited(0)
+    }
+
+    /// The exit code, if the program exited.
+    pub fn code(self) -> Option<i32> {
+        match self {
+            Self::Exited(code) => Some(code),
+            Self::Signaled { .. } => None,
+        }
+    }
+
+    /// The signal's number, if a signal ended the program.
+    pub fn signal(self) -> Option<i32> {
+        match self {
+            Self::Exited(_) => None,
+            Self::Signaled { signal, .. } => Some(signal),
+        }
+    }
+
+    /// Whether the kernel says that the process dumped core.
+    pub fn core_dumped(self) -> bool {
+        matches!(self, Self::Signaled { core_dumped: true, .. })
     }
 
     /// The code that a shell gives: the exit code, or 128 plus the signal's number.

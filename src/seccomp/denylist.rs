@@ -1,7 +1,8 @@
 //! The container's filter, compiled from the table of what is refused.
 
 use super::program::{ARGUMENTS, Instruction, Leaf, Segment, filter, finish, jump, load, merged, statement};
-use super::table::{Answer, Arch, Checks, Condition, Rule};
+use super::rule::{Answer, Checks, Condition, Rule};
+use super::table::Arch;
 
 /// What a container needs that its filter otherwise refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

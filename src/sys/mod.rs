@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod background;
+pub(crate) mod before_main;
 pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod kernel;

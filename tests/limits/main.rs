@@ -10,6 +10,7 @@ mod charges;
 #[path = "../common/mod.rs"]
 mod common;
 mod figures;
+mod floors;
 mod groups;
 mod stalls;
 mod verdicts;

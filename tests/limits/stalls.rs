@@ -61,7 +61,7 @@ async fn a_file_that_a_program_keeps_busy_holds_up_no_other_task() {
     let is_long = |stall: &&Duration| **stall >= LONG;
     let end = Instant::now() + 10 * SECOND;
     while controls.iter().filter(is_long).count() < 5 && Instant::now() < end {
-        let (written, stall) = longest_stall(container.write("busy", "x", 0o600)).await;
+        let (written, stall) = longest_stall(container.file("busy").mode(0o600).write("x")).await;
         written.unwrap();
         stalls.push(stall);
         controls.push(longest_stall(here()).await.1);

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::cgroup::RunGroup;
 use crate::container::message::{Operation, QueuedRun};
 use crate::container::processes::Pid1;
-use crate::container::reply::{PendingReply, PendingRun, ReplySender, is_group_failure};
+use crate::container::reply::{PendingReply, PendingRun, ReplySender, group_error, is_group_failure};
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
 use crate::limits::{GroupLimits, Held, Limit};
 use crate::observe::WatchedRun;
@@ -262,7 +262,7 @@ impl Scheduler {
             return Current::Paused(now + Duration::from_millis(1));
         }
         let hint = is_full.then(|| LEFT_CHARGED.to_owned());
-        run.outcome.send(Err(Error::failure(ErrorKind::Host, failure).hinted(hint))).ok();
+        run.outcome.send(Err(group_error(failure).hinted(hint))).ok();
         Current::Idle
     }
 

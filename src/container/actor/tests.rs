@@ -391,7 +391,7 @@ async fn an_init_that_does_not_end_a_run_in_time_is_killed() {
         // The first run has no limit of time.
         container.run(&command).await.unwrap();
         let limits =
-            crate::limits::Limits::new().wall_time(Duration::from_millis(100)).memory(1 << 20).allow_weaker(true);
+            crate::limits::Limits::new().wall_time(Duration::from_millis(100)).memory(4 << 20).allow_weaker(true);
         command.limits(limits);
         let start = std::time::Instant::now();
         let error = container.run(&command).await.unwrap_err();
