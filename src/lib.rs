@@ -61,6 +61,7 @@ pub mod seccomp;
 mod cgroup;
 mod fingerprint;
 mod init;
+mod log;
 mod observe;
 mod pty;
 mod sys;

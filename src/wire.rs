@@ -16,7 +16,7 @@ mod mounts;
 mod report;
 mod run;
 
-pub(crate) use configuration::{Configure, FilterChoice, Ids};
+pub(crate) use configuration::{Configure, ConfigureFd, FilterChoice, Ids};
 pub(crate) use datagram::{Broken, Datagram, Decoder, Frame, MAX_FDS, MAX_INLINE, Peer, encode};
 pub(crate) use files::{MakeDirectory, OpenRequest, Rename, Symlink};
 pub(crate) use fingerprint::{RawFileSystem, RawFingerprint};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::Failure;
 use crate::limits::GroupLimits;
+use crate::log;
 use crate::sys::in_background;
 use crate::wire::{Ids, Measurement};
 
@@ -146,7 +147,7 @@ fn lift_rates(files: &[(PathBuf, &str)]) {
         // The group has been removed.
         Ok(()) | Err(Failure { errno: libc::ENOENT | libc::ENODEV, .. }) => {}
         // The container is at its end, so no caller is left to get an error.
-        Err(failure) => eprintln!("cellblock: killed processes may be slow to die: {failure}"),
+        Err(failure) => log::warn("killed processes may be slow to die", &failure),
     }
 }
 

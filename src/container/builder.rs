@@ -284,6 +284,7 @@ impl ContainerBuilder {
             ));
         }
         self.spec.check()?;
+        observe::describe();
         let (ready, built) = oneshot::channel();
         tokio::spawn(observe::in_container_span(launch_and_serve(self.spec.clone(), self.reply_timeout, ready)));
         let container = built

@@ -15,6 +15,7 @@ use crate::doctor::hints;
 use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
 use crate::fingerprint::Fingerprint;
 use crate::limits::{LeaseLimits, Plan, check_room_for};
+use crate::observe::RunSpan;
 use crate::process::{CommandStreams, KillSwitch, Output, Process, ProgramFds, RunHandle, SealedInputs, open_streams};
 use crate::report::Report;
 use crate::sys::socket;
@@ -44,6 +45,8 @@ pub struct Container {
     pub(super) info: ContainerInfo,
     /// What the lease adds to the limits of its runs.
     pub(super) lease: LeaseLimits,
+    /// The slot of the pool that the container is in.
+    pub(super) slot: Option<usize>,
 }
 
 impl Container {
@@ -56,7 +59,7 @@ impl Container {
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (mailbox, receiver) = Mailbox::new(capacity);
         let death = DeathGuard::new(Arc::clone(mailbox.record()));
-        let container = Self { mailbox, info: connection.info, lease: LeaseLimits::default() };
+        let container = Self { mailbox, info: connection.info, lease: LeaseLimits::default(), slot: None };
         (container, actor::serve(connection, receiver, death, reply_timeout))
     }
 
@@ -325,7 +328,8 @@ impl Container {
         let (kill, killed) = KillSwitch::new();
         let run = RunHandle::new(self.mailbox.clone(), report, kill, plan.output);
         let Plan { group, held, .. } = plan;
-        let queued = QueuedRun { request, fds, group, held, forked, outcome, memory_deadline: None, killed };
+        let span = RunSpan::open(command.get_program(), self.slot, &held);
+        let queued = QueuedRun { request, fds, group, held, forked, outcome, span, memory_deadline: None, killed };
         self.mailbox.send(Message::Queue(Operation::Run(queued))).await?;
         Ok(run)
     }

@@ -28,7 +28,7 @@ use crate::report::Protections;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
 use crate::sys::{clone, in_background, kernel, landlock, memory, socket};
-use crate::wire::{self, Decoder, Frame, INIT_ARGUMENT, Ids, Peer, Reply, Request};
+use crate::wire::{self, ConfigureFd, Decoder, Frame, INIT_ARGUMENT, Ids, Peer, Reply, Request};
 
 use super::connection::{Connection, ContainerInfo, receive, stderr_tail};
 use super::ids::Mapping;
@@ -93,14 +93,17 @@ impl Launch {
         if let (LaunchGroup(Some((group, _))), Some(init)) = (&mut self.group, mapping.init_on_host()) {
             group.delegate_to(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
         }
-        let (configure, mut fds) = configuration(spec, &mapping, clones_into_group)?;
+        let (mut configure, mut fds) = configuration(spec, &mapping, clones_into_group)?;
 
         self.expect_hello(&spec.init_exe).await?;
         self.map_ids(&mapping).await?;
         let program = ProgramIds { on_host: mapping.program_on_host(), are_own: mapping.is_own() };
         self.send(&Request::Start { cgroup_namespace: !clones_into_group }, Vec::new()).await?;
         // Sent ahead: pid 1 reads it as soon as it exists.
-        fds.extend(mapping.into_reservation().into_iter().map(Arc::new));
+        for reservation in mapping.into_reservation() {
+            configure.fds.push(ConfigureFd::IdReservation);
+            fds.push(Arc::new(reservation));
+        }
         self.send(&Request::Configure(configure), fds).await?;
 
         let pid1 = self.expect_pid1().await?;

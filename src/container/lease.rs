@@ -15,10 +15,10 @@ use super::handle::Container;
 use super::message::Message;
 
 impl Container {
-    /// This handle, with its runs and the runs of the leases after it on this CPU, unless a command
-    /// sets CPUs itself.
-    pub(crate) fn on_cpu(self, cpu: Option<u32>) -> Self {
-        Self { lease: LeaseLimits { cpu, ..self.lease }, ..self }
+    /// This handle, in this slot of a pool, with its runs and the runs of the leases after it on this
+    /// CPU, unless a command sets CPUs itself.
+    pub(crate) fn in_slot(self, slot: usize, cpu: Option<u32>) -> Self {
+        Self { lease: LeaseLimits { cpu, ..self.lease }, slot: Some(slot), ..self }
     }
 
     /// This handle, with its runs limited to this many bytes of memory at most.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::fingerprint::Fingerprint;
 use crate::limits::{GroupLimits, Held};
+use crate::observe::RunSpan;
 use crate::report::Report;
 use crate::wire::{KillReason, Request, StartRun};
 
@@ -61,6 +62,7 @@ pub(super) struct QueuedRun {
     /// Gets the pid and a pidfd of the run's process, if the request asks the init for them.
     pub(super) forked: Option<ReplySender<(u32, OwnedFd)>>,
     pub(super) outcome: ReplySender<Report>,
+    pub(super) span: RunSpan,
     /// Until when the run waits for the kernel to free memory of earlier runs.
     pub(super) memory_deadline: Option<Instant>,
     /// Resolves when the run is to be killed. `Err` means that the caller dropped its handle.

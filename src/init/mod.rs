@@ -8,6 +8,7 @@
 //! 1). The kernel then kills every process of its pid namespace. A run is answered only when no
 //! process but the init is left.
 
+mod attached;
 pub(crate) mod files;
 mod host;
 mod meter;

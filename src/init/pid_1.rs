@@ -21,6 +21,7 @@ use crate::wire::{
     BindAccess, Configure, FilterChoice, Frame, Ids, MountEntry, MountKind, RawFingerprint, Reply, Request, State,
 };
 
+use super::attached::Attached;
 use super::files;
 use super::host::{End, Host};
 use super::meter::RunGroup;
@@ -34,8 +35,7 @@ pub(super) struct Init {
     container: Container,
     /// The container's state before its first run.
     first: RawFingerprint,
-    /// Descriptors that the host wants to be open for as long as the container lives.
-    _kept: Vec<OwnedFd>,
+    _reservation: Vec<OwnedFd>,
 }
 
 /// What a reset renews and a fingerprint shows.
@@ -58,17 +58,16 @@ struct Wakeup {
 impl Init {
     /// Takes the configuration, which must come first, and makes the root file system.
     pub(super) fn new(mut host: Host) -> Result<Self, End> {
-        let Frame { id, body, fds: mut trees } = host.receive(State::Born)?;
+        let Frame { id, body, fds } = host.receive(State::Born)?;
         let Request::Configure(configure) = body else { unreachable!("the state admits nothing else") };
-        let attached_trees = configure.mounts.iter().fold(0, |sum: usize, mount| sum.saturating_add(mount.trees));
-        let kept = trees.split_off(attached_trees.min(trees.len()));
+        let Attached { trees, reservation } = host.require(Attached::new(&configure, fds))?;
 
         let sigchld = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC);
         let sigchld = host.require(sigchld.step(Step::ResetInherited))?;
         let (container, runner) = host.require(set_up(configure, trees))?;
         let first = host.require(container.fingerprint())?;
         host.send(id, &Reply::Done, Vec::new())?;
-        Ok(Self { host, sigchld, runner, container, first, _kept: kept })
+        Ok(Self { host, sigchld, runner, container, first, _reservation: reservation })
     }
 
     pub(super) fn serve(mut self) -> Result<(), End> {
@@ -177,7 +176,7 @@ impl Init {
 
 /// Makes everything that is configured. The filter comes last, because it applies to the init as
 /// well.
-fn set_up(mut configure: Configure, trees: Vec<OwnedFd>) -> Result<(Container, Runner), Failure> {
+fn set_up(mut configure: Configure, trees: Vec<Vec<OwnedFd>>) -> Result<(Container, Runner), Failure> {
     let (program, has_loopback) = (configure.program, configure.loopback);
     let needs = Needs { clone3: configure.clones_into_group, sync: configure.mounts.iter().any(writes_to_host) };
     let filter = configure.filter.compile(needs);

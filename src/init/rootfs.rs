@@ -57,10 +57,9 @@ pub(super) struct Discarded {
 }
 
 impl Rootfs {
-    /// Makes the root file system and moves into it. `attached` are the mount trees that came with
-    /// the configuration, in the order of the mounts. The null device is outside of the root file
-    /// system.
-    pub(super) fn make(mut configure: Configure, attached: Vec<OwnedFd>) -> Result<(Self, NullDevice), Failure> {
+    /// Makes the root file system and moves into it. `attached` are the trees of each mount
+    /// that came with the configuration. The null device is outside of the root file system.
+    pub(super) fn make(mut configure: Configure, attached: Vec<Vec<OwnedFd>>) -> Result<(Self, NullDevice), Failure> {
         write_out(&mut configure);
         let Configure { mounts, symlinks, masked, program, hostname, domainname, work_dir, .. } = configure;
         // Before the new root covers some of the host's paths.

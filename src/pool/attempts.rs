@@ -4,6 +4,7 @@
 //! failed for the machine's sake is never leased again.
 
 use crate::error::{Error, Result};
+use crate::observe::{self, Event};
 
 use super::inner::Inner;
 use super::lease::Lease;
@@ -57,7 +58,10 @@ impl<'a> Attempts<'a> {
     /// Asks the policy for another attempt after this error, and counts it.
     fn has_another(&mut self, error: &Error) -> bool {
         let is_allowed = self.inner.retry.allows(self.retries, error);
-        self.retries += u32::from(is_allowed);
+        if is_allowed {
+            observe::count(Event::Retry);
+            self.retries += 1;
+        }
         is_allowed
     }
 }

@@ -59,18 +59,36 @@
 //! none is leased twice.
 //!
 //! # Metrics
-//! With the feature `metrics`, the library reports these metrics through the `metrics` crate:
+//! With the feature `metrics`, the library reports these metrics through the `metrics` crate. Each
+//! build describes them to the recorder, with their units. Several pools of one process add up.
 //!
-//! | name | kind | what |
+//! | name | kind | unit | labels | what |
+//! |---|---|---|---|---|
+//! | `cellblock_leases_total` | counter | count | | leases of containers |
+//! | `cellblock_busy_total` | counter | count | | leases refused because the queue was full |
+//! | `cellblock_replaced_total` | counter | count | | containers that were destroyed and replaced |
+//! | `cellblock_retries_total` | counter | count | | work done once more in another container |
+//! | `cellblock_failed_builds_total` | counter | count | | builds of a pool's containers that failed |
+//! | `cellblock_runs_total` | counter | count | `verdict` | runs that ended with a report |
+//! | `cellblock_seconds` | histogram | seconds | `phase` | durations |
+//! | `cellblock_containers` | gauge | count | `state` | containers of pools |
+//! | `cellblock_waiting` | gauge | count | | callers that wait for a lease |
+//!
+//! - `verdict`: the [name](crate::Verdict::name) of the run's verdict.
+//! - `phase`: `wait` (for a lease), `lease`, `reset`, `build`, `run`.
+//! - `state`: `ready`, `leased`, `returning`, `building`, `broken`, as in [`PoolStatus`].
+//!
+//! # Traces
+//! With the feature `tracing`, these spans have the level INFO:
+//!
+//! | span | parent | fields |
 //! |---|---|---|
-//! | `cellblock_leases_total` | counter | leases of containers |
-//! | `cellblock_busy_total` | counter | leases refused because the queue was full |
-//! | `cellblock_replaced_total` | counter | containers of a pool that were destroyed and replaced |
-//! | `cellblock_runs_total` | counter by `verdict` | runs that ended with a report |
-//! | `cellblock_seconds` | histogram by `phase` | durations, in seconds |
+//! | `container` | the span that is entered at its build, if there is one | |
+//! | `run` | the span of the caller | `program`, `slot` (of a lease), `limits` in force, and at the end `status`, `verdict` |
 //!
-//! The phases are `wait` (for a lease), `lease`, `reset`, `build` and `run`. With the feature
-//! `tracing`, each container and each run has a span.
+//! A `run` begins with the call, so it includes the wait for earlier runs. The library prints
+//! nothing. A failure of clean-up work, which has no caller, is an event of the level WARN with the
+//! target `cellblock` and the field `failure`.
 
 mod attempts;
 mod builder;
@@ -82,6 +100,7 @@ mod request;
 mod retry;
 #[cfg(feature = "tower")]
 mod service;
+mod slot;
 mod slot_task;
 mod state;
 mod status;

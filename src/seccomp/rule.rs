@@ -2,7 +2,7 @@
 
 /// The answer to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Allow,
     /// Success without effect: what the caller asks for holds anyway.
     Ignore,
@@ -16,7 +16,7 @@ pub(super) enum Answer {
 
 impl Answer {
     /// What the filter returns to the kernel.
-    pub(super) fn action(self, kills: bool) -> u32 {
+    pub(crate) fn action(self, kills: bool) -> u32 {
         match self {
             Self::Allow => libc::SECCOMP_RET_ALLOW,
             Self::Ignore => libc::SECCOMP_RET_ERRNO,
@@ -27,44 +27,44 @@ impl Answer {
 }
 
 #[derive(Debug)]
-pub(super) enum Rule {
+pub(crate) enum Rule {
     Always(Answer),
     Check(&'static Checks),
 }
 
 /// The answer of the first case whose conditions are all met, or the default.
 #[derive(Debug)]
-pub(super) struct Checks {
-    pub(super) cases: &'static [(&'static [Condition], Answer)],
-    pub(super) default: Answer,
+pub(crate) struct Checks {
+    pub(crate) cases: &'static [(&'static [Condition], Answer)],
+    pub(crate) default: Answer,
 }
 
 /// A condition on a word of the arguments: its bits in `mask` are one of the values in `among`.
 #[derive(Debug)]
-pub(super) struct Condition {
+pub(crate) struct Condition {
     /// The word's index. Each argument has two words of 32 bits, the low one first, since both
     /// architectures are little-endian.
-    pub(super) word: u32,
-    pub(super) mask: u32,
-    pub(super) among: &'static [u32],
+    pub(crate) word: u32,
+    pub(crate) mask: u32,
+    pub(crate) among: &'static [u32],
 }
 
-pub(super) const fn refuse(errno: i32) -> Rule {
+pub(crate) const fn refuse(errno: i32) -> Rule {
     Rule::Always(Answer::Refuse(errno))
 }
 
-pub(super) const fn forbid(errno: i32) -> Rule {
+pub(crate) const fn forbid(errno: i32) -> Rule {
     Rule::Always(Answer::Forbid(errno))
 }
 
-pub(super) const fn low(argument: u32, among: &'static [u32]) -> Condition {
+pub(crate) const fn low(argument: u32, among: &'static [u32]) -> Condition {
     masked(argument, u32::MAX, among)
 }
 
-pub(super) const fn masked(argument: u32, mask: u32, among: &'static [u32]) -> Condition {
+pub(crate) const fn masked(argument: u32, mask: u32, among: &'static [u32]) -> Condition {
     Condition { word: 2 * argument, mask, among }
 }
 
-pub(super) const fn high(argument: u32, among: &'static [u32]) -> Condition {
+pub(crate) const fn high(argument: u32, among: &'static [u32]) -> Condition {
     Condition { word: 2 * argument + 1, mask: u32::MAX, among }
 }

@@ -27,6 +27,17 @@ pub(crate) struct Configure {
     /// Whether the runs' group is one of cgroup v2, into which they are cloned.
     pub(crate) clones_into_group: bool,
     pub(crate) loopback: bool,
+    /// The role of each attached descriptor, in order.
+    pub(crate) fds: Vec<ConfigureFd>,
+}
+
+/// What a descriptor that comes with a configuration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ConfigureFd {
+    /// A mount tree of the mount with this index. The trees of one mount come in their order.
+    MountTree(usize),
+    /// The init keeps it: it reserves the container's ids.
+    IdReservation,
 }
 
 /// The user and group id of a program, as seen inside the container.

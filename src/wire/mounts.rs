@@ -11,9 +11,6 @@ pub(crate) struct MountEntry {
     #[serde(with = "bytes_path")]
     pub(crate) target: PathBuf,
     pub(crate) kind: MountKind,
-    /// How many of the mount trees that this mount consists of are attached to the request. The
-    /// init makes the trees itself if this is 0.
-    pub(crate) trees: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

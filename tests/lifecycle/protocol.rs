@@ -103,9 +103,9 @@ enum Hello {
 #[expect(clippy::type_complexity, reason = "it is what the request is made of")]
 enum Configure {
     /// Mounts, links, masks, program ids, host name, domain name, working directory, filter, cgroup
-    /// kind, loopback.
+    /// kind, loopback, roles of descriptors.
     Configure(
-        ((), (), (), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes, &'static str, bool, bool),
+        ((), (), (), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes, &'static str, bool, bool, ()),
     ),
 }
 
@@ -115,7 +115,7 @@ fn start() -> Vec<u8> {
 
 fn configure() -> Vec<u8> {
     let work_dir = serde_bytes::Bytes::new(b"/w");
-    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "Off", false, false);
+    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "Off", false, false, ());
     let mut bytes = frame(&(1, Configure::Configure(parts)));
     // Replaces the nils that serde writes for `()` with empty arrays.
     bytes.iter_mut().filter(|byte| **byte == 0xc0).for_each(|byte| *byte = 0x90);
@@ -316,7 +316,7 @@ fn start_run(id: u64) -> Vec<u8> {
 
 fn run_with(id: u64, roles: serde_json::Value, announce: bool) -> Vec<u8> {
     let run = serde_json::json!({
-        "program": "p", "args": "p\0", "env": "", "work_dir": null, "fds": roles, "announce": announce, "rlimits": [],
+        "program": "p", "args": "p\0", "env": "", "default_env": {"AllBut": ""}, "work_dir": null, "fds": roles, "announce": announce, "rlimits": [],
         "affinity": [], "times": {"wall": null, "cpu": null, "cpus": 1}, "throttled": false, "filter": [],
     });
     frame(&(id, serde_json::json!({ "StartRun": run })))

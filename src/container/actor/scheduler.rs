@@ -268,11 +268,11 @@ impl Scheduler {
 
     /// Sends the request of a run whose group is ready.
     fn send_run(&mut self, run: QueuedRun, link: &mut Link) -> Result<Current> {
-        let QueuedRun { request, fds, held, forked, outcome, killed, .. } = run;
+        let QueuedRun { request, fds, held, forked, outcome, span, killed, .. } = run;
         let dying_time = self.reply_timeout.saturating_add(time_to_free(&held));
         let overdue_after = request.times.wall.and_then(|wall| wall.checked_add(self.reply_timeout));
         let protections = Protections { syscalls: !request.filter.is_empty(), ..self.protections };
-        let pending = PendingRun { outcome, held, protections, watched: WatchedRun::start() };
+        let pending = PendingRun { outcome, held, protections, watched: WatchedRun::start(span) };
         let Some(id) = link.request(&Request::StartRun(request), fds, PendingReply::Run(pending))? else {
             return Ok(Current::Idle);
         };

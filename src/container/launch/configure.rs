@@ -14,21 +14,23 @@ use crate::container::spec::ContainerSpec;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::mount::Mount;
 use crate::sys::{clone, mount};
-use crate::wire::{Configure, Ids, MountEntry, MountKind, Strings};
+use crate::wire::{Configure, ConfigureFd, Ids, MountEntry, MountKind, Strings};
 
 use super::error::host_error;
 
-/// The configuration, and the mount trees that this process has copied for it.
+/// The configuration with its descriptors: the mount trees that this process has copied for it.
 pub(crate) fn configuration(
     spec: &ContainerSpec,
     mapping: &Mapping,
     clones_into_group: bool,
 ) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
     let mut fds = Vec::new();
+    let mut roles = Vec::new();
     let mut mounts = Vec::new();
     for mount in &spec.mounts {
         if let Some((Mount { target, kind, .. }, trees)) = resolve(mount, mapping.program_on_host())? {
-            mounts.push(MountEntry { target, kind, trees: trees.len() });
+            roles.extend(trees.iter().map(|_| ConfigureFd::MountTree(mounts.len())));
+            mounts.push(MountEntry { target, kind });
             fds.extend(trees.into_iter().map(Arc::new));
         }
     }
@@ -44,6 +46,7 @@ pub(crate) fn configuration(
         filter: spec.filter.into(),
         clones_into_group,
         loopback: spec.loopback,
+        fds: roles,
     };
     Ok((configure, fds))
 }

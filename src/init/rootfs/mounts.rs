@@ -25,14 +25,11 @@ use super::overlay::{attach_layers, mount_overlay};
 /// The trees of each mount. The host has attached some of them; the init makes the others.
 pub(super) fn detached_trees(
     mounts: &[MountEntry],
-    attached: Vec<OwnedFd>,
+    attached: Vec<Vec<OwnedFd>>,
     program: Ids,
 ) -> Result<Vec<Vec<OwnedFd>>, Failure> {
-    let mut attached = attached.into_iter();
-    let trees = mounts.iter().map(|mount| match &mount.kind {
-        MountKind::Bind { .. } | MountKind::Overlay { .. } if mount.trees > 0 => {
-            Ok(attached.by_ref().take(mount.trees).collect())
-        }
+    let trees = mounts.iter().zip(attached).map(|(mount, attached)| match &mount.kind {
+        MountKind::Bind { .. } | MountKind::Overlay { .. } if !attached.is_empty() => Ok(attached),
         MountKind::Bind { source, .. } => Ok(vec![copy_tree(source).step_at(Step::OpenBindSource, source)?]),
         MountKind::Overlay { lowers, .. } => {
             lowers.iter().map(|lower| copy_mount(lower).step_at(Step::OpenBindSource, lower)).collect()

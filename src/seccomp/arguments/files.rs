@@ -8,13 +8,13 @@ use super::processes::CHILD;
 
 /// Dropped pages of a shared file must be read from the disk again, by every process that uses
 /// them.
-pub(in crate::seccomp) const FADVISE: Checks = Checks {
+pub(crate) const FADVISE: Checks = Checks {
     cases: &[(&[low(3, &[libc::POSIX_FADV_DONTNEED as u32])], Answer::Refuse(EPERM))],
     default: Answer::Allow,
 };
 
 /// The kernel says this of flags that it does not know.
-pub(in crate::seccomp) const UNCACHED: Checks = Checks {
+pub(crate) const UNCACHED: Checks = Checks {
     cases: &[(&[masked(5, RWF_DONTCACHE, &[RWF_DONTCACHE])], Answer::Refuse(EOPNOTSUPP))],
     default: Answer::Allow,
 };
@@ -24,22 +24,22 @@ const RWF_DONTCACHE: u32 = 0x80;
 ///
 /// On a pipe the flag makes packets of its writes: a read discards the rest of a packet that is
 /// longer than the read.
-pub(in crate::seccomp) struct Direct<const FLAG: u32>;
+pub(crate) struct Direct<const FLAG: u32>;
 
 impl<const FLAG: u32> Direct<FLAG> {
     #[cfg(any(test, target_arch = "x86_64"))]
-    pub(in crate::seccomp) const OPEN: Checks =
+    pub(crate) const OPEN: Checks =
         Checks { cases: &[(&[masked(1, FLAG, &[FLAG])], Answer::Refuse(EINVAL))], default: Answer::Allow };
-    pub(in crate::seccomp) const OPENAT: Checks =
+    pub(crate) const OPENAT: Checks =
         Checks { cases: &[(&[masked(2, FLAG, &[FLAG])], Answer::Refuse(EINVAL))], default: Answer::Allow };
-    pub(in crate::seccomp) const PIPE2: Checks =
+    pub(crate) const PIPE2: Checks =
         Checks { cases: &[(&[masked(1, FLAG, &[FLAG])], Answer::Refuse(EINVAL))], default: Answer::Allow };
 
     /// A process that opens a leased file waits up to 45 s for the lease to be given up. F_SETDELEG
     /// is Linux 6.19's. F_SETSIG makes a descriptor send a signal to its owner, which may be any
     /// process. F_NOTIFY tells what others do in a directory, in other containers too. A write hint
     /// stays with its file, and any program that has the file open can read it.
-    pub(in crate::seccomp) const FCNTL: Checks = Checks {
+    pub(crate) const FCNTL: Checks = Checks {
         cases: &[
             (&[low(1, &[F_SETLEASE, F_SETDELEG])], Answer::Refuse(EPERM)),
             (&[low(1, &[F_SETSIG]), low(2, CHILD)], Answer::Refuse(EPERM)),
@@ -59,7 +59,7 @@ const F_SETDELEG: u32 = 1040;
 
 /// The kernel ignores the high half of a request (CVE-2019-10063). Setting a line discipline loads
 /// a driver on demand, and so do requests about bridges and VLANs.
-pub(in crate::seccomp) const IOCTL: Checks = Checks {
+pub(crate) const IOCTL: Checks = Checks {
     cases: &[
         (&[low(1, &[TIOCSTI, TIOCLINUX, TIOCSETD])], Answer::Forbid(EPERM)),
         (&[low(1, BRIDGES_AND_VLANS)], Answer::Refuse(EPERM)),

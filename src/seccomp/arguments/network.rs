@@ -8,7 +8,7 @@ use crate::seccomp::rule::{Answer, Checks, Condition, low, masked};
 /// load drivers on demand, and so does a type with a protocol that does not fit it. The kernel's
 /// replies in a netlink socket are memory for which no control group is charged. The kernel refuses
 /// raw sockets. Libraries try sockets that they can do without, as OpenSSL does with AF_ALG.
-pub(in crate::seccomp) const SOCKET: Checks = Checks {
+pub(crate) const SOCKET: Checks = Checks {
     cases: &[
         (&[low(0, &[libc::AF_UNIX as u32])], Answer::Allow),
         (&[low(0, IP), STREAM, low(2, &[0, libc::IPPROTO_TCP as u32])], Answer::Allow),
@@ -35,7 +35,7 @@ const IP: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
 /// memory for which no control group is charged (filters, `TCP_MD5SIG`, multicast groups and their
 /// sources), or belong to the whole machine (flow labels; `SO_TIMESTAMP` and `UDP_GRO`, which
 /// patch the kernel's code when the first socket sets them and when the last one closes).
-pub(in crate::seccomp) const SETSOCKOPT: Checks = Checks {
+pub(crate) const SETSOCKOPT: Checks = Checks {
     cases: &[
         (&[low(1, &[libc::SOL_SOCKET as u32]), low(2, OF_SOCKETS)], Answer::Allow),
         (&[low(1, &[libc::IPPROTO_TCP as u32]), low(2, OF_TCP)], Answer::Allow),
@@ -70,5 +70,5 @@ const OF_IP6: &[u32] = &[16, 17, 18, 19, 23, 25, 26, 29, 49, 51, 62, 66, 67, 72,
 /// UDP_CORK, UDP_SEGMENT.
 const OF_UDP: &[u32] = &[1, 103];
 
-pub(in crate::seccomp) const SOCKETPAIR: Checks =
+pub(crate) const SOCKETPAIR: Checks =
     Checks { cases: &[(&[low(0, &[libc::AF_UNIX as u32])], Answer::Allow)], default: Answer::Refuse(EAFNOSUPPORT) };
