@@ -162,7 +162,7 @@ impl Setting<'_> {
     }
 
     fn files(&self, bench: &mut Bench) {
-        let Self { flavor, runtime, containers, .. } = self;
+        let Self { flavor, runtime, tools, containers, .. } = self;
         for files in [1, 16, 200] {
             let names: Vec<_> = (0..files).map(|number| format!("file{number}")).collect();
             bench.alone(&format!("open {files} files, {flavor}"), |count| {
@@ -178,6 +178,17 @@ impl Setting<'_> {
             |count| timed(runtime, count, async || containers[0].write("small", *b"small").await.unwrap()),
             |count| timed(runtime, count, async || drop(containers[0].read("small", 100).await.unwrap())),
         );
+        let tree = tools.join("tree");
+        make_small_files(&tree, 1000);
+        bench.alone(&format!("copy 1,000 small files in, {flavor}"), |count| {
+            let copy = async || containers[0].copy_in(&tree, "tree").await.unwrap();
+            (0..count).map(|_| after_reset(runtime, &containers[0], copy)).sum()
+        });
+        runtime.block_on(containers[0].copy_in(&tree, "tree")).unwrap();
+        let copies = tempfile::tempdir().unwrap();
+        bench.alone(&format!("copy 1,000 small files out, {flavor}"), |count| {
+            timed(runtime, count, async || containers[0].copy_out("tree", copies.path()).await.unwrap())
+        });
         bench.alone(&format!("reset after 100 files, {flavor}"), |count| {
             (0..count).map(|_| reset_after(runtime, &containers[0], 100)).sum()
         });
@@ -277,6 +288,25 @@ where
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let ((), read, _) = tokio::join!(write, stdout.read_to_end(&mut output), stderr.read_to_end(&mut errors));
     read.unwrap()
+}
+
+/// Makes files of 100 bytes in ten directories.
+fn make_small_files(tree: &Path, count: usize) {
+    for number in 0..count {
+        let dir = tree.join(format!("dir{}", number % 10));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join(format!("file{number}")), [b'x'; 100]).unwrap();
+    }
+}
+
+/// The time of an operation, without the reset before it.
+fn after_reset(runtime: &Runtime, container: &Container, operation: impl AsyncFnOnce()) -> Duration {
+    runtime.block_on(async {
+        container.reset().await.unwrap();
+        let start = Instant::now();
+        operation().await;
+        start.elapsed()
+    })
 }
 
 /// The time of a reset, without the time to write the files.

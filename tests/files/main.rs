@@ -5,6 +5,10 @@
 mod common;
 
 mod access;
+mod copies;
 mod overlay;
 mod reset;
 mod rootfs;
+#[cfg(feature = "tar")]
+mod tars;
+mod trees;

@@ -3,7 +3,9 @@
 
 use cellblock::{Container, ErrorKind, Stdio, container::OpenFile};
 
-use crate::common::{KILLED, LeakSnapshot, SECOND, alone, builder, children, container, is_root, polled, says, sh};
+use crate::common::{
+    KILLED, LeakSnapshot, SECOND, alone, builder, children, container, is_root, open_dir, polled, says, sh,
+};
 
 /// The states that a working directory may have after an attempt.
 #[derive(Clone, Copy)]
@@ -28,7 +30,10 @@ async fn at_every_poll(
         Left::UpTo(states) => (states, false),
         Left::Any(states) => (states, true),
     };
-    let list = sh("for name in *; do [ -e $name ] && echo $name=$(head -c 9 $name | tr '\\0' 0); done; true");
+    let list = sh("for name in *; do
+        [ -d $name ] && echo $name/
+        [ -f $name ] && echo $name=$(head -c 9 $name | tr '\\0' 0)
+        done; true");
     let snapshot = LeakSnapshot::beside_a_container();
     for polls in 0..10_000 {
         container.reset().await.unwrap();
@@ -99,6 +104,41 @@ fn a_container_still_serves_after_any_future_is_dropped() {
             polled(polls, it.delete("old")).await.is_some()
         })
         .await;
+        at_every_poll(it, "create_dir_all", UpTo(&["old=old", "new/ old=old"]), async |it, polls| {
+            polled(polls, it.create_dir_all("new/e")).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "rename", UpTo(&["old=old", "new=old"]), async |it, polls| {
+            polled(polls, it.rename("old", "new")).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "metadata", unchanged, async |it, polls| polled(polls, it.metadata("old")).await.is_some())
+            .await;
+        at_every_poll(it, "read_dir", unchanged, async |it, polls| {
+            polled(polls, async { it.read_dir(".").await.unwrap().next_entry().await }).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "remove_dir_all", Any(&["old=old", "dir/ old=old"]), async |it, polls| {
+            it.create_dir_all("dir/sub").await.unwrap();
+            it.write("dir/sub/f", "").await.unwrap();
+            polled(polls, it.remove_dir_all("dir")).await.is_some()
+        })
+        .await;
+        let (tree, copy) = (open_dir(), open_dir());
+        std::fs::create_dir(tree.path().join("sub")).unwrap();
+        (0..100).for_each(|number| std::fs::write(tree.path().join(format!("sub/{number}")), "small").unwrap());
+        std::fs::write(tree.path().join("large"), &big).unwrap();
+        at_every_poll(it, "copy_in", Any(&["old=old", "in/ old=old"]), async |it, polls| {
+            polled(polls, it.copy_in(tree.path(), "in")).await.is_some()
+        })
+        .await;
+        at_every_poll(it, "copy_out", Any(&["in/ old=old"]), async |it, polls| {
+            it.copy_in(tree.path(), "in").await.unwrap();
+            polled(polls, it.copy_out("in", copy.path())).await.is_some()
+        })
+        .await;
+        assert_eq!(std::fs::read_dir(tree.path()).unwrap().count(), 2, "nothing is made beside the sources");
+        assert_eq!(std::fs::read(copy.path().join("large")).unwrap(), big);
         at_every_poll(it, "reset", UpTo(&["old=old", ""]), async |it, polls| polled(polls, it.reset()).await.is_some())
             .await;
         at_every_poll(it, "run", made, async |it, polls| polled(polls, it.run(&slow)).await.is_some()).await;

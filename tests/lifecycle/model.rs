@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::common::{LeakSnapshot, SECOND, container, sh};
-use world::{Content, NAMES, Name, Op, Outcome, Program, Worlds};
+use world::{Content, DIRECTORIES, FILES, NAMES, Name, Op, Outcome, Program, Worlds};
 
 /// Runs a command in a container. `own` is the prefix of the file names that belong to the task.
 fn carry_out<'a>(container: &'a Container, own: &'a str, op: &'a Op) -> LocalBoxFuture<'a, Option<Outcome>> {
@@ -36,6 +36,13 @@ fn carry_out<'a>(container: &'a Container, own: &'a str, op: &'a Op) -> LocalBox
                 file(results.into_iter().next().unwrap())
             }
             Op::Delete(name) => file(container.delete(path(name)).await),
+            Op::MakeDirectory(name) => file(container.create_dir_all(path(name)).await),
+            Op::Rename(from, to) => file(container.rename(path(from), path(to)).await),
+            Op::RemoveTree(name) => file(container.remove_dir_all(path(name)).await),
+            Op::Inspect(name) => match container.metadata(path(name)).await {
+                Ok(metadata) => Outcome::Type(metadata.file_type()),
+                Err(error) => file(Err(error)),
+            },
             Op::Reset => file(container.reset().await),
             Op::Run(program) => {
                 let script = match program {
@@ -97,6 +104,10 @@ fn op() -> impl Strategy<Value = Op> {
         4 => name().prop_map(Op::Read),
         3 => (name(), name()).prop_map(|(target, name)| Op::Symlink(target, name)),
         3 => name().prop_map(Op::Delete),
+        2 => prop::sample::select(&DIRECTORIES[..]).prop_map(Op::MakeDirectory),
+        3 => (prop::sample::select(&FILES[..]), name()).prop_map(|(from, to)| Op::Rename(from, to)),
+        2 => name().prop_map(Op::RemoveTree),
+        2 => name().prop_map(Op::Inspect),
         1 => Just(Op::Reset),
         6 => program.prop_map(Op::Run),
         1 => Just(Op::Kill),

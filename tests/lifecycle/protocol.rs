@@ -188,6 +188,46 @@ fn the_init_exits_on_a_request_out_of_order() {
     }
 }
 
+/// Requests about files, each with the beginning of its reply.
+fn file_requests() -> Vec<(Vec<u8>, &'static str)> {
+    let path = |name: &'static str| serde_bytes::Bytes::new(name.as_bytes());
+    vec![
+        (frame(&(7, Asked::MakeDirectories([(path("/w/d"), 0o755)]))), "Each"),
+        (frame(&(7, Asked::Rename((path("/w"), path("/e"))))), "Failed"),
+        (frame(&(7, Asked::Metadata(path("/w")))), "Metadata"),
+        (frame(&(7, Asked::OpenDirectory(path("/w")))), "Directory"),
+        (frame(&(7, Asked::ReadLink(path("/w")))), "Failed"),
+        (frame(&(7, Asked::Delete([path("/w/e")]))), "Each"),
+    ]
+}
+
+#[derive(Serialize)]
+enum Asked {
+    MakeDirectories([(&'static serde_bytes::Bytes, u32); 1]),
+    Rename((&'static serde_bytes::Bytes, &'static serde_bytes::Bytes)),
+    Metadata(&'static serde_bytes::Bytes),
+    OpenDirectory(&'static serde_bytes::Bytes),
+    ReadLink(&'static serde_bytes::Bytes),
+    Delete([&'static serde_bytes::Bytes; 1]),
+}
+
+#[test]
+fn requests_about_files_are_answered_once_the_container_is_built() {
+    let _turn = turn();
+    let init = Init::configured();
+    for (request, reply) in file_requests() {
+        init.send(&request);
+        let answer = init.receive();
+        assert!(answer.windows(reply.len()).any(|it| it == reply.as_bytes()), "{reply}: {answer:?}");
+    }
+    for (request, _) in file_requests() {
+        let init = Init::with_pid_1();
+        init.send(&request);
+        let (_, said) = init.end();
+        assert!(said.contains("out of place (Born)"), "{said}");
+    }
+}
+
 #[test]
 fn the_init_exits_on_a_second_start() {
     let _turn = turn();

@@ -72,6 +72,11 @@ impl Batch {
         self.files.iter().any(|(file, ..)| file == path)
     }
 
+    #[cfg(feature = "tar")]
+    pub(super) fn has_links(&self) -> bool {
+        !self.links.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.names == 0
     }

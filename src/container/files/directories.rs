@@ -13,9 +13,9 @@ use crate::container::reply::PendingReply;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::wire::{MakeDirectory, Rename, Request};
 
-/// How many names [`Container::remove_dir_all`] looks at. A program may make names as fast as they
-/// are removed.
-const MAX_REMOVED: usize = 4 << 20;
+/// How many names [`Container::remove_dir_all`] looks at, and how many directories it opens. A
+/// program may make them as fast as they are removed.
+const MAX_REMOVED: Left = Left { names: 4 << 20, directories: 64 << 10 };
 
 /// How often a directory may gain a name after all of its names were removed.
 const MAX_REFUSALS: usize = 100;
@@ -120,9 +120,10 @@ impl Container {
     ///
     /// # Errors
     /// [`ErrorKind::File`] with the kernel's errno: `ENOENT`; `ENOTDIR` or `ELOOP` for a file or a
-    /// link; `EBUSY` for a mount, whose content is gone then; `ENAMETOOLONG` for a directory below
-    /// a path of 4096 bytes; `ENOTEMPTY` if a program makes files as fast as they are deleted, or
-    /// after four million. A reset empties such trees too.
+    /// link; `EBUSY` or `EROFS` for a mount, whose content is gone then; `ENAMETOOLONG` for a
+    /// directory below a path of 4096 bytes; `ENOTEMPTY` if a program makes files as fast as they
+    /// are deleted, or after 4,194,304 names or 65,536 directories that are not empty. A reset
+    /// empties such trees too.
     ///
     /// # Cancel safety
     /// Dropping the future leaves a part of the tree.
@@ -139,8 +140,19 @@ impl Container {
 
 struct Removal<'a> {
     container: &'a Container,
-    /// How many more names are looked at.
-    left: usize,
+    left: Left,
+}
+
+/// What may still be looked at.
+struct Left {
+    names: usize,
+    directories: usize,
+}
+
+impl Left {
+    fn is_none(&self) -> bool {
+        self.names == 0 || self.directories == 0
+    }
 }
 
 /// A directory on the way down. It is not kept open, so the depth takes no descriptors.
@@ -161,7 +173,7 @@ impl Removal<'_> {
                 levels.push(Level { path, pending: Vec::new(), refusals: 0 });
                 continue;
             }
-            if self.left == 0 || level.refusals > MAX_REFUSALS {
+            if self.left.is_none() || level.refusals > MAX_REFUSALS {
                 return Err(Error::new(ErrorKind::File, Step::Delete).errno(libc::ENOTEMPTY).at(&level.path));
             }
             match self.empty(&level.path).await {
@@ -184,14 +196,15 @@ impl Removal<'_> {
     /// Deletes what is in a directory, up to directories that are not empty. Returns up to one
     /// buffer of those.
     async fn empty(&mut self, dir: &Path) -> Result<Vec<OsString>> {
+        self.left.directories -= 1;
         let mut names = self.container.read_dir(dir).await?;
         let mut pending = Vec::new();
-        while pending.is_empty() && self.left > 0 {
+        while pending.is_empty() && self.left.names > 0 {
             let entries = names.next_entries().await?;
             if entries.is_empty() {
                 break;
             }
-            self.left = self.left.saturating_sub(entries.len());
+            self.left.names = self.left.names.saturating_sub(entries.len());
             let paths: Vec<_> = entries.iter().map(|entry| dir.join(entry.file_name())).collect();
             let results = self.container.change_each(Request::Delete(paths.clone()), paths).await?;
             for (entry, result) in entries.into_iter().zip(results) {

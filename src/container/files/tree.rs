@@ -139,7 +139,7 @@ impl Tree<'_> {
     ///
     /// # Cancel safety
     /// Dropping the future leaves a part of the tree in the container. Nothing is made on the host.
-    pub async fn copy_in(&self, dir: impl AsRef<Path>) -> Result<()> {
+    pub async fn copy_in(self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref().to_owned();
         let (selection, budget) = (self.selection.clone(), Budget::new(self.caps, &dir));
         let canceled = CancellationToken::new();
@@ -161,7 +161,7 @@ impl Tree<'_> {
     ///
     /// # Cancel safety
     /// Dropping the future leaves a part of the copy on the host. The last file may be incomplete.
-    pub async fn copy_out(&self, dir: impl AsRef<Path>) -> Result<()> {
+    pub async fn copy_out(self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref().to_owned();
         let mut walk = self.walk().await?;
         let mut target = steps_off_the_runtime(move || HostTarget::open(dir)).await?;
@@ -186,7 +186,7 @@ impl Tree<'_> {
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
-    pub async fn read(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    pub async fn read(self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
         let mut walk = self.walk_of(Selection { only_files: true, ..self.selection.clone() }).await?;
         let mut contents = Vec::new();
         while let Some(items) = walk.next().await? {

@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 
+use cellblock::container::FileType;
 use cellblock::report::Status;
 
-/// The only name that can be a directory.
+/// The only name that can be a directory with another name in it.
 const DIR: &str = "d";
 pub(crate) const NAMES: [&str; 4] = ["a", "b", DIR, "d/e"];
+/// The names that are never directories.
+pub(crate) const FILES: [&str; 2] = ["a", "b"];
+pub(crate) const DIRECTORIES: [&str; 2] = [DIR, "d/e"];
 
 pub(crate) type Name = &'static str;
 
@@ -33,6 +38,11 @@ pub(crate) enum Op {
     /// Makes a link to the first name, at the second.
     Symlink(Name, Name),
     Delete(Name),
+    MakeDirectory(Name),
+    Rename(Name, Name),
+    RemoveTree(Name),
+    /// Asks for the type.
+    Inspect(Name),
     Reset,
     Run(Program),
     /// Starts a program that never ends, and kills it.
@@ -56,7 +66,9 @@ impl Op {
     pub(crate) fn is_gradual(&self) -> bool {
         match self {
             Self::Run(Program::Append(..)) => true,
-            Self::Write(_, content) => content.0.len() > 1000,
+            // A thread writes, and goes on.
+            Self::Write(_, content) => !content.0.is_empty(),
+            Self::RemoveTree(_) => true,
             _ => false,
         }
     }
@@ -67,8 +79,15 @@ impl Op {
 pub(crate) enum Outcome {
     Done,
     Content(Content),
+    Type(FileType),
     Errno(i32),
     Ended(Status, Content),
+}
+
+impl Outcome {
+    fn of(result: Result<(), i32>) -> Self {
+        result.map_or_else(Self::Errno, |()| Self::Done)
+    }
 }
 
 fn exited(code: i32) -> Outcome {
@@ -126,7 +145,9 @@ impl World {
         match self.look_in_dir(name) {
             Err(errno) => return Outcome::Errno(errno),
             Ok(None) => return Outcome::Errno(libc::ENOENT),
-            Ok(Some(Entry::Dir)) if self.entries.contains_key("d/e") => return Outcome::Errno(libc::ENOTEMPTY),
+            Ok(Some(Entry::Dir)) if name == DIR && self.entries.contains_key("d/e") => {
+                return Outcome::Errno(libc::ENOTEMPTY);
+            }
             Ok(Some(_)) => self.entries.remove(name),
         };
         Outcome::Done
@@ -175,6 +196,40 @@ impl World {
         }
     }
 
+    /// Makes a directory and the one above it. Fails with an errno.
+    fn make_directory(&mut self, name: Name) -> Result<(), i32> {
+        if name.starts_with("d/") {
+            self.make_directory(DIR)?;
+        }
+        match self.entries.entry(name).or_insert(Entry::Dir) {
+            Entry::Dir => Ok(()),
+            Entry::File(_) | Entry::Link(_) => Err(libc::ENOTDIR),
+        }
+    }
+
+    /// Renames what is never a directory. Fails with an errno.
+    fn rename(&mut self, from: Name, to: Name) -> Result<(), i32> {
+        let target = self.look_in_dir(to)?.cloned();
+        let entry = self.entries.get(from).cloned().ok_or(libc::ENOENT)?;
+        if target == Some(Entry::Dir) {
+            return Err(libc::EISDIR);
+        }
+        self.entries.remove(from);
+        self.entries.insert(to, entry);
+        Ok(())
+    }
+
+    fn remove_tree(&mut self, name: Name) -> Result<(), i32> {
+        match self.look(name)? {
+            None => Err(libc::ENOENT),
+            Some(Entry::File(_) | Entry::Link(_)) => Err(libc::ENOTDIR),
+            Some(Entry::Dir) => {
+                self.entries.retain(|entry, _| !Path::new(entry).starts_with(name));
+                Ok(())
+            }
+        }
+    }
+
     /// Runs a command to its end.
     fn step(mut self, op: &Op) -> (Outcome, Self) {
         let outcome = match op {
@@ -203,6 +258,16 @@ impl World {
                 }
             },
             Op::Delete(name) => self.remove(name),
+            Op::MakeDirectory(name) => Outcome::of(self.make_directory(name)),
+            Op::Rename(from, to) => Outcome::of(self.rename(from, to)),
+            Op::RemoveTree(name) => Outcome::of(self.remove_tree(name)),
+            Op::Inspect(name) => match self.look(name) {
+                Err(errno) => Outcome::Errno(errno),
+                Ok(None) => Outcome::Errno(libc::ENOENT),
+                Ok(Some(Entry::File(_))) => Outcome::Type(FileType::File),
+                Ok(Some(Entry::Link(_))) => Outcome::Type(FileType::Symlink),
+                Ok(Some(Entry::Dir)) => Outcome::Type(FileType::Directory),
+            },
             Op::Reset => {
                 self.entries.clear();
                 Outcome::Done
@@ -219,7 +284,9 @@ impl World {
         match op {
             Op::Write(name, _) => drop(emptied.open_to_write(name)),
             Op::Run(Program::Remove(name)) => emptied.removing = Some(name),
-            Op::Symlink(..) | Op::Delete(_) | Op::Reset => emptied = emptied.step(op).1,
+            Op::Symlink(..) | Op::Delete(_) | Op::MakeDirectory(_) | Op::Rename(..) | Op::Reset => {
+                emptied = emptied.step(op).1
+            }
             _ => {}
         }
         vec![self, emptied]

@@ -39,7 +39,7 @@ impl Tree<'_> {
     /// container.tree("out").matching("**/*.json").pack_tar(archive).await?;
     /// # Ok(()) }
     /// ```
-    pub async fn pack_tar(&self, mut writer: impl AsyncWrite + Unpin) -> Result<()> {
+    pub async fn pack_tar(self, mut writer: impl AsyncWrite + Unpin) -> Result<()> {
         let mut walk = self.walk().await?;
         while let Some(items) = walk.next().await? {
             for packed in steps_off_the_runtime(move || items.into_iter().map(pack).collect::<Result<Vec<_>>>()).await?

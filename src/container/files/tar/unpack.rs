@@ -44,7 +44,7 @@ impl Tree<'_> {
     /// container.tree("src").max_bytes(16 << 20).unpack_tar(archive).await?;
     /// # Ok(()) }
     /// ```
-    pub async fn unpack_tar(&self, reader: impl AsyncRead + Unpin) -> Result<()> {
+    pub async fn unpack_tar(self, reader: impl AsyncRead + Unpin) -> Result<()> {
         let canceled = CancellationToken::new();
         let _guard = canceled.clone().drop_guard();
         let import = Import { container: self.container, top: &self.path, canceled };
@@ -54,6 +54,10 @@ impl Tree<'_> {
         import.make_top().await?;
         while let Some(Entry { path, mode, kind }) = entries.next(&mut budget).await? {
             let is_taken = !path.as_os_str().is_empty() && self.selection.takes(&path);
+            // A batch makes its links last: what comes after a link must find it.
+            if batch.has_links() && !matches!(kind, EntryKind::Link(_)) {
+                import.write(std::mem::take(&mut batch)).await?;
+            }
             match kind {
                 EntryKind::Directory if is_taken => {
                     budget.take_entry(&path)?;
