@@ -22,7 +22,9 @@ pub(crate) use fingerprint::{RawFileSystem, RawFingerprint};
 pub(crate) use message::{INIT_ARGUMENT, Reply, Request, State, VERSION};
 pub(crate) use mounts::{BindAccess, MountEntry, MountKind, TmpfsOptions};
 pub(crate) use report::{CgroupVersion, GroupFigures, KillReason, Measurement, WaitStatus};
-pub(crate) use run::{Counter, FdRole, Figure, GroupFile, GroupFiles, RawRlimit, StartRun, Strings, Times};
+pub(crate) use run::{
+    Counter, FdRole, Figure, GroupFile, GroupFiles, RawRlimit, StartBeside, StartRun, Strings, Times,
+};
 
 #[cfg(test)]
 mod tests;

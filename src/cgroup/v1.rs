@@ -124,6 +124,10 @@ impl V1Group {
         Self { hierarchies, members: Vec::new(), is_joined: false, join: None }
     }
 
+    pub(super) fn hierarchies(&self) -> Arc<V1Hierarchies> {
+        Arc::clone(&self.hierarchies)
+    }
+
     pub(super) fn remove(&mut self) {
         self.members.drain(..).for_each(|mut member| member.directory.remove_soon());
     }

@@ -6,7 +6,8 @@
 //! `cfg(fuzzing)`: the published package has no `fuzz/`, and `cfg(fuzzing)` is also set for every
 //! dependency of a crate that is fuzzed.
 
-use super::connection::{Connection, ContainerInfo};
+use super::connection::Connection;
+use super::info::ContainerInfo;
 use super::launch::launch;
 use super::processes::Pid1;
 use super::spec::ContainerSpec;

@@ -2,6 +2,7 @@
 
 use tokio::net::unix::pipe;
 
+use crate::container::origin::Origin;
 use crate::error::Result;
 use crate::pty::Pty;
 use crate::report::Report;
@@ -51,6 +52,11 @@ impl Process {
         let HostStreams { stdin, stdout, stderr, pty } = streams;
         let (stdout, stderr) = (stdout.map(|pipe| run.limited(pipe)), stderr.map(|pipe| run.limited(pipe)));
         Self { stdin, stdout, stderr, pty, run }
+    }
+
+    /// Where the run comes from.
+    pub(crate) fn origin(&self) -> &Origin {
+        self.run.origin()
     }
 
     /// The process id of the program on the host, as in the host's own `/proc`.

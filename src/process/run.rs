@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::command::PidHook;
-use crate::container::mailbox::Mailbox;
+use crate::container::origin::Origin;
 use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
 use crate::report::Report;
 use crate::sys::socket;
@@ -32,7 +32,7 @@ pub(crate) struct RunHandle {
     /// What both outputs may have together, if that is limited.
     quota: Option<Arc<Quota>>,
     /// Keeps the container alive, and has the reason of its death.
-    mailbox: Mailbox,
+    origin: Origin,
 }
 
 #[derive(Debug)]
@@ -47,18 +47,22 @@ enum Outcome {
 impl RunHandle {
     /// `output_limit` is in bytes, for both outputs together.
     pub(crate) fn new(
-        mailbox: Mailbox,
+        origin: Origin,
         outcome: oneshot::Receiver<Result<Report>>,
         kill: KillSwitch,
         output_limit: Option<u64>,
     ) -> Self {
         let quota = output_limit.map(|bytes| Arc::new(Quota::new(bytes)));
-        Self { pid: None, outcome: Outcome::Pending(outcome), kill, quota, mailbox }
+        Self { pid: None, outcome: Outcome::Pending(outcome), kill, quota, origin }
     }
 
     /// The pid of the program's process on the host, until the outcome is known.
     pub(super) fn pid(&self) -> Option<u32> {
         self.pid.filter(|_| !matches!(self.outcome, Outcome::Known(_)))
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     pub(super) fn kill(&self, reason: KillReason) {
@@ -123,7 +127,7 @@ impl RunHandle {
             self.outcome = receiver.await.map_or(Outcome::Dropped, Outcome::Known);
         }
         if let Outcome::Dropped = self.outcome {
-            self.outcome = Outcome::Known(Err(self.mailbox.record().wait().await));
+            self.outcome = Outcome::Known(Err(self.origin.mailbox.record().wait().await));
         }
         self.known().unwrap_or_else(|| unreachable!("the outcome was awaited"))
     }
@@ -137,7 +141,7 @@ impl RunHandle {
                 Err(TryRecvError::Closed) => self.outcome = Outcome::Dropped,
             }
         }
-        if let (Outcome::Dropped, Some(reason)) = (&self.outcome, self.mailbox.record().reason()) {
+        if let (Outcome::Dropped, Some(reason)) = (&self.outcome, self.origin.mailbox.record().reason()) {
             self.outcome = Outcome::Known(Err(reason.clone()));
         }
         self.known()

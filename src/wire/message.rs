@@ -12,11 +12,11 @@ use super::configuration::Configure;
 use super::files::{OpenRequest, Symlink};
 use super::fingerprint::RawFingerprint;
 use super::report::{KillReason, Measurement};
-use super::run::{GroupFiles, StartRun};
+use super::run::{GroupFiles, StartBeside, StartRun};
 
 /// The protocol's version. The host and the init are usually the same build, but a separate init
 /// executable may be another one.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 
 /// The argument that makes a process an init.
 pub(crate) const INIT_ARGUMENT: &str = "cellblock:init";
@@ -42,9 +42,14 @@ pub(crate) enum Request {
     /// reply.
     Join(GroupFiles),
     StartRun(StartRun),
+    /// Start another run beside the current one. Refused if that one is not running any more.
+    StartBeside(StartBeside),
     /// Kill the run with this id, for this reason. Has no reply of its own: the run's reply answers
     /// it. Ignored if that run is over.
     Kill(u64, KillReason),
+    /// Send the signal with this number to the first process of the run with this id. Refused if
+    /// that process has ended.
+    Signal(u64, i32),
 }
 
 /// What the init answers. A reply carries its request's id; an unsolicited one carries 0.
@@ -54,7 +59,7 @@ pub(crate) enum Reply {
     Hello(u32),
     /// Pid 1 exists; its pidfd is attached.
     Started,
-    /// The request was carried out: configure, ping, delete or reset.
+    /// The request was carried out: configure, ping, delete, reset or signal.
     Done,
     /// One result for each requested file; a descriptor is attached for each that is `None`.
     Opened(Vec<Option<Failure>>),
@@ -82,6 +87,7 @@ pub(crate) enum State {
     /// Pid 1, without a root file system.
     Born,
     Idle,
+    /// A run is going on, and perhaps others beside it.
     Running,
 }
 
@@ -91,9 +97,14 @@ impl State {
             Request::Start { .. } => self == Self::Unshared,
             Request::Configure(_) => self == Self::Born,
             Request::StartRun(_) | Request::Reset | Request::Fingerprint | Request::Join(_) => self == Self::Idle,
-            Request::Ping | Request::Open(_) | Request::Symlink(_) | Request::Delete(_) | Request::Kill(..) => {
-                matches!(self, Self::Idle | Self::Running)
-            }
+            // The run that the last three are about may have ended while they were on their way.
+            Request::Ping
+            | Request::Open(_)
+            | Request::Symlink(_)
+            | Request::Delete(_)
+            | Request::StartBeside(_)
+            | Request::Kill(..)
+            | Request::Signal(..) => matches!(self, Self::Idle | Self::Running),
         }
     }
 }
