@@ -3,7 +3,7 @@
 //! Invariant: dropping it kills the run. The container lives at least as long as it does.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use tokio::net::unix::pipe;
@@ -25,8 +25,8 @@ pub(crate) type Forked = oneshot::Receiver<Result<(u32, OwnedFd)>>;
 
 #[derive(Debug)]
 pub(crate) struct RunHandle {
-    /// The pid of the program's process on the host.
-    pid: Option<u32>,
+    /// The pid and a pidfd of the program's process on the host.
+    process: Option<(u32, OwnedFd)>,
     outcome: Outcome,
     kill: KillSwitch,
     /// What both outputs may have together, if that is limited.
@@ -53,12 +53,22 @@ impl RunHandle {
         output_limit: Option<u64>,
     ) -> Self {
         let quota = output_limit.map(|bytes| Arc::new(Quota::new(bytes)));
-        Self { pid: None, outcome: Outcome::Pending(outcome), kill, quota, origin }
+        Self { process: None, outcome: Outcome::Pending(outcome), kill, quota, origin }
     }
 
     /// The pid of the program's process on the host, until the outcome is known.
     pub(super) fn pid(&self) -> Option<u32> {
-        self.pid.filter(|_| !matches!(self.outcome, Outcome::Known(_)))
+        let (pid, _) = self.process.as_ref().filter(|_| !matches!(self.outcome, Outcome::Known(_)))?;
+        Some(*pid)
+    }
+
+    pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref().map(|(_, pidfd)| pidfd.as_fd())
+    }
+
+    /// Sends a signal to the program's process.
+    pub(super) async fn signal(&self, number: i32) -> Result<()> {
+        self.origin.mailbox.signal(self.origin.run, number).await
     }
 
     pub(super) fn origin(&self) -> &Origin {
@@ -84,7 +94,7 @@ impl RunHandle {
     pub(crate) async fn wait_forked(&mut self, forked: Forked) -> Result<()> {
         match forked.await {
             // A process that has been reaped has no pid any more.
-            Ok(process) => self.pid = process.ok().map(|(pid, _)| pid),
+            Ok(process) => self.process = process.ok(),
             Err(_) => match self.wait().await {
                 Err(error) if error.kind() != ErrorKind::Exec => return Err(error),
                 _ => {}
@@ -101,7 +111,7 @@ impl RunHandle {
             // The process was not started, or the container ended: the outcome has the reason.
             Err(_) => return self.wait().await.map(drop),
         };
-        self.pid = Some(pid);
+        self.process = Some((pid, pidfd.try_clone().fail(ErrorKind::Host, Step::PidHook)?));
         let decision = tokio::select! {
             biased;
             decision = hook.decide(pid, pidfd) => decision,
