@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Beside {
     pub(super) run: Run,
     pub(super) group: Option<RunGroup>,
-    /// `None` if the program was not started.
+    /// `None` if the program was not started, or if the container has no proc.
     pub(super) namespace: Option<Namespace>,
     /// The pid of the reaper, which has not been reaped.
     pub(super) reaper: i32,
@@ -37,8 +37,8 @@ enum Stage {
 }
 
 impl Beside {
-    pub(super) fn new(run: Run, group: Option<RunGroup>, namespace: Option<Namespace>, reaper: i32) -> Self {
-        Self { run, group, namespace, reaper, end: Stage::Running }
+    pub(super) fn new(run: Run, group: Option<RunGroup>, reaper: i32) -> Self {
+        Self { run, group, namespace: None, reaper, end: Stage::Running }
     }
 
     /// Notes that the main run is ending: everything in the container is being killed.

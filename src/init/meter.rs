@@ -76,6 +76,10 @@ impl RunGroup {
         self.gauges.iter_mut().try_for_each(Gauge::start).step(Step::ReadGroup)
     }
 
+    pub(super) fn counts_cpu_time(&self) -> bool {
+        self.gauge(Figure::CpuTime).is_some()
+    }
+
     /// The CPU time of the run so far. `None` if the group does not count it.
     pub(super) fn cpu_nanos(&self) -> Result<Option<u64>, Failure> {
         self.since_start(Figure::CpuTime)

@@ -109,6 +109,7 @@ impl Runner {
         }
         let of_group = fds.split_off(request.fds.len().min(fds.len()));
         let mut run = Run::new(id, &request);
+        let has_cpu_limit = request.times.cpu.is_some();
         let prepare = || {
             let mut group = group.map(|files| RunGroup::new(files, of_group)).transpose()?;
             let prepared = self.prepare(request, fds, group.as_ref())?;
@@ -119,9 +120,13 @@ impl Runner {
             Ok(ready) => ready,
             Err(failure) => return Ok(Err(failure)),
         };
+        // The kernel refuses a proc to a container that has none. The processes are then those of
+        // the run's group or, if they are the init's children, of the main run.
+        let is_counted = group.as_ref().is_some_and(RunGroup::counts_cpu_time);
         let processes = match ProcessTable::opened(&mut self.processes) {
-            Ok(processes) => processes,
-            Err(failure) => return Ok(Err(failure)),
+            Ok(processes) => Some(processes),
+            Err(failure) if has_cpu_limit && !is_counted => return Ok(Err(failure)),
+            Err(_) => None,
         };
         if let Err(error) = reaper::unshare_pid_namespace() {
             return Ok(Err(Failure::new(Step::EnterPidNamespace, error)));
@@ -129,7 +134,8 @@ impl Runner {
         run.start_clocks();
         let reaper = self.children.start_reaper().step(Step::EnterPidNamespace);
         let started = reaper.as_ref().map_err(Clone::clone).and_then(|_| {
-            let namespace = processes.namespace_of_children().step(Step::ReadProcesses)?;
+            let namespace = processes.map(ProcessTable::namespace_of_children).transpose();
+            let namespace = namespace.step(Step::ReadProcesses)?;
             Ok((namespace, prepared.start(&mut self.children, group.as_ref())?))
         });
         // Otherwise the next main run would be in that namespace.
@@ -138,21 +144,20 @@ impl Runner {
             Ok(reaper) => reaper,
             Err(failure) => return Ok(Err(failure)),
         };
-        let (namespace, pidfd) = match started {
+        let mut beside = Beside::new(run, group, reaper);
+        let pidfd = match started {
             Ok((namespace, started)) => {
-                run.pid = Some(started.pid);
-                (Some(namespace), started.pidfd)
+                beside.namespace = namespace;
+                beside.run.pid = Some(started.pid);
+                started.pidfd
             }
             Err(failure) => {
-                run.abandoned = Some(failure);
-                (None, None)
+                // The reply follows when the reaper has ended.
+                beside.run.abandoned = Some(failure);
+                beside.sweep()?;
+                None
             }
         };
-        let mut beside = Beside::new(run, group, namespace, reaper);
-        if namespace.is_none() {
-            // The reply follows when the reaper has ended.
-            beside.sweep()?;
-        }
         self.besides.push(beside);
         Ok(Ok(pidfd))
     }
