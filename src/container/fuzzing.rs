@@ -23,8 +23,8 @@ use crate::sys::{clone, memory, socket};
 use crate::wire::datagram::MAX_PAYLOAD;
 use crate::wire::{
     Broken, CgroupVersion, Counter, Datagram, Decoder, FdRole, Figure, Frame, GroupFigures, GroupFile, GroupFiles, Ids,
-    KillReason, MAX_FDS, MAX_INLINE, Measurement, OpenRequest, Peer, RawFingerprint, Reply, Request, StartRun, State,
-    Strings, Symlink, Times, WaitStatus, encode,
+    KillReason, MAX_FDS, MAX_INLINE, Measurement, OpenRequest, Peer, RawFingerprint, Reply, Request, StartBeside,
+    StartRun, State, Strings, Symlink, Times, WaitStatus, encode,
 };
 
 // For the seeds.

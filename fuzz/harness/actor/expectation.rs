@@ -1,7 +1,7 @@
 //! The model: what becomes of a container by what its init has sent.
 
 use super::descriptors::Descriptor;
-use crate::container::fuzzing::{Reply, Request, WaitStatus};
+use crate::container::fuzzing::{Reply, Request, StartBeside, WaitStatus};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expectation {
@@ -19,7 +19,9 @@ impl Expectation {
     pub(super) fn after(request: &Request, reply: &Reply, attached: &[Descriptor], is_awaited: bool) -> Self {
         match (request, reply) {
             // The actor looks at the process only for a caller that waits to see it.
-            (Request::StartRun(run), Reply::Forked) if attached.len() == 1 => {
+            (Request::StartRun(run) | Request::StartBeside(StartBeside { run, .. }), Reply::Forked)
+                if attached.len() == 1 =>
+            {
                 if run.announce && is_awaited {
                     Self::Dies
                 } else {
@@ -40,11 +42,12 @@ fn fits(request: &Request, reply: &Reply, attached: &[Descriptor]) -> bool {
             files.len() == results.len() && opened == attached.len() && are_regular
         }
         _ if !attached.is_empty() => false,
-        (Request::Ping | Request::Delete(_) | Request::Reset, Reply::Done) => true,
-        (Request::Delete(_) | Request::Open(_) | Request::StartRun(_), Reply::Failed(_)) => true,
+        (Request::Ping | Request::Delete(_) | Request::Reset | Request::Signal(..), Reply::Done) => true,
+        (Request::Delete(_) | Request::Open(_) | Request::Signal(..), Reply::Failed(_)) => true,
+        (Request::StartRun(_) | Request::StartBeside(_), Reply::Failed(_)) => true,
         (Request::Fingerprint, Reply::Fingerprint(_) | Reply::Failed(_)) => true,
         (Request::Symlink(links), Reply::Linked(results)) => links.len() == results.len(),
-        (Request::StartRun(_), Reply::Ended(measured)) => is_end(measured.status),
+        (Request::StartRun(_) | Request::StartBeside(_), Reply::Ended(measured)) => is_end(measured.status),
         _ => false,
     }
 }

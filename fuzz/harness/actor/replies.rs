@@ -22,7 +22,7 @@ pub(super) fn reply(request: Option<&Request>, kind: u8, detail: u8) -> Reply {
             Some(Request::Open(_)) => Reply::Opened(results(request, detail)),
             Some(Request::Symlink(_)) => Reply::Linked(results(request, detail)),
             Some(Request::Fingerprint) => Reply::Fingerprint(RawFingerprint::default()),
-            Some(Request::StartRun(_)) => Reply::Ended(measurement(detail)),
+            Some(Request::StartRun(_) | Request::StartBeside(_)) => Reply::Ended(measurement(detail)),
             _ => Reply::Done,
         },
     }
