@@ -8,8 +8,7 @@ use crate::process::{Output, Process};
 use crate::report::Report;
 
 use super::handle::Container;
-use super::message::RunKey;
-use super::start::Place;
+use super::message::{Place, RunKey};
 
 /// Starts programs beside a running one, in the same container: from [`Process::beside`], or from
 /// [`Container::beside`].

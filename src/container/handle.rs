@@ -19,9 +19,8 @@ use super::connection::Connection;
 use super::death::DeathGuard;
 use super::info::ContainerInfo;
 use super::mailbox::Mailbox;
-use super::message::{Message, Operation};
+use super::message::{Message, Operation, Place};
 use super::reply::PendingReply;
-use super::start::Place;
 
 /// A pre-forked container: namespaces, a root file system and their init, which lives through many
 /// runs.

@@ -23,7 +23,6 @@ pub(super) struct Envelope {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are runs")]
 pub(super) enum Message {
     /// A request to send at once.
     Request(Request, PendingReply),
@@ -67,6 +66,15 @@ impl RunKey {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self(LAST.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// Where a run is started.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// After the runs and resets before it.
+    Queue,
+    /// Beside this run or, without a key, beside the one that is going on.
+    Beside(Option<RunKey>),
 }
 
 #[derive(Debug)]

@@ -15,18 +15,9 @@ use crate::sys::socket;
 use crate::wire::FdRole;
 
 use super::handle::Container;
-use super::message::{Message, Operation, QueuedRun, RunKey};
+use super::message::{Message, Operation, Place, QueuedRun, RunKey};
 use super::origin::Origin;
 use super::reply::ReplySender;
-
-/// Where a run is started.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
-    /// After the runs and resets before it.
-    Queue,
-    /// Beside this run or, without a key, beside the one that is going on.
-    Beside(Option<RunKey>),
-}
 
 impl Container {
     pub(super) async fn spawn_in(&self, place: Place, command: &Command) -> Result<Process> {

@@ -183,15 +183,11 @@ impl Runner {
     /// Kills the run with this id, if there is one. The first reason counts, and only if it came
     /// before the program's own end.
     pub(super) fn kill(&mut self, id: u64, reason: KillReason) -> Result<(), End> {
-        match self.main.as_mut().filter(|run| run.id == id) {
-            Some(run) => {
-                run.note_kill(reason);
-                self.kill_all()?;
-            }
-            None => match self.besides.iter_mut().find(|beside| beside.run.id == id) {
-                Some(beside) => beside.kill(reason)?,
-                None => {}
-            },
+        if let Some(run) = self.main.as_mut().filter(|run| run.id == id) {
+            run.note_kill(reason);
+            self.kill_all()?;
+        } else if let Some(beside) = self.besides.iter_mut().find(|beside| beside.run.id == id) {
+            beside.kill(reason)?;
         }
         Ok(())
     }

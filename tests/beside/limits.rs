@@ -129,7 +129,7 @@ async fn ten_runs_each_have_their_own_limits() {
             .wall_time(Duration::from_millis(100 + 50 * number))
             .processes(10 + number as u32)
             .open_files(32 + number);
-        let limits = if number % 2 == 0 { limits } else { limits.output(1000) };
+        let limits = if number.is_multiple_of(2) { limits } else { limits.output(1000) };
         main.beside().output(with(sh("ulimit -n; exec sleep 1000"), limits)).await.unwrap()
     };
     let outputs = futures::future::join_all((0..10).map(run)).await;

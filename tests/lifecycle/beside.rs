@@ -21,7 +21,7 @@ fn a_dropped_run_dies_alone() {
         for times in 0..30 {
             let handle = main.beside();
             polled(times, handle.run(sh("sleep 4901"))).await;
-            polled(times, handle.spawn(sh("sleep 4901"))).await.map(drop);
+            drop(polled(times, handle.spawn(sh("sleep 4901"))).await);
             polled(times, handle.output(sh("echo x; sleep 4901"))).await;
         }
         eventually("dropped futures leave no process", || processes_with("sleep 4901").is_empty()).await;
