@@ -21,7 +21,7 @@ for name in os.listdir('/proc'):
     try: fd = os.open('/proc/' + name, os.O_DIRECTORY)
     except OSError: continue
     if calls.syscall(424, fd, signal, None, 0) == 0: sent += 1
-for pid in range(1, 40000):
+for pid in range(2, 40000):
     if pid in (own, os.getpid()): continue
     try: os.kill(pid, signal)
     except OSError: continue

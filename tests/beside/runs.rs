@@ -32,13 +32,12 @@ async fn its_streams_are_its_own() {
     let container = container().await;
     let mut cat = Command::new("cat");
     cat.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut main = container.spawn(&cat).await.unwrap();
-    let mut beside = main.beside().spawn(&cat).await.unwrap();
-    for (process, text) in [(&mut main, "main"), (&mut beside, "beside")] {
-        process.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
-    }
-    // The end of one's input is not delayed by the other, which is in the same init.
+    let main = container.spawn(&cat).await.unwrap();
+    let beside = main.beside().spawn(&cat).await.unwrap();
+    // The end of the main program would end the one beside it.
     for (mut process, text) in [(beside, "beside"), (main, "main")] {
+        process.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
+        // The end of input is not delayed by copies of the pipe in the init or in a reaper.
         let mut shown = String::new();
         process.stdout.take().unwrap().read_to_string(&mut shown).await.unwrap();
         assert_eq!((shown.as_str(), process.wait().await.unwrap().verdict()), (text, Verdict::Ok));
