@@ -77,7 +77,7 @@ async fn storm(place: u64, runs: u64) {
             0 => hoard(HOARDS[(turn / 2) as usize % HOARDS.len()]),
             _ => attack(turn / 2),
         };
-        let is_hoard = turn % 2 == 0;
+        let is_hoard = turn.is_multiple_of(2);
         let limits = Limits::new().wall_time(if is_hoard { 30 * SECOND } else { SECOND / 2 }).memory(64 << 20);
         let output = container.output(command.limits(limits.processes(64).allow_weaker(true))).await.unwrap();
         assert!(!is_hoard || output.stdout.ends_with(b"done\n"), "{command:?}: {output:?}");
