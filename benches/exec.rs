@@ -173,6 +173,11 @@ impl Setting<'_> {
                 })
             });
         }
+        bench.pair(
+            &format!("write and read a small file, {flavor}"),
+            |count| timed(runtime, count, async || containers[0].write("small", *b"small", 0o644).await.unwrap()),
+            |count| timed(runtime, count, async || drop(containers[0].read("small", 100).await.unwrap())),
+        );
         bench.alone(&format!("reset after 100 files, {flavor}"), |count| {
             (0..count).map(|_| reset_after(runtime, &containers[0], 100)).sum()
         });

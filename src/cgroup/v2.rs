@@ -17,9 +17,9 @@ use crate::error::{Failure, ResultExt, Step};
 use crate::limits::{CgroupSupport, Form, GroupLimits};
 use crate::wire::{CgroupVersion, Figure, GroupFile, Ids};
 
-use super::charges::Charges;
+use super::charges::{Charges, are_many, empty};
 use super::directory::{
-    GroupDirectory, is_writable, make_group, open_directory, remove_abandoned, remove_group, remove_in_background,
+    GroupDirectory, is_writable, make_group, open_directory, remove_abandoned, remove_charged, remove_group,
     write_value,
 };
 use super::join_request::{JoinRequest, JoinRequestBuilder};
@@ -219,6 +219,7 @@ impl V2Group {
         let limited = self.directory.path.join(format!("box-{}", self.boxes_made));
         make_group(&limited)?;
         self.boxes_made += 1;
+        self.directory.set_below([self.directory.path.join("init"), limited.clone(), limited.join("run")]);
         self.run = None;
         self.applied = GroupLimits::default();
         self.limited = limited;
@@ -244,6 +245,9 @@ impl V2Group {
 
     pub(super) fn remove(&mut self) {
         self.applied = GroupLimits::default();
+        if are_many(&self.directory.path) {
+            empty(&self.directory.path);
+        }
         self.directory.remove_soon();
     }
 
@@ -259,8 +263,7 @@ impl V2Group {
         if self.is_box_outdated {
             let old = self.limited.clone();
             self.make_box()?;
-            // The kernel may take seconds for what is charged there.
-            remove_in_background(old);
+            remove_charged(old);
         }
         self.apply(limits)?;
         if self.run.as_ref().is_some_and(|run| run.fits(limits)) {

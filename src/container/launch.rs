@@ -27,7 +27,7 @@ use crate::limits::{CgroupSupport, HostSupport, NprocScope};
 use crate::report::Protections;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
-use crate::sys::{clone, kernel, landlock, memory, socket};
+use crate::sys::{clone, in_background, kernel, landlock, memory, socket};
 use crate::wire::{self, Decoder, Frame, INIT_ARGUMENT, Ids, Peer, Reply, Request};
 
 use super::connection::{Connection, receive, stderr_tail};
@@ -58,10 +58,14 @@ struct Launch {
     socket: Async,
     decoder: Decoder,
     stderr: File,
-    group: Option<(RunGroup, CgroupSupport)>,
+    group: LaunchGroup,
     /// The step that the host waits for.
     step: Step,
 }
+
+/// The control group of the runs, if this process may make groups, until the container is built.
+/// Dropped before that, it is removed on another thread.
+struct LaunchGroup(Option<(RunGroup, CgroupSupport)>);
 
 /// The ids of the programs.
 struct ProgramIds {
@@ -76,10 +80,9 @@ impl Launch {
     async fn start(spec: &ContainerSpec) -> Result<Self> {
         let image = init_image(&spec.init_exe).fail_at(ErrorKind::Build, Step::ReadInitExecutable, &spec.init_exe)?;
         // The kernel may make a group only after others are done with theirs.
-        let group = spawn_blocking(make_group).await.fail(ErrorKind::Host, Step::MakeGroup)??;
+        let group = spawn_blocking(|| make_group().map(LaunchGroup)).await.fail(ErrorKind::Host, Step::MakeGroup)??;
         let (stage_one, socket, stderr) =
-            start_stage_one(&image, group.as_ref().and_then(|(group, _)| group.init_directory()))
-                .map_err(host_error(Step::StartInit))?;
+            start_stage_one(&image, group.init_directory()).map_err(host_error(Step::StartInit))?;
         Ok(Self { stage_one, socket, decoder: Decoder::new(Peer::Init), stderr, group, step: Step::Hello })
     }
 
@@ -87,8 +90,8 @@ impl Launch {
     async fn bring_up(&mut self, spec: &ContainerSpec) -> Result<(Pid1, ProgramIds), LaunchError> {
         // Stage one makes its namespaces meanwhile.
         let mapping = Mapping::choose(spec.id_range.as_ref()).fail(ErrorKind::Host, Step::ReserveIds)?;
-        let clones_into_group = self.group.as_ref().is_some_and(|(group, _)| group.init_directory().is_some());
-        if let (Some((group, _)), Some(init)) = (&mut self.group, mapping.init_on_host()) {
+        let clones_into_group = self.group.init_directory().is_some();
+        if let (LaunchGroup(Some((group, _))), Some(init)) = (&mut self.group, mapping.init_on_host()) {
             group.delegate_to(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
         }
         let (configure, mut fds) = configuration(spec, &mapping, clones_into_group)?;
@@ -112,8 +115,8 @@ impl Launch {
     }
 
     fn into_connection(self, spec: &ContainerSpec, pid1: Pid1, program: ProgramIds) -> Connection {
-        let Self { socket, decoder, stderr, group, .. } = self;
-        let (group, groups) = group.unzip();
+        let Self { socket, decoder, stderr, mut group, .. } = self;
+        let (group, groups) = group.0.take().unzip();
         let info = ContainerInfo {
             program: program.on_host,
             support: host_support(groups, program.are_own),
@@ -202,6 +205,23 @@ impl Launch {
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(LaunchError::closed(step, stderr_tail(&mut self.stderr))),
             Err(broken) => Err(Error::new(ErrorKind::Build, Step::Receive).detail(broken.to_string()).into()),
+        }
+    }
+}
+
+impl LaunchGroup {
+    fn init_directory(&self) -> Option<BorrowedFd<'_>> {
+        self.0.as_ref().and_then(|(group, _)| group.init_directory())
+    }
+}
+
+impl Drop for LaunchGroup {
+    fn drop(&mut self) {
+        if let Some(group) = self.0.take() {
+            in_background(move || {
+                drop(group);
+                Ok(())
+            });
         }
     }
 }

@@ -15,6 +15,7 @@ mod leftovers;
 mod lifetime;
 mod network;
 mod resources;
+mod soak;
 mod streams;
 mod surface;
 
@@ -128,6 +129,7 @@ fn another_host() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             println!("\ncontainers {}", runtime.block_on(ids::fill_range()));
         }
+        Ok("soak") => soak::play(),
         Ok(_) => lifetime::play(),
         Err(_) => {}
     }

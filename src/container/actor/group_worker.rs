@@ -1,9 +1,14 @@
 //! The control group of the runs, and the work on it that may block.
 //!
 //! Invariant: no file of a group is written or removed on the runtime's thread, and no group is
-//! made there. A blocking thread has the group meanwhile, and no run begins before the group is
-//! back. The work for the next run starts when a run or a reset is over, so the next run seldom
-//! waits.
+//! made there, while the runtime lives. A blocking thread has the group meanwhile, and no run begins
+//! before the group is back. The work for the next run starts when a run or a reset is over, so the
+//! next run seldom waits. If that work fails, it is done again for the next run, which gets the
+//! error if it fails again.
+//!
+//! The runtime may be dropped together with the container. The group is removed then if no process
+//! is in it, and in the background otherwise. If this process exits before that, the next host
+//! removes the group.
 
 use std::future::pending;
 
@@ -150,7 +155,7 @@ impl GroupWorker {
             Place::Away(task) => task.await.ok().map(|prepared| prepared.group),
         };
         if let Some(group) = group {
-            // Without a runtime the group is dropped, and removed in the background.
+            // Without a runtime the group is dropped, which removes it.
             spawn_blocking(move || group.remove()).await.ok();
         }
     }
