@@ -58,7 +58,8 @@ impl Op {
     pub(crate) fn is_gradual(&self) -> bool {
         match self {
             Self::Run(Program::Append(..)) | Self::RunBeside(Program::Append(..)) => true,
-            Self::Write(_, content) => content.0.len() > 1000,
+            // A thread of the host writes on when the future is dropped.
+            Self::Write(..) => true,
             _ => false,
         }
     }
@@ -219,7 +220,6 @@ impl World {
     fn dropped(self, op: &Op) -> Vec<Self> {
         let mut emptied = self.clone();
         match op {
-            Op::Write(name, _) => drop(emptied.open_to_write(name)),
             Op::Run(Program::Remove(name)) | Op::RunBeside(Program::Remove(name)) => emptied.removing = Some(name),
             Op::Symlink(..) | Op::Delete(_) | Op::Reset => emptied = emptied.step(op).1,
             _ => {}
