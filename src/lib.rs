@@ -69,7 +69,7 @@ mod wire;
 mod world;
 
 pub use command::{Command, Stdio};
-pub use container::{Container, ContainerBuilder};
+pub use container::{Beside, Container, ContainerBuilder};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::Limits;
 pub use mount::Mount;

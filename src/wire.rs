@@ -25,7 +25,7 @@ pub(crate) use metadata::RawMetadata;
 pub(crate) use mounts::{BindAccess, Content, MountEntry, MountKind, ShownMachine, TmpfsOptions};
 pub(crate) use report::{CgroupVersion, GroupFigures, KillReason, Measurement, WaitStatus};
 pub(crate) use run::{
-    Counter, DefaultVariables, FdRole, Figure, GroupFile, GroupFiles, RawRlimit, StartRun, Strings, Times,
+    Counter, DefaultVariables, FdRole, Figure, GroupFile, GroupFiles, RawRlimit, StartBeside, StartRun, Strings, Times,
 };
 
 #[cfg(test)]

@@ -124,6 +124,10 @@ impl V1Group {
         Self { hierarchies, members: Vec::new(), is_joined: false, join: None }
     }
 
+    pub(super) fn hierarchies(&self) -> Arc<V1Hierarchies> {
+        Arc::clone(&self.hierarchies)
+    }
+
     pub(super) fn remove(&mut self) {
         for V1Member { mut directory, run, .. } in self.members.drain(..) {
             if run.charges.is_some() && are_many(&directory.path) {

@@ -137,8 +137,9 @@ fn words(file: &Path) -> Vec<String> {
 /// The groups of a container.
 #[derive(Debug)]
 pub(crate) struct V2Group {
-    /// Dropped first, so that it is closed when the directory is removed.
-    init: OwnedFd,
+    /// `None` in the group of a run beside others. Dropped first, so that it is closed when the
+    /// directory is removed.
+    init: Option<OwnedFd>,
     directory: GroupDirectory,
     parent: Arc<V2Parent>,
     /// The box, which has the limits.
@@ -178,8 +179,29 @@ impl V2Group {
         let of_init = directory.path.join("init");
         make_group(&of_init)?;
         let init = open_directory(&of_init).step_at(Step::MakeGroup, of_init)?;
-        let mut new = Self {
-            init,
+        let mut new = Self { init: Some(init), ..Self::within(directory, parent) };
+        new.make_box()?;
+        Ok(new)
+    }
+
+    /// The group of a run beside those of the container whose group is at `path`. It is below that
+    /// group, so the init may clone processes into it.
+    pub(super) fn beside(path: &Path, parent: Arc<V2Parent>, owner: Option<Ids>) -> Result<Self, Failure> {
+        let directory = GroupDirectory::make(path)?;
+        parent.pass_controllers(&directory.path, &CONTROLLERS)?;
+        let mut new = Self { owner, ..Self::within(directory, parent) };
+        new.make_box()?;
+        Ok(new)
+    }
+
+    /// What [`beside`](Self::beside) needs.
+    pub(super) fn place_beside(&self) -> (PathBuf, Arc<V2Parent>, Option<Ids>) {
+        (self.directory.path.clone(), Arc::clone(&self.parent), self.owner)
+    }
+
+    fn within(directory: GroupDirectory, parent: Arc<V2Parent>) -> Self {
+        Self {
+            init: None,
             limited: PathBuf::new(),
             directory,
             parent,
@@ -190,9 +212,7 @@ impl V2Group {
             join: None,
             applied: GroupLimits::default(),
             may_lack_rate: false,
-        };
-        new.make_box()?;
-        Ok(new)
+        }
     }
 
     fn make_box(&mut self) -> Result<(), Failure> {
@@ -219,8 +239,8 @@ impl V2Group {
         chown_procs(&self.directory.path, init)
     }
 
-    pub(super) fn init_directory(&self) -> BorrowedFd<'_> {
-        self.init.as_fd()
+    pub(super) fn init_directory(&self) -> Option<BorrowedFd<'_>> {
+        self.init.as_ref().map(AsFd::as_fd)
     }
 
     pub(super) fn remove(&mut self) {

@@ -4,29 +4,24 @@
 //! is gone, it returns the reason that the actor recorded.
 
 use std::borrow::Borrow;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
-use crate::command::{Command, Stream};
-use crate::doctor::hints;
-use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
+use crate::command::Command;
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::fingerprint::Fingerprint;
-use crate::limits::{LeaseLimits, Plan, check_room_for};
-use crate::observe::RunSpan;
-use crate::process::{CommandStreams, KillSwitch, Output, Process, ProgramFds, RunHandle, SealedInputs, open_streams};
+use crate::limits::LeaseLimits;
+use crate::process::{Output, Process};
 use crate::report::Report;
-use crate::sys::socket;
-use crate::wire::{FdRole, Request};
+use crate::wire::Request;
 
 use super::actor;
-use super::connection::{Connection, ContainerInfo};
+use super::connection::Connection;
 use super::death::DeathGuard;
+use super::info::ContainerInfo;
 use super::mailbox::Mailbox;
-use super::message::{Message, Operation, QueuedRun};
-use super::reply::{PendingReply, ReplySender};
+use super::message::{Message, Operation, Place};
+use super::reply::PendingReply;
 
 /// A pre-forked container: namespaces, a root file system and their init, which lives through many
 /// runs.
@@ -164,16 +159,7 @@ impl Container {
     /// # Ok(()) }
     /// ```
     pub async fn spawn(&self, command: impl Borrow<Command>) -> Result<Process> {
-        self.spawn_command(command.borrow()).await
-    }
-
-    async fn spawn_command(&self, command: &Command) -> Result<Process> {
-        let streams = self.open_streams(command, &Stream::Null)?;
-        let run = match &command.hook {
-            Some(_) => self.start(command, streams.program).await?,
-            None => self.start_announced(command, streams.program).await?,
-        };
-        Ok(Process::new(streams.host, run))
+        self.spawn_in(Place::Queue, command.borrow()).await
     }
 
     /// Runs a program to its end. An output that is [piped](crate::Stdio::piped) is closed at once.
@@ -195,16 +181,7 @@ impl Container {
     /// # Ok(()) }
     /// ```
     pub async fn run(&self, command: impl Borrow<Command>) -> Result<Report> {
-        self.run_command(command.borrow()).await
-    }
-
-    async fn run_command(&self, command: &Command) -> Result<Report> {
-        let streams = self.open_streams(command, &Stream::Null)?;
-        if streams.host.has_terminal() {
-            return Err(Error::invalid("a program on a terminal needs its other end: spawn it, or collect its output"));
-        }
-        drop(streams.host);
-        self.start(command, streams.program).await?.wait().await
+        self.run_in(Place::Queue, command.borrow()).await
     }
 
     /// Runs a program to its end, and collects each output that is piped or that the command does
@@ -238,9 +215,7 @@ impl Container {
 
     /// The first half of [`output`](Self::output). Its second half needs nothing of the command.
     pub(crate) async fn start_output(&self, command: &Command) -> Result<impl Future<Output = Result<Output>> + use<>> {
-        let streams = self.open_streams(command, &Stream::Piped)?;
-        let run = self.start(command, streams.program).await?;
-        Ok(Output::collect(streams.host, run, command.capture))
+        self.start_output_in(Place::Queue, command).await
     }
 
     /// Destroys the container, ahead of all that waits: kills the programs, and returns when the
@@ -285,69 +260,4 @@ impl Container {
     pub(crate) fn has_own_ids(&self) -> bool {
         self.info.protections.own_ids
     }
-
-    fn open_streams(&self, command: &Command, unset: &Stream) -> Result<CommandStreams> {
-        let inputs = if self.has_own_ids() { SealedInputs::Shared } else { SealedInputs::Copied };
-        open_streams(command, unset, self.info.program, inputs)
-    }
-
-    /// Queues a command. If it has a hook, passes its process to that.
-    async fn start(&self, command: &Command, fds: ProgramFds) -> Result<RunHandle> {
-        let Some(hook) = &command.hook else {
-            return self.enqueue(command, fds, None, None).await;
-        };
-        let (inside, gate) = socket::pair().fail(ErrorKind::Host, Step::PidHook)?;
-        let (sender, forked) = oneshot::channel();
-        let mut run = self.enqueue(command, fds, Some(inside), Some(sender)).await?;
-        run.pass_hook(hook, forked, gate).await?;
-        Ok(run)
-    }
-
-    /// Queues a command without a hook, and waits until its process exists.
-    async fn start_announced(&self, command: &Command, fds: ProgramFds) -> Result<RunHandle> {
-        let (sender, forked) = oneshot::channel();
-        let mut run = self.enqueue(command, fds, None, Some(sender)).await?;
-        run.wait_forked(forked).await?;
-        Ok(run)
-    }
-
-    /// Queues a command with its descriptors. `gate` holds its process until the hook has decided.
-    /// `forked` gets its process, if the caller waits for it.
-    async fn enqueue(
-        &self,
-        command: &Command,
-        program: ProgramFds,
-        gate: Option<OwnedFd>,
-        forked: Option<ReplySender<(u32, OwnedFd)>>,
-    ) -> Result<RunHandle> {
-        let plan = self.plan(command, program.writes_elsewhere)?;
-        let (roles, fds) = with_roles(program, gate);
-        let request = command.to_start_run(roles, forked.is_some(), &plan)?;
-        check_room_for(plan.group.memory, request.args.size_in_program() + request.env.size_in_program())?;
-        let (outcome, report) = oneshot::channel();
-        let (kill, killed) = KillSwitch::new();
-        let run = RunHandle::new(self.mailbox.clone(), report, kill, plan.output);
-        let Plan { group, held, .. } = plan;
-        let span = RunSpan::open(command.get_program(), self.slot, &held);
-        let queued = QueuedRun { request, fds, group, held, forked, outcome, span, memory_deadline: None, killed };
-        self.mailbox.send(Message::Queue(Operation::Run(queued))).await?;
-        Ok(run)
-    }
-
-    /// Decides how each limit of a command is held.
-    fn plan(&self, command: &Command, writes_elsewhere: bool) -> Result<Plan> {
-        self.lease.plan(&command.limits, &self.info.support, writes_elsewhere).map_err(|error| {
-            let lacks_groups = error.kind() == ErrorKind::Unsupported && self.info.support.groups.is_none();
-            if lacks_groups { error.hinted(hints::hint(Step::HoldLimit, None)) } else { error }
-        })
-    }
-}
-
-/// The descriptors of a run, each with its role.
-fn with_roles(program: ProgramFds, gate: Option<OwnedFd>) -> (Vec<FdRole>, Vec<Arc<OwnedFd>>) {
-    let ProgramFds { fds, executable, .. } = program;
-    let program = fds.into_iter().map(|(number, fd)| (FdRole::Program(number), fd));
-    let executable = executable.map(|fd| (FdRole::Executable, fd));
-    let gate = gate.map(|fd| (FdRole::Gate, Arc::new(fd)));
-    program.chain(executable).chain(gate).unzip()
 }

@@ -30,8 +30,9 @@ use crate::sys::reactor::Async;
 use crate::sys::{clone, in_background, kernel, landlock, memory, socket};
 use crate::wire::{self, ConfigureFd, Decoder, Frame, INIT_ARGUMENT, Ids, Peer, Reply, Request};
 
-use super::connection::{Connection, ContainerInfo, receive, stderr_tail};
+use super::connection::{Connection, receive, stderr_tail};
 use super::ids::Mapping;
+use super::info::ContainerInfo;
 use super::processes::{Pid1, StageOne};
 use super::spec::ContainerSpec;
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -28,6 +29,10 @@ pub(super) enum Message {
     Request(Request, PendingReply),
     /// An operation to queue.
     Queue(Operation),
+    /// A run to start beside this one or, without a key, beside the one that is going on.
+    Beside(Option<RunKey>, QueuedRun),
+    /// A signal, by its number, for the program of this run.
+    Signal(RunKey, i32, ReplySender<()>),
     /// Ends all that the handles so far have asked for, resets the container, and serves this
     /// record.
     Renew(Arc<DeathRecord>, ReplySender<()>),
@@ -53,8 +58,29 @@ impl Operation {
     }
 }
 
+/// The name of a run, on the host, from its call on. No two runs of this process have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RunKey(u64);
+
+impl RunKey {
+    pub(super) fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Where a run is started.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// After the runs and resets before it.
+    Queue,
+    /// Beside this run or, without a key, beside the one that is going on.
+    Beside(Option<RunKey>),
+}
+
 #[derive(Debug)]
 pub(super) struct QueuedRun {
+    pub(super) key: RunKey,
     pub(super) request: StartRun,
     pub(super) fds: Vec<Arc<OwnedFd>>,
     pub(super) group: GroupLimits,

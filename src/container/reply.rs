@@ -33,6 +33,7 @@ pub(super) enum PendingReply {
     Directory(ReplySender<OwnedFd>),
     Reset(ReplySender<()>),
     Fingerprint(ReplySender<Fingerprint>),
+    Signaled(ReplySender<()>),
     Run(PendingRun),
 }
 
@@ -53,7 +54,10 @@ impl PendingReply {
             return Err(Error::lost("the init sent descriptors without a request for them"));
         }
         match (self, reply) {
-            (Self::Ping(sender) | Self::Renamed(sender) | Self::Reset(sender), Reply::Done) => {
+            (
+                Self::Ping(sender) | Self::Renamed(sender) | Self::Reset(sender) | Self::Signaled(sender),
+                Reply::Done,
+            ) => {
                 sender.send(Ok(())).ok();
             }
             (Self::Opened(count, sender), Reply::Opened(results)) => {
@@ -98,7 +102,16 @@ impl PendingReply {
                 pending.reject(Error::failure(ErrorKind::Host, failure));
             }
             (pending @ Self::Run(_), Reply::Failed(failure)) => {
-                let kind = if is_group_failure(&failure) { ErrorKind::Host } else { ErrorKind::Exec };
+                let kind = match failure.step {
+                    _ if is_group_failure(&failure) => ErrorKind::Host,
+                    Step::EnterPidNamespace => ErrorKind::Host,
+                    Step::FindRun => ErrorKind::NotRunning,
+                    _ => ErrorKind::Exec,
+                };
+                pending.reject(Error::failure(kind, failure));
+            }
+            (pending @ Self::Signaled(_), Reply::Failed(failure)) => {
+                let kind = if failure.errno == libc::ESRCH { ErrorKind::NotRunning } else { ErrorKind::Host };
                 pending.reject(Error::failure(kind, failure));
             }
             (_, reply) => return Err(Error::lost(format!("the init answered something else: {reply:?}"))),
@@ -109,7 +122,9 @@ impl PendingReply {
     /// Gives an error to the caller in place of a reply.
     pub(super) fn reject(self, error: Error) {
         match self {
-            Self::Ping(sender) | Self::Renamed(sender) | Self::Reset(sender) => drop(sender.send(Err(error))),
+            Self::Ping(sender) | Self::Renamed(sender) | Self::Reset(sender) | Self::Signaled(sender) => {
+                drop(sender.send(Err(error)));
+            }
             Self::Opened(_, sender) => drop(sender.send(Err(error))),
             Self::Each(_, sender) => drop(sender.send(Err(error))),
             Self::Metadata(sender) => drop(sender.send(Err(error))),

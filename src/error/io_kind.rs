@@ -11,7 +11,7 @@ pub(super) fn io_kind(kind: ErrorKind) -> io::ErrorKind {
         ErrorKind::Unsupported => io::ErrorKind::Unsupported,
         ErrorKind::Timeout => io::ErrorKind::TimedOut,
         ErrorKind::Busy => io::ErrorKind::ResourceBusy,
-        ErrorKind::Returned | ErrorKind::Closed => io::ErrorKind::NotConnected,
+        ErrorKind::Returned | ErrorKind::Closed | ErrorKind::NotRunning => io::ErrorKind::NotConnected,
         ErrorKind::Destroyed => io::ErrorKind::ConnectionAborted,
         ErrorKind::Lost => io::ErrorKind::ConnectionReset,
         ErrorKind::Build | ErrorKind::Exec | ErrorKind::File | ErrorKind::Host => io::ErrorKind::Other,

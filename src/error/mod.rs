@@ -108,7 +108,7 @@ impl Error {
                 self.raw_os_error().is_some_and(|errno| transient.contains(&errno))
             }
             ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::Destroyed => false,
-            ErrorKind::Returned | ErrorKind::Closed => false,
+            ErrorKind::Returned | ErrorKind::Closed | ErrorKind::NotRunning => false,
         }
     }
 
@@ -208,13 +208,14 @@ impl fmt::Display for Error {
             ErrorKind::InvalidInput => "invalid input",
             ErrorKind::Build => "the container could not be built",
             ErrorKind::Exec => "the program could not be started",
+            ErrorKind::NotRunning => "the run is not going on",
             ErrorKind::File => "the file command failed",
             ErrorKind::Timeout => "no answer in time",
             ErrorKind::Unsupported => "this machine cannot hold a limit",
             ErrorKind::Host => "the host lacks a resource",
             ErrorKind::Destroyed => "the container was destroyed",
             ErrorKind::Returned => "the lease is over",
-            ErrorKind::Busy => "the pool is busy",
+            ErrorKind::Busy => "too much is going on",
             ErrorKind::Closed => "the pool is shut down",
             ErrorKind::Lost => "the container is lost",
         })?;

@@ -8,6 +8,7 @@
 //! | [`files`] | files in and out of a container, bind mounts, overlays |
 //! | [`pools`] | containers that are kept ready and leased |
 //! | [`service`] | an HTTP service on a pool |
+//! | [`sessions`] | an interpreter that lives, signals, and programs beside it |
 //! | [`resets`] | what a reset removes, and what it does not |
 //! | [`deploying`] | what Docker, Kubernetes, systemd and ordinary users must allow |
 //!
@@ -32,6 +33,9 @@ pub mod pools {}
 
 #[doc = include_str!("service.md")]
 pub mod service {}
+
+#[doc = include_str!("sessions.md")]
+pub mod sessions {}
 
 #[doc = include_str!("resets.md")]
 pub mod resets {}

@@ -38,10 +38,10 @@ mod tests {
     use std::fs::File;
 
     use super::*;
-    use crate::wire::{FilterChoice, Ids, MountEntry, MountKind};
+    use crate::wire::{FilterChoice, Ids, MountEntry, MountKind, Strings};
 
     fn attached(roles: &[ConfigureFd], count: usize) -> Result<(Vec<usize>, usize), i32> {
-        let mount = |target: &str| MountEntry { target: target.into(), kind: MountKind::Proc };
+        let mount = |target: &str| MountEntry { target: target.into(), kind: MountKind::Proc(None) };
         let configure = Configure {
             mounts: vec![mount("/a"), mount("/b")],
             symlinks: Vec::new(),
@@ -50,6 +50,7 @@ mod tests {
             hostname: String::new(),
             domainname: String::new(),
             work_dir: "/w".into(),
+            env: Strings::default(),
             filter: FilterChoice::Off,
             clones_into_group: false,
             loopback: false,

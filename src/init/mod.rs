@@ -6,15 +6,18 @@
 //!
 //! Invariant: the init exits when its socket closes (status 0) or when anything is wrong (status
 //! 1). The kernel then kills every process of its pid namespace. A run is answered only when no
-//! process but the init is left.
+//! process of it is left.
 
 mod attached;
+mod beside;
+mod environment;
 pub(crate) mod files;
 mod host;
 mod meter;
 mod null;
 mod pid_1;
 mod rootfs;
+mod run;
 mod runner;
 mod stage_one;
 mod steps;

@@ -74,7 +74,7 @@ impl Init {
         let end = self.serve_requests();
         // The kernel kills what is left together with this process, but only as fast as its CPU
         // rate.
-        self.runner.lift_rate()?;
+        self.runner.lift_rates()?;
         end
     }
 
@@ -141,7 +141,15 @@ impl Init {
                 Ok(Some(pidfd)) => return self.announce(id, pidfd),
                 Err(failure) => Reply::Failed(failure),
             },
+            Request::StartBeside(request) => match self.runner.start_beside(id, request, fds)? {
+                Ok(None) => return Ok(()),
+                Ok(Some(pidfd)) => return self.announce(id, pidfd),
+                Err(failure) => Reply::Failed(failure),
+            },
             Request::Kill(run, reason) => return self.runner.kill(run, reason),
+            Request::Signal(run, number) => {
+                self.runner.signal(run, number).map_or_else(Reply::Failed, |()| Reply::Done)
+            }
             Request::Join(group) => {
                 self.runner.join(RunGroup::new(group, fds)?);
                 return Ok(());
@@ -169,7 +177,7 @@ impl Init {
     fn announce(&mut self, run: u64, pidfd: OwnedFd) -> Result<(), End> {
         match self.host.try_send(run, &Reply::Forked, vec![pidfd.into()])? {
             Ok(()) => Ok(()),
-            Err(failure) => self.runner.abandon(failure),
+            Err(failure) => self.runner.abandon(run, failure),
         }
     }
 }

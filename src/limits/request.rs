@@ -141,6 +141,19 @@ impl Limits {
         Self { wall_time: Some(time), ..self }
     }
 
+    /// Lets the run take as long as it likes by the clock: in place of the default of 60 s.
+    ///
+    /// The run goes on until the program ends or is killed.
+    ///
+    /// ```
+    /// use cellblock::Limits;
+    ///
+    /// let limits = Limits::new().no_wall_time();
+    /// ```
+    pub fn no_wall_time(self) -> Self {
+        self.wall_time(Duration::MAX)
+    }
+
     /// Limits the memory of all processes of the run together, in bytes.
     ///
     /// The kernel charges heap, stacks, files in a tmpfs, memfds, shared memory, page tables, and

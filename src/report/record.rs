@@ -115,12 +115,14 @@ impl Status {
 pub enum Cause {
     /// It exited.
     Exit,
-    /// A signal that this library did not send.
+    /// A signal other than one of the kills below.
     Signal,
     /// This library killed it for a limit.
     Limit(Limit),
     /// This library killed it on request: the caller called `kill`, or dropped its handle.
     Request,
+    /// This library killed it because the run that it was [beside](crate::Beside) had ended.
+    MainEnded,
     /// The kernel killed it because its group was out of memory.
     OutOfMemory,
 }

@@ -67,7 +67,7 @@ pub enum Filter {
     /// another code than `EPERM`, except those of other architectures; and `kcmp`, `sync`, file
     /// leases, SIGCHLD, core scheduling, `SHM_LOCK`, pages of files, bridges and VLANs, NUMA
     /// policies, reading clock corrections and personalities. Calls that the kernel itself refuses,
-    /// such as mounting, kill no process either.
+    /// such as mounting or making a pid namespace, kill no process either.
     DenylistKill,
     /// No filter.
     Off,

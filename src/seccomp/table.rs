@@ -86,7 +86,8 @@ macro_rules! arch {
         clone => Rule::Check(&CLONE);
         clone3 => refuse(ENOSYS);
         unshare => Rule::Check(&UNSHARE);
-        setns pivot_root chroot => forbid(EPERM);
+        setns => Rule::Check(&SETNS);
+        pivot_root chroot => forbid(EPERM);
 
         // Memory and descriptors of other processes. Debuggers try the first two and fall back to
         // ptrace. Memory allocators try process_madvise.

@@ -16,6 +16,7 @@ pub(crate) mod mountinfo;
 pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod reactor;
+pub(crate) mod reaper;
 pub(crate) mod socket;
 mod syscall;
 

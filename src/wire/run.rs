@@ -40,6 +40,17 @@ pub(crate) struct StartRun {
     pub(crate) filter: Vec<(u16, u8, u8, u32)>,
 }
 
+/// A program to execute beside the run that is going on. It has a pid namespace of its own, and a
+/// group of its own if the runs have groups.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StartBeside {
+    /// The id of the run that it is beside.
+    pub(crate) main: u64,
+    /// Its descriptors are attached first, and those of the group after them.
+    pub(crate) run: StartRun,
+    pub(crate) group: Option<GroupFiles>,
+}
+
 /// The use of a descriptor that is attached to a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FdRole {

@@ -15,6 +15,7 @@ mod leftovers;
 mod lifetime;
 mod network;
 mod resources;
+mod soak;
 mod streams;
 mod surface;
 mod world;
@@ -133,6 +134,7 @@ fn another_host() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             println!("\nproc {}", runtime.block_on(world::read_proc()));
         }
+        Ok("soak") => soak::play(),
         Ok(_) => lifetime::play(),
         Err(_) => {}
     }

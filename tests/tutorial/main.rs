@@ -48,19 +48,21 @@ fn interactive_plays_the_game_to_its_end() {
 }
 
 #[test]
-fn session_loses_its_variables_at_an_overrun_and_its_files_at_a_reset() {
+fn session_goes_on_after_an_interrupt_and_loses_its_variables_only_with_its_interpreter() {
     let _turn = turn();
-    let expected = ">>> x = 6
+    let expected = ">>> x = 6; open('notes', 'w').write('kept')
+>>> while True: pass
+KeyboardInterrupt
 >>> print(x * 7)
 42
->>> open('notes', 'w').write('kept')
->>> while True: pass
-the cell overran its deadline
->>> print('x' in globals(), open('notes').read())
-False kept
 >>> print(1 / 0)
 ZeroDivisionError: division by zero
-after a reset: []
+>>> import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)
+... while True: pass
+killed
+>>> print('x' in globals(), open('notes').read())
+False kept
+its files: notes
 ";
     assert_eq!(printed_by("session", &[]), expected);
 }

@@ -44,7 +44,8 @@ Requests:
   build    binds (["SRC[:DST[:rw]]"]),        {}
            tmpfs_bytes (of each tmpfs)
   run      args, env (["K=V"]), stdin,        verdict, report, outputs
-           capture_bytes, limits
+           capture_bytes, limits,
+           beside (false)
   kill     run (the id of a run)              {}; the run has its own response
   reset                                       {}
   write    path, data or data_base64,         {}
@@ -59,6 +60,11 @@ Every request has an id, any JSON value, which its response repeats. Requests
 start in the order of their lines and are answered as they finish. Runs and
 resets of one container wait for each other in that order. Everything else is
 served at once, so a request that relies on another must wait for its response.
+
+A run with "beside":true starts at once, beside the run that goes on in that
+container. It has limits, a report and a response of its own, and is killed when
+that run ends: its cause is then "main_ended". If no run goes on, it fails with
+the kind "not_running".
 
 Containers:
   A request may name its `container`; the default is "main". A container is

@@ -58,6 +58,9 @@ pub struct RunRequest {
     #[serde(default)]
     pub stdin: String,
     pub capture_bytes: Option<u64>,
+    /// Whether the program starts beside the one that runs, and takes no turn.
+    #[serde(default)]
+    pub beside: bool,
     /// [`cellblock::Limits`]. They are parsed later, so that the response to a mistake in them has
     /// this request's id.
     #[serde(default)]

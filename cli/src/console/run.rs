@@ -7,7 +7,6 @@ use cellblock::{Command, Limits, Process, Report, Stdio};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::RecvError;
 
 use super::request::RunRequest;
 use super::response::{Failure, Kind, with_bytes};
@@ -30,11 +29,12 @@ pub fn command(run: &RunRequest) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// Waits for the start of a run and for its end. Kills it when `kill` yields.
+/// Waits for the start of a run and for its end. Kills it when `kill` yields. A run that takes a
+/// turn keeps it until then.
 ///
 /// `capture_bytes` is how much of each output the response has.
 pub async fn respond(
-    start: impl Future<Output = cellblock::Result<(Process, Result<Turn, RecvError>)>>,
+    start: impl Future<Output = cellblock::Result<(Process, Option<Turn>)>>,
     capture_bytes: u64,
     mut kill: oneshot::Receiver<()>,
 ) -> Result<Value, Failure> {

@@ -135,13 +135,20 @@ impl Console {
         self.forget_finished_runs();
         self.runs.push(OpenRun { id: id.clone(), container: name.to_owned(), kill });
         let slot = self.slot(name);
-        let (container, turn) = (slot.container.clone(), slot.turns.join());
+        let capture_bytes = request.capture_bytes.unwrap_or(CAPTURE_BYTES);
+        let container = slot.container.clone();
+        if request.beside {
+            let start = async move { Ok((container.await?.beside().spawn(&command).await?, None)) };
+            return Ok(run::respond(start, capture_bytes, killed).boxed());
+        }
+        let turn = slot.turns.join();
         let start = async move {
-            let turn = turn.await;
+            // The queue ends only with the runtime.
+            let turn = turn.await.ok();
             let process = container.await?.spawn(&command).await?;
             Ok((process, turn))
         };
-        Ok(run::respond(start, request.capture_bytes.unwrap_or(CAPTURE_BYTES), killed).boxed())
+        Ok(run::respond(start, capture_bytes, killed).boxed())
     }
 
     fn kill(&mut self, id: &Value, container: Option<&str>) -> Result<Value, Failure> {

@@ -14,7 +14,7 @@ use std::future::pending;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::cgroup::{JoinRequest, RunGroup};
+use crate::cgroup::{JoinRequest, PlaceBeside, RunGroup};
 use crate::error::{Error, Failure, Result};
 use crate::limits::GroupLimits;
 use crate::wire::Measurement;
@@ -65,6 +65,14 @@ impl GroupWorker {
         self.last.clone_from(limits);
         self.prepare();
         false
+    }
+
+    /// Where the group of a run beside the current one can be made. `None`: the runs have no groups.
+    pub(super) fn place_beside(&self) -> Option<PlaceBeside> {
+        match &self.place {
+            Place::Here(group) => Some(group.place_beside()),
+            Place::Nowhere | Place::Away(_) => None,
+        }
     }
 
     /// Learns what a run has used.

@@ -19,11 +19,18 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
 pub(crate) const CLONE: Checks =
     Checks { cases: &[(&[masked(0, NAMESPACES, &[0])], Answer::Allow)], default: Answer::Forbid(EPERM) };
 
-/// Pid 1 unshares these namespaces at a reset, and its children unshare a cgroup namespace. The
-/// kernel refuses them to programs, and looks at all 64 bits of the flags.
+/// Pid 1 unshares these namespaces at a reset and for a run beside another one, and its children
+/// unshare a cgroup namespace. The kernel refuses them to programs, and looks at all 64 bits of the
+/// flags.
 pub(crate) const UNSHARE: Checks =
     Checks { cases: &[(&[low(0, OF_PID_1), high(0, &[0])], Answer::Allow)], default: Answer::Forbid(EPERM) };
-const OF_PID_1: &[u32] = &[libc::CLONE_NEWCGROUP as u32, libc::CLONE_NEWIPC as u32, libc::CLONE_NEWNET as u32];
+const OF_PID_1: &[u32] =
+    &[libc::CLONE_NEWCGROUP as u32, libc::CLONE_NEWIPC as u32, libc::CLONE_NEWNET as u32, libc::CLONE_NEWPID as u32];
+
+/// Pid 1 goes back to its own pid namespace. The kernel refuses that to programs, which have no
+/// capability. The type of namespace is an `int`.
+pub(crate) const SETNS: Checks =
+    Checks { cases: &[(&[low(1, &[libc::CLONE_NEWPID as u32])], Answer::Allow)], default: Answer::Forbid(EPERM) };
 
 pub(crate) const FIRST_IS_PID: Checks =
     Checks { cases: &[(&[low(0, &[1])], Answer::Forbid(EPERM))], default: Answer::Allow };

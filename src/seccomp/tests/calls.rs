@@ -241,9 +241,14 @@ fn arguments_decide_and_high_halves_change_nothing() {
         }
         // The kernel looks at all 64 bits of the flags of unshare and of pointers.
         let unshare = |flags| answers("unshare", &[flags])[0];
-        assert_eq!([0x0200_0000, 0x0800_0000, 0x4000_0000].map(unshare), [ALLOW; 3]);
+        assert_eq!([0x0200_0000, 0x0800_0000, 0x4000_0000, 0x2000_0000].map(unshare), [ALLOW; 4]);
         for flags in [0, 0x200, 0x80, 0x1000_0000, 0x0202_0000, 1 << 32 | 0x0200_0000] {
             assert_eq!(unshare(flags), errno(libc::EPERM), "{machine} {flags:x}");
+        }
+        let setns = |kind| answers("setns", &[3, kind])[0];
+        assert_eq!(setns(0x2000_0000), ALLOW);
+        for kind in [0, 0x0002_0000, 0x1000_0000, 0x2002_0000, 0x4000_0000] {
+            assert_eq!(setns(kind), errno(libc::EPERM), "{machine} {kind:x}");
         }
         for place in [1, 1 << 32] {
             assert_eq!(answers("prlimit64", &[0, 4, 0, place]), [ALLOW; 2], "the limit of core dumps can be read");

@@ -1,0 +1,14 @@
+//! What a handle knows of its container, beside the mailbox of the actor.
+
+use crate::limits::HostSupport;
+use crate::report::Protections;
+use crate::wire::Ids;
+
+/// What a launch found out about its container.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ContainerInfo {
+    /// The program's ids on the host, if they are not the ids of this process's user.
+    pub(crate) program: Option<Ids>,
+    pub(crate) support: HostSupport,
+    pub(crate) protections: Protections,
+}
