@@ -54,7 +54,7 @@ async fn a_file_that_a_program_keeps_busy_holds_up_no_other_task() {
     let mut process = container.spawn(&command).await.unwrap();
     tokio::io::AsyncReadExt::read_exact(process.stdout.as_mut().unwrap(), &mut [0; 5]).await.unwrap();
     let here = async || {
-        let mut opened = container.open([OpenFile::write("busy", 0o600)]).await.unwrap();
+        let mut opened = container.open([OpenFile::write("busy")]).await.unwrap();
         opened.remove(0).unwrap().write_all(b"x").unwrap();
     };
     let (mut stalls, mut controls) = (Vec::new(), Vec::new());
