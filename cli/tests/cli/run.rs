@@ -10,9 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::support::assert_report;
-use crate::support::open_dir;
-use crate::support::{alive, cellblock, running, stderr, stdout, wait};
+use crate::processes::{alive, running, wait};
+use crate::support::{assert_report, cellblock, open_dir, stderr, stdout};
 
 fn run(args: &[&str]) -> Output {
     cellblock("run").args(args).stdin(Stdio::null()).output().unwrap()
