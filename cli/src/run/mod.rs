@@ -79,19 +79,26 @@ pub fn main(options: Options) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("cellblock run: {error}");
-            ExitCode::from(failure_code(error.as_ref()))
+            let code = failure_code(error.as_ref());
+            if code == 127 {
+                eprintln!(
+                    "The container sees only a part of the host: --bind shows it more, and `help run` says what."
+                );
+            }
+            ExitCode::from(code)
         }
     }
 }
 
-/// The exit code of an error: 127 and 126 as a shell gives them, or 125 if the program is not the
-/// cause.
+/// The exit code of an error: 127 and 126 as a shell gives them, 2 for wrong arguments as the parser
+/// gives it, or 125 if the program is not the cause.
 fn failure_code(error: &(dyn Error + 'static)) -> u8 {
     match error.downcast_ref::<cellblock::Error>() {
         Some(error) if error.kind() == ErrorKind::Exec && error.step() == Some("exec") => {
             let is_missing = error.raw_os_error() == Some(Errno::NOENT.raw_os_error());
             if is_missing { 127 } else { 126 }
         }
+        Some(error) if error.kind() == ErrorKind::InvalidInput => 2,
         _ => 125,
     }
 }
