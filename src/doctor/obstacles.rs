@@ -191,12 +191,15 @@ fn cgroup_fix(hierarchy: Hierarchy, is_root: bool, has_systemd: bool) -> &'stati
         (Hierarchy::V2, false) if has_systemd => {
             "systemd-run --user --scope -p Delegate=yes PROGRAM; or start PROGRAM as root"
         }
-        (Hierarchy::V2, true) => "mount -o remount,rw /sys/fs/cgroup",
+        (Hierarchy::V2, true) => "mount -o remount,rw /sys/fs/cgroup, where it is read-only; keep CAP_DAC_OVERRIDE",
         (Hierarchy::V2, false) => {
             "as root mkdir /sys/fs/cgroup/judge; chown -R USER /sys/fs/cgroup/judge; echo $$ \
              >/sys/fs/cgroup/judge/cgroup.procs, and start PROGRAM as USER from that shell; or start PROGRAM as root"
         }
-        (Hierarchy::V1, true) => "for it in memory pids cpuacct; do mount -o remount,rw /sys/fs/cgroup/$it; done",
+        (Hierarchy::V1, true) => {
+            "for it in memory pids cpuacct; do mount -o remount,rw /sys/fs/cgroup/$it; done, where they are \
+             read-only; keep CAP_DAC_OVERRIDE"
+        }
         (Hierarchy::V1, false) => {
             "as root for it in memory pids cpuacct; do mkdir /sys/fs/cgroup/$it/judge; chown USER \
              /sys/fs/cgroup/$it/judge; echo $$ >/sys/fs/cgroup/$it/judge/cgroup.procs; done, and start PROGRAM as USER \

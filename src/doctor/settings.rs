@@ -14,7 +14,7 @@ pub(super) fn docker_options(obstacle: &Obstacle) -> &'static [&'static str] {
         Obstacle::AppArmorProfile { .. } => &["--security-opt apparmor=unconfined"],
         Obstacle::CoveredProc { .. } => &["--security-opt systempaths=unconfined"],
         Obstacle::NoCgroup { .. } => &["--security-opt writable-cgroups=true"],
-        Obstacle::RootWithoutSetfcap => &["--cap-add SETFCAP", "--cap-add SETGID", "--cap-add SETUID"],
+        Obstacle::RootWithoutSetfcap => &["--cap-add SETUID", "--cap-add SETGID", "--cap-add SETFCAP"],
         Obstacle::NoSetIds => &["--user 0:0"],
         _ => &[],
     }
@@ -35,7 +35,7 @@ pub(super) fn security_context(obstacle: &Obstacle) -> &'static [&'static str] {
         Obstacle::SeccompFilter => &["seccompProfile: { type: Unconfined }"],
         Obstacle::AppArmorProfile { .. } => &["appArmorProfile: { type: Unconfined }"],
         Obstacle::CoveredProc { .. } => &["procMount: Unmasked"],
-        Obstacle::RootWithoutSetfcap => &["capabilities: { add: [SETFCAP, SETGID, SETUID] }"],
+        Obstacle::RootWithoutSetfcap => &["capabilities: { add: [SETUID, SETGID, SETFCAP] }"],
         Obstacle::NoSetIds => &["runAsUser: 0"],
         _ => &[],
     }
@@ -49,8 +49,8 @@ pub(super) fn unit_settings(obstacle: &Obstacle) -> &'static [&'static str] {
         // systemd.resource-control(5): no delegation to an ordinary user on v1.
         Obstacle::NoCgroup { hierarchy: Hierarchy::V1, is_root: false, .. } => &[],
         Obstacle::NoCgroup { .. } => &["Delegate=yes", "ProtectControlGroups=no"],
-        Obstacle::RootWithoutSetfcap => &["CapabilityBoundingSet=CAP_SETFCAP CAP_SETGID CAP_SETUID"],
-        Obstacle::NoSetIds => &["AmbientCapabilities=CAP_SETGID CAP_SETUID"],
+        Obstacle::RootWithoutSetfcap => &["CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SETFCAP"],
+        Obstacle::NoSetIds => &["AmbientCapabilities=CAP_SETUID CAP_SETGID"],
         Obstacle::UnmappedIds { .. } => &["PrivateUsers=no"],
         _ => &[],
     }

@@ -1,6 +1,7 @@
 //! Fixes and snippets: each is for the machine and the platform that it is made on.
 
 use super::*;
+use crate::doctor::settings::{docker_options, pod_fields, security_context, unit_settings};
 
 const SYSTEMD_UNIT: &[(&str, &str)] = &[
     ("/proc/thread-self/status", "Uid:\t1000\t1000\t1000\t1000\nCapEff:\t0000000000000000\nSeccomp:\t2\n"),
@@ -117,7 +118,7 @@ fn a_snippet_has_what_the_findings_ask_for_and_no_more() {
         "SystemCallFilter=",
         "ProtectKernelTunables=no",
         "ProtectKernelLogs=no",
-        "AmbientCapabilities=CAP_SETGID CAP_SETUID",
+        "AmbientCapabilities=CAP_SETUID CAP_SETGID",
         "Delegate=yes",
         "ProtectControlGroups=no",
     ];
@@ -131,6 +132,26 @@ fn a_snippet_has_what_the_findings_ask_for_and_no_more() {
     let cgroup = on(&[OPEN, DOCKER], "", |it| examine(it, &BUILT));
     let command = settings_of(&cgroup, Platform::Docker);
     assert_eq!(command, ["docker run \\", "--security-opt writable-cgroups=true \\", "IMAGE"]);
+}
+
+#[test]
+fn the_guide_has_every_setting() {
+    // As one line, so that a line break within a setting does not matter.
+    let guide = include_str!("../../guide/deploying.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let cgroup = on(&[OPEN], "", obstacles).into_iter().find(|it| matches!(it, Obstacle::NoCgroup { .. }));
+    for obstacle in [
+        Obstacle::SeccompFilter,
+        Obstacle::AppArmorProfile { label: String::new() },
+        Obstacle::CoveredProc { by: Vec::new() },
+        Obstacle::RootWithoutSetfcap,
+        Obstacle::NoSetIds,
+        Obstacle::UnmappedIds { mapped: None },
+        cgroup.unwrap(),
+    ] {
+        for setting in [docker_options, pod_fields, security_context, unit_settings].map(|of| of(&obstacle)).concat() {
+            assert!(guide.contains(setting), "{setting}");
+        }
+    }
 }
 
 #[test]
