@@ -102,7 +102,8 @@ fn a_snippet_has_what_the_findings_ask_for_and_no_more() {
     ];
     let mut found = settings_of(&docker, Platform::Docker);
     let mut sorted = expected.map(str::to_owned);
-    (found.sort(), sorted.sort());
+    found.sort();
+    sorted.sort();
     assert_eq!(found, sorted);
 
     let pod = settings_of(&docker, Platform::Kubernetes).join("\n");
