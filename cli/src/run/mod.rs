@@ -66,7 +66,7 @@ const EXAMPLES: &str = "\
 Examples:
   cellblock run /bin/sh -c 'id; ls -A / /w; echo hello'
   cellblock run --bind ./solution:/solution --stdin input.txt \\
-      --cpu-time 1s --memory 64MiB --json /solution
+      --cpu-time 1s --memory 64MiB --weaker --json /solution
   cellblock run --tty /bin/bash
 
 Exit code: the program's own, or 128+n if signal n ended it; 127 if the program
@@ -79,13 +79,10 @@ pub fn main(options: Options) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("cellblock run: {error}");
-            let code = failure_code(error.as_ref());
-            if code == 127 {
-                eprintln!(
-                    "The container sees only a part of the host: --bind shows it more, and `help run` says what."
-                );
+            if let Some(advice) = advice(error.as_ref()) {
+                eprintln!("{advice}");
             }
-            ExitCode::from(code)
+            ExitCode::from(failure_code(error.as_ref()))
         }
     }
 }
@@ -100,6 +97,17 @@ fn failure_code(error: &(dyn Error + 'static)) -> u8 {
         }
         Some(error) if error.kind() == ErrorKind::InvalidInput => 2,
         _ => 125,
+    }
+}
+
+/// The option that helps after an error, if there is one.
+fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    match error.downcast_ref::<cellblock::Error>()?.kind() {
+        ErrorKind::Unsupported => Some("With --weaker the run goes on with the weaker form of a limit."),
+        ErrorKind::Exec if failure_code(error) == 127 => {
+            Some("The container sees a part of the host. --bind shows it more, and `cellblock help run` says what.")
+        }
+        _ => None,
     }
 }
 
