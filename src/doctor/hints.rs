@@ -4,12 +4,12 @@ use crate::error::Step;
 
 use super::causes::cause;
 use super::machine::Machine;
-use super::obstacles::Description;
+use super::settings::fix;
 
 /// What to do about a failed step, where the machine stands in its way.
 pub(crate) fn hint(step: Step, errno: Option<i32>) -> Option<String> {
     if let Some(obstacle) = cause(&Machine::THIS, step, errno) {
-        let Description { seen, fix, .. } = obstacle.describe();
+        let (seen, fix) = (obstacle.describe().seen, fix(&obstacle, Machine::THIS.platform()));
         return Some(format!("{seen}; to fix it: {fix}"));
     }
     // unshare(2) refuses a user namespace to a process with several threads.

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[path = "../common/processes.rs"]
 mod processes;
 mod service;
 

@@ -66,7 +66,7 @@ const EXAMPLES: &str = "\
 Examples:
   cellblock run /bin/sh -c 'id; ls -A / /w; echo hello'
   cellblock run --bind ./solution:/solution --stdin input.txt \\
-      --cpu-time 1s --memory 64MiB --json /solution
+      --cpu-time 1s --memory 64MiB --weaker --json /solution
   cellblock run --tty /bin/bash
 
 Exit code: the program's own, or 128+n if signal n ended it; 127 if the program
@@ -79,20 +79,35 @@ pub fn main(options: Options) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("cellblock run: {error}");
+            if let Some(advice) = advice(error.as_ref()) {
+                eprintln!("{advice}");
+            }
             ExitCode::from(failure_code(error.as_ref()))
         }
     }
 }
 
-/// The exit code of an error: 127 and 126 as a shell gives them, or 125 if the program is not the
-/// cause.
+/// The exit code of an error: 127 and 126 as a shell gives them, 2 for wrong arguments as the parser
+/// gives it, or 125 if the program is not the cause.
 fn failure_code(error: &(dyn Error + 'static)) -> u8 {
     match error.downcast_ref::<cellblock::Error>() {
         Some(error) if error.kind() == ErrorKind::Exec && error.step() == Some("exec") => {
             let is_missing = error.raw_os_error() == Some(Errno::NOENT.raw_os_error());
             if is_missing { 127 } else { 126 }
         }
+        Some(error) if error.kind() == ErrorKind::InvalidInput => 2,
         _ => 125,
+    }
+}
+
+/// The option that helps after an error, if there is one.
+fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    match error.downcast_ref::<cellblock::Error>()?.kind() {
+        ErrorKind::Unsupported => Some("With --weaker the run goes on with the weaker form of a limit."),
+        ErrorKind::Exec if failure_code(error) == 127 => {
+            Some("The container sees a part of the host. --bind shows it more, and `cellblock help run` says what.")
+        }
+        _ => None,
     }
 }
 

@@ -6,5 +6,7 @@ mod doctor;
 mod grade;
 mod grade_attacks;
 mod help;
+#[path = "../../../tests/common/processes.rs"]
+mod processes;
 mod run;
 mod support;

@@ -9,7 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::*;
-use crate::support::{alive, descendants, eventually, open_dir, stderr, stdout};
+use crate::processes::{alive, descendants, eventually};
+use crate::support::{open_dir, stderr, stdout};
 
 #[test]
 fn builds_with_binds_and_a_size_of_tmpfs() {

@@ -12,8 +12,8 @@ use std::sync::mpsc::{self, Receiver};
 
 use serde_json::{Value, json};
 
-use crate::support::keys;
-use crate::support::{DEADLINE, Process, cellblock, running, wait};
+use crate::processes::{DEADLINE, Process, running, wait};
+use crate::support::{cellblock, keys};
 
 /// A console, and the responses that no test has taken yet.
 struct Console {
