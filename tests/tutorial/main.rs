@@ -11,10 +11,13 @@ mod common;
 mod processes;
 mod service;
 
+use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::turn;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The program of an example. Cargo puts examples beside the directory of the tests.
 fn example(name: &str) -> Command {
@@ -68,6 +71,40 @@ its files: notes
     assert_eq!(printed_by("session", &[]), expected);
 }
 
+/// A file of submissions, one a line.
+fn submissions(lines: &[&str]) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    file
+}
+
+#[test]
+fn evaluator_prints_each_verdict_as_it_comes() {
+    let _turn = turn();
+    let file = submissions(&["print(int(input()[0]) * 7)", "1 / 0", "print('x' * (2 << 20))", "pass"]);
+    let printed = printed_by("evaluator", &[file.path().to_str().unwrap()]);
+    for line in ["1: ok \"42\"", "2: nonzero_exit \"\"", "4: ok \"\"", "4 judged"] {
+        assert!(printed.lines().any(|it| it == line), "{line} is not in:\n{printed}");
+    }
+    assert!(printed.lines().any(|line| line.starts_with("3: output ")), "{printed}");
+}
+
+#[test]
+fn evaluator_stops_cleanly_at_ctrl_c() {
+    let _turn = turn();
+    let file = submissions(&[&["import time; time.sleep(4)"; 500], &["print(1)"; 1][..]].concat());
+    let mut child = example("evaluator").arg(file.path()).stdout(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    processes::wait_for_programs(pid, std::thread::available_parallelism().unwrap().get(), "python3");
+    let before = processes::descendants(pid);
+    kill(Pid::from_raw(pid as i32), Signal::SIGINT).unwrap();
+    assert!(processes::wait(&mut child).success());
+    let mut printed = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert!(printed.ends_with("judged, then canceled\n"), "{printed}");
+    assert_eq!(processes::alive(&before), [], "nothing is left");
+}
+
 /// The example is built only with the feature, like this test.
 #[cfg(feature = "metrics")]
 #[test]
@@ -80,6 +117,8 @@ fn batch_counts_its_verdicts_and_its_metrics() {
         "cellblock_runs_total verdict=ok: 180",
         "cellblock_runs_total verdict=nonzero_exit: 20",
         "cellblock_leases_total: 200",
+        "cellblock_waiting: 0",
+        "cellblock_containers state=leased: 0",
     ] {
         assert!(printed.lines().any(|it| it == line), "{line} is not in:\n{printed}");
     }
