@@ -37,10 +37,10 @@ pub(crate) fn copy_mount(path: &Path) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
 }
 
-/// A detached copy of the mount of an open file or directory, with that as its root.
-pub(crate) fn copy_opened(opened: impl AsFd) -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    Ok(open_tree(opened, c"", flags)?)
+/// A detached copy of the mount of what lies at `path` below a directory, with that as its root.
+/// Symbolic links are followed.
+pub(crate) fn copy_below(dir: impl AsFd, path: &str) -> io::Result<OwnedFd> {
+    Ok(open_tree(dir, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
 }
 
 /// Makes a whole tree of mounts private (later mounts do not propagate into it or out of it) and
@@ -75,6 +75,11 @@ pub(crate) fn reconfigure(root: impl AsFd, key: &str, value: &str) -> io::Result
 pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, c"", target, c"", flags)?)
+}
+
+/// Attaches a detached mount at `path` below a directory. Symbolic links on the way are followed.
+pub(crate) fn attach_below(mount: impl AsFd, dir: impl AsFd, path: &str) -> io::Result<()> {
+    Ok(move_mount(mount, c"", dir, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 /// Makes one mount read-only, nosuid and noatime. The mounts below it stay as they are.

@@ -102,10 +102,23 @@ enum Hello {
 #[derive(Serialize)]
 #[expect(clippy::type_complexity, reason = "it is what the request is made of")]
 enum Configure {
-    /// Mounts, links, masks, program ids, host name, domain name, working directory, filter, cgroup
-    /// kind, loopback, roles of descriptors.
+    /// Mounts, links, masks, program ids, host name, domain name, working directory, variables,
+    /// filter, cgroup kind, loopback, roles of descriptors.
     Configure(
-        ((), (), (), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes, &'static str, bool, bool, ()),
+        (
+            (),
+            (),
+            (),
+            (u32, u32),
+            &'static str,
+            &'static str,
+            &'static serde_bytes::Bytes,
+            &'static serde_bytes::Bytes,
+            &'static str,
+            bool,
+            bool,
+            (),
+        ),
     ),
 }
 
@@ -115,7 +128,8 @@ fn start() -> Vec<u8> {
 
 fn configure() -> Vec<u8> {
     let work_dir = serde_bytes::Bytes::new(b"/w");
-    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "Off", false, false, ());
+    let env = serde_bytes::Bytes::new(b"");
+    let parts = ((), (), (), (0, 0), "h", "d", work_dir, env, "Off", false, false, ());
     let mut bytes = frame(&(1, Configure::Configure(parts)));
     // Replaces the nils that serde writes for `()` with empty arrays.
     bytes.iter_mut().filter(|byte| **byte == 0xc0).for_each(|byte| *byte = 0x90);

@@ -26,20 +26,16 @@ pub(super) fn files(machine: ShownMachine) -> nix::Result<[(&'static str, String
 }
 
 /// The directories below `sys`, and the files in them.
-pub(super) const SETTING_DIRS: [&str; 5] = ["sys/kernel", "sys/kernel/random", "sys/vm", "sys/net", "sys/net/core"];
+pub(super) const SETTING_DIRS: [&str; 2] = ["sys/kernel", "sys/kernel/random"];
 
 /// The files below `sys`, by their paths.
-pub(super) fn settings() -> nix::Result<[(&'static str, String); 6]> {
+pub(super) fn settings() -> nix::Result<[(&'static str, String); 3]> {
     let kernel = uname()?;
     Ok([
         ("sys/kernel/ostype", "Linux\n".to_owned()),
         ("sys/kernel/osrelease", format!("{}\n", kernel.release().display())),
         // The highest value that the kernel allows.
         ("sys/kernel/pid_max", "4194304\n".to_owned()),
-        // The defaults of the kernel.
-        ("sys/kernel/ngroups_max", "65536\n".to_owned()),
-        ("sys/vm/overcommit_memory", "0\n".to_owned()),
-        ("sys/net/core/somaxconn", "4096\n".to_owned()),
     ])
 }
 

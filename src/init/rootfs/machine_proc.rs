@@ -12,12 +12,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 
 use crate::init::files::resolve;
-use crate::sys::mount::{attach, copy_opened, forbid, reconfigure, restrict_tree};
+use crate::sys::mount::{attach, attach_below, copy_below, forbid, reconfigure, restrict_tree};
 use crate::wire::ShownMachine;
 
 use super::content::write_file;
@@ -42,14 +41,13 @@ pub(super) fn attach_machine_proc(place: &OwnedFd, proc: &OwnedFd, machine: Show
     let covers = attach_generated_files(place, machine)?;
     // Over the generated files, so that no path leads to them.
     attach(proc, place)?;
-    let uuid = unless_missing(open_beneath(proc, UUID))?.map(copy_opened).transpose()?;
+    // No program has been here, so no link leads elsewhere.
+    let uuid = unless_missing(copy_below(proc, UUID))?;
     for (name, cover) in covers.into_iter().chain(uuid.map(|uuid| (UUID, uuid))) {
-        if let Some(covered) = unless_missing(open_beneath(proc, name))? {
-            attach(cover, covered)?;
-        }
+        unless_missing(attach_below(cover, proc, name))?;
     }
-    let links = LINKS.into_iter().filter_map(|name| unless_missing(open_beneath(proc, name)).transpose());
-    let links = links.collect::<nix::Result<_>>()?;
+    let links = LINKS.into_iter().filter_map(|name| unless_missing(open_link(proc, name)).transpose());
+    let links = links.collect::<io::Result<_>>()?;
     match reconfigure(proc, "subset", "pid") {
         // The kernel does not restrict a proc that is mounted: cover it with a restricted one.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM)) => attach(new_proc()?, place)?,
@@ -74,18 +72,17 @@ fn attach_generated_files(place: &OwnedFd, machine: ShownMachine) -> io::Result<
     attach(&dir, place)?;
     restrict_tree(&dir, forbid::WRITES | forbid::DEVICES | forbid::EXEC)?;
     let names = files.into_iter().map(|(name, _)| name).chain([SETTINGS]);
-    names.map(|name| Ok((name, copy_opened(open_beneath(&dir, name)?)?))).collect()
+    names.map(|name| Ok((name, copy_below(&dir, name)?))).collect()
 }
 
-/// Opens what has this path, be it a link.
-fn open_beneath(dir: &OwnedFd, path: &str) -> nix::Result<OwnedFd> {
-    resolve(dir, Path::new(path), OFlag::O_PATH, 0)
+fn open_link(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    Ok(resolve(dir, Path::new(name), OFlag::O_PATH, 0)?)
 }
 
 /// A kernel may be built without some of the files.
-fn unless_missing(opened: nix::Result<OwnedFd>) -> nix::Result<Option<OwnedFd>> {
-    match opened {
-        Err(Errno::ENOENT) => Ok(None),
-        opened => opened.map(Some),
+fn unless_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
     }
 }
