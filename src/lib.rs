@@ -56,6 +56,9 @@ pub mod container;
 pub mod doctor;
 pub mod error;
 pub mod guide;
+#[cfg(feature = "images")]
+#[cfg_attr(docsrs, doc(cfg(feature = "images")))]
+pub mod image;
 pub mod limits;
 pub mod mount;
 pub mod pool;

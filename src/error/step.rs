@@ -44,6 +44,13 @@ steps! {
     Hello "hello": "wait for the init's hello",
     OpenBindSource "open_bind_source": "open bind source",
     MapOwners "map_owners": "map the owners of",
+    // The host, preparing an image.
+    OpenStore "open_store": "open the image store",
+    ReadImage "read_image": "read the image",
+    Unpack "unpack": "unpack",
+    LinkTree "link_tree": "link the image's files:",
+    WriteStore "write_store": "write to the image store",
+    FindImage "find_image": "find the image",
     // The init, becoming pid 1.
     Unshare "unshare": "unshare namespaces",
     TakeIds "take_ids": "take user and group id 0",

@@ -1,0 +1,6 @@
+//! Images: what the store unpacks, what it refuses, and containers with an image for their root.
+#![allow(missing_docs)]
+
+mod hostile;
+mod make;
+mod store;
