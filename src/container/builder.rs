@@ -16,11 +16,12 @@ use crate::init;
 use crate::mount::Mount;
 use crate::observe;
 use crate::process::Output;
+use crate::root::Root;
 use crate::seccomp::Filter;
 
 use super::handle::Container;
 use super::launch::{LaunchError, launch};
-use super::spec::{ContainerSpec, symlink};
+use super::spec::{ContainerSpec, Mounts, symlink};
 
 /// Room for a burst of messages. If the mailbox is full, callers wait.
 const MAILBOX_CAPACITY: usize = 64;
@@ -88,8 +89,28 @@ impl ContainerBuilder {
         self
     }
 
+    /// Sets the tree that programs see as "/", in place of the host's `/usr` and the other
+    /// [default mounts](Mount::defaults). Default: none.
+    ///
+    /// The default mounts are [`Mount::defaults_over_root`] then. The root's variables are those of
+    /// runs that do not set them, also `PATH`, in which a run's program is looked up. Its working
+    /// directory takes the place of `/w`, unless [`work_dir`](Self::work_dir) sets one. Its command
+    /// is [`Container::root_command`]. Programs never have the user id 0: they get the root's user
+    /// and group id if those are not 0 and this process may map them (see
+    /// [`id_range`](Self::id_range)).
+    ///
+    /// ```
+    /// use cellblock::{Container, Root};
+    ///
+    /// let builder = Container::builder().root(Root::directory("/srv/roots/debian"));
+    /// ```
+    pub fn root(mut self, root: Root) -> Self {
+        self.spec.root = Some(root);
+        self
+    }
+
     /// Adds a mount after the others, or replaces the mount with the same target. Default:
-    /// [`Mount::defaults`].
+    /// [`Mount::defaults`], or [`Mount::defaults_over_root`] over a [`root`](Self::root).
     ///
     /// ```
     /// use cellblock::{Container, Mount};
@@ -97,10 +118,7 @@ impl ContainerBuilder {
     /// let builder = Container::builder().mount(Mount::bind("/srv/problems", "/problems"));
     /// ```
     pub fn mount(mut self, mount: Mount) -> Self {
-        match self.spec.mounts.iter_mut().find(|it| it.target() == mount.target()) {
-            Some(it) => *it = mount,
-            None => self.spec.mounts.push(mount),
-        }
+        self.spec.mounts.added.push(mount);
         self
     }
 
@@ -112,7 +130,7 @@ impl ContainerBuilder {
     /// let builder = Container::builder().mounts(Mount::defaults(Tmpfs::default()));
     /// ```
     pub fn mounts(mut self, mounts: impl IntoIterator<Item = Mount>) -> Self {
-        self.spec.mounts = mounts.into_iter().collect();
+        self.spec.mounts = Mounts { replaced: Some(mounts.into_iter().collect()), added: Vec::new() };
         self
     }
 
@@ -181,9 +199,9 @@ impl ContainerBuilder {
     }
 
     /// Sets the directory in which programs start and relative paths begin. If it does not exist,
-    /// the build makes it for the program's user. Default: `/w`.
+    /// the build makes it for the program's user. Default: that of the [`root`](Self::root), or `/w`.
     pub fn work_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.spec.work_dir = dir.into();
+        self.spec.work_dir = Some(dir.into());
         self
     }
 

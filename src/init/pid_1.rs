@@ -169,14 +169,15 @@ impl Init {
 
 /// Makes everything that is configured. The filter comes last, because it applies to the init as
 /// well.
-fn set_up(configure: Configure, trees: Vec<OwnedFd>) -> Result<(Container, Runner), Failure> {
+fn set_up(mut configure: Configure, trees: Vec<OwnedFd>) -> Result<(Container, Runner), Failure> {
     let (program, has_loopback) = (configure.program, configure.loopback);
     let needs = Needs { clone3: configure.clones_into_group, sync: configure.mounts.iter().any(writes_to_host) };
     let filter = configure.filter.compile(needs);
     let has_keys = configure.filter == FilterChoice::Off;
 
+    let env = std::mem::take(&mut configure.env);
     let (rootfs, null) = Rootfs::make(configure, trees)?;
-    let runner = Runner::new(program, null)?;
+    let runner = Runner::new(program, null, &env)?;
     if has_loopback {
         network::bring_loopback_up().step(Step::RaiseLoopback)?;
     }

@@ -16,7 +16,7 @@ use super::run::{GroupFiles, StartRun};
 
 /// The protocol's version. The host and the init are usually the same build, but a separate init
 /// executable may be another one.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 
 /// The argument that makes a process an init.
 pub(crate) const INIT_ARGUMENT: &str = "cellblock:init";
