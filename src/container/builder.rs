@@ -43,13 +43,13 @@ const MAILBOX_CAPACITY: usize = 64;
 #[must_use]
 pub struct ContainerBuilder {
     spec: ContainerSpec,
-    setup_command: Option<Command>,
+    setup_commands: Vec<Command>,
     reply_timeout: Duration,
 }
 
 impl Default for ContainerBuilder {
     fn default() -> Self {
-        Self { spec: ContainerSpec::default(), setup_command: None, reply_timeout: Duration::from_secs(10) }
+        Self { spec: ContainerSpec::default(), setup_commands: Vec::new(), reply_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -217,7 +217,7 @@ impl ContainerBuilder {
     /// let builder = Container::builder().setup_command(command);
     /// ```
     pub fn setup_command(mut self, command: Command) -> Self {
-        self.setup_command = Some(command);
+        self.setup_commands.push(command);
         self
     }
 
@@ -304,9 +304,9 @@ impl ContainerBuilder {
         let container = built
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")))?;
-        match &self.setup_command {
-            Some(command) => run_setup_command(container, command).await,
-            None => Ok(container),
+        match self.setup_commands.as_slice() {
+            [] => Ok(container),
+            commands => run_setup_commands(container, commands).await,
         }
     }
 }
@@ -336,14 +336,25 @@ fn with_hint(error: LaunchError) -> Error {
     }
 }
 
-async fn run_setup_command(container: Container, command: &Command) -> Result<Container> {
-    let error = match container.output(command).await {
-        Ok(output) if output.report.status.success() => return Ok(container),
-        Ok(output) => setup_error(&output),
-        Err(error) => error,
-    };
-    container.destroy().await;
-    Err(error)
+async fn run_setup_commands(container: Container, commands: &[Command]) -> Result<Container> {
+    match set_up(&container, commands).await {
+        Ok(()) => Ok(container),
+        Err(error) => {
+            container.destroy().await;
+            Err(error)
+        }
+    }
+}
+
+/// Runs the commands, and has resets keep what they leave.
+async fn set_up(container: &Container, commands: &[Command]) -> Result<()> {
+    for command in commands {
+        let output = container.output(command).await?;
+        if !output.report.status.success() {
+            return Err(setup_error(&output));
+        }
+    }
+    container.freeze().await
 }
 
 fn setup_error(Output { report, stdout, stderr, .. }: &Output) -> Error {
