@@ -64,6 +64,7 @@ pub mod mount;
 pub mod pool;
 pub mod process;
 pub mod report;
+pub mod root;
 pub mod seccomp;
 
 mod cgroup;
@@ -82,6 +83,7 @@ pub use mount::Mount;
 pub use pool::{Lease, Pool};
 pub use process::{Output, Process};
 pub use report::{Report, Verdict};
+pub use root::Root;
 
 /// Becomes a container's init if this process was started as one; returns at once otherwise.
 ///

@@ -183,6 +183,14 @@ impl Mount {
         mounts
     }
 
+    /// The default mounts over a [`Root`](crate::Root): those of [`defaults`](Self::defaults)
+    /// that are not the host's programs, libraries and settings. These are the devices, `/proc`,
+    /// and a tmpfs each on `/w` and `/tmp`.
+    pub fn defaults_over_root(tmpfs: Tmpfs) -> Vec<Self> {
+        let is_of_the_host = |mount: &Self| matches!(mount.kind, MountKind::Bind { access: BindAccess::ReadOnly, .. });
+        Self::defaults(tmpfs).into_iter().filter(|mount| !is_of_the_host(mount)).collect()
+    }
+
     /// Refuses an overlay with no layers, with more layers than the kernel takes, or at a place
     /// where a reset could not restore it: within a mount that the reset replaces.
     pub(crate) fn check_overlay(&self, earlier: &[Self]) -> Result<()> {

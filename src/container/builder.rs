@@ -16,11 +16,12 @@ use crate::init;
 use crate::mount::Mount;
 use crate::observe;
 use crate::process::Output;
+use crate::root::Root;
 use crate::seccomp::Filter;
 
 use super::handle::Container;
 use super::launch::{LaunchError, launch};
-use super::spec::{ContainerSpec, symlink};
+use super::spec::{ContainerSpec, Mounts, symlink};
 
 /// Room for a burst of messages. If the mailbox is full, callers wait.
 const MAILBOX_CAPACITY: usize = 64;
@@ -42,13 +43,13 @@ const MAILBOX_CAPACITY: usize = 64;
 #[must_use]
 pub struct ContainerBuilder {
     spec: ContainerSpec,
-    setup_command: Option<Command>,
+    setup_commands: Vec<Command>,
     reply_timeout: Duration,
 }
 
 impl Default for ContainerBuilder {
     fn default() -> Self {
-        Self { spec: ContainerSpec::default(), setup_command: None, reply_timeout: Duration::from_secs(10) }
+        Self { spec: ContainerSpec::default(), setup_commands: Vec::new(), reply_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -88,8 +89,28 @@ impl ContainerBuilder {
         self
     }
 
+    /// Sets the tree that programs see as "/", in place of the host's `/usr` and the other
+    /// [default mounts](Mount::defaults). Default: none.
+    ///
+    /// The default mounts are [`Mount::defaults_over_root`] then. The root's variables are those of
+    /// runs that do not set them, also `PATH`, in which a run's program is looked up. Its working
+    /// directory takes the place of `/w`, unless [`work_dir`](Self::work_dir) sets one. Its command
+    /// is [`Container::root_command`]. Programs never have the user id 0: they get the root's user
+    /// and group id if those are not 0 and this process may map them (see
+    /// [`id_range`](Self::id_range)).
+    ///
+    /// ```
+    /// use cellblock::{Container, Root};
+    ///
+    /// let builder = Container::builder().root(Root::directory("/srv/roots/debian"));
+    /// ```
+    pub fn root(mut self, root: Root) -> Self {
+        self.spec.root = Some(root);
+        self
+    }
+
     /// Adds a mount after the others, or replaces the mount with the same target. Default:
-    /// [`Mount::defaults`].
+    /// [`Mount::defaults`], or [`Mount::defaults_over_root`] over a [`root`](Self::root).
     ///
     /// ```
     /// use cellblock::{Container, Mount};
@@ -97,10 +118,7 @@ impl ContainerBuilder {
     /// let builder = Container::builder().mount(Mount::bind("/srv/problems", "/problems"));
     /// ```
     pub fn mount(mut self, mount: Mount) -> Self {
-        match self.spec.mounts.iter_mut().find(|it| it.target() == mount.target()) {
-            Some(it) => *it = mount,
-            None => self.spec.mounts.push(mount),
-        }
+        self.spec.mounts.added.push(mount);
         self
     }
 
@@ -112,7 +130,7 @@ impl ContainerBuilder {
     /// let builder = Container::builder().mounts(Mount::defaults(Tmpfs::default()));
     /// ```
     pub fn mounts(mut self, mounts: impl IntoIterator<Item = Mount>) -> Self {
-        self.spec.mounts = mounts.into_iter().collect();
+        self.spec.mounts = Mounts { replaced: Some(mounts.into_iter().collect()), added: Vec::new() };
         self
     }
 
@@ -181,9 +199,9 @@ impl ContainerBuilder {
     }
 
     /// Sets the directory in which programs start and relative paths begin. If it does not exist,
-    /// the build makes it for the program's user. Default: `/w`.
+    /// the build makes it for the program's user. Default: that of the [`root`](Self::root), or `/w`.
     pub fn work_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.spec.work_dir = dir.into();
+        self.spec.work_dir = Some(dir.into());
         self
     }
 
@@ -199,7 +217,7 @@ impl ContainerBuilder {
     /// let builder = Container::builder().setup_command(command);
     /// ```
     pub fn setup_command(mut self, command: Command) -> Self {
-        self.setup_command = Some(command);
+        self.setup_commands.push(command);
         self
     }
 
@@ -286,9 +304,9 @@ impl ContainerBuilder {
         let container = built
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")))?;
-        match &self.setup_command {
-            Some(command) => run_setup_command(container, command).await,
-            None => Ok(container),
+        match self.setup_commands.as_slice() {
+            [] => Ok(container),
+            commands => run_setup_commands(container, commands).await,
         }
     }
 }
@@ -318,14 +336,25 @@ fn with_hint(error: LaunchError) -> Error {
     }
 }
 
-async fn run_setup_command(container: Container, command: &Command) -> Result<Container> {
-    let error = match container.output(command).await {
-        Ok(output) if output.report.status.success() => return Ok(container),
-        Ok(output) => setup_error(&output),
-        Err(error) => error,
-    };
-    container.destroy().await;
-    Err(error)
+async fn run_setup_commands(container: Container, commands: &[Command]) -> Result<Container> {
+    match set_up(&container, commands).await {
+        Ok(()) => Ok(container),
+        Err(error) => {
+            container.destroy().await;
+            Err(error)
+        }
+    }
+}
+
+/// Runs the commands, and has resets keep what they leave.
+async fn set_up(container: &Container, commands: &[Command]) -> Result<()> {
+    for command in commands {
+        let output = container.output(command).await?;
+        if !output.report.status.success() {
+            return Err(setup_error(&output));
+        }
+    }
+    container.freeze().await
 }
 
 fn setup_error(Output { report, stdout, stderr, .. }: &Output) -> Error {

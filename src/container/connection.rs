@@ -1,8 +1,10 @@
 //! A connection to an init that serves: what [`launch`](super::launch) makes and the actor takes.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use crate::cgroup::RunGroup;
 use crate::error::printable;
@@ -26,8 +28,10 @@ pub(super) struct Connection {
 }
 
 /// What a launch found out about its container.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ContainerInfo {
+    /// The root's command. Empty: none.
+    pub(super) command: Arc<[OsString]>,
     /// The program's ids on the host, if they are not the ids of this process's user.
     pub(super) program: Option<Ids>,
     pub(super) support: HostSupport,

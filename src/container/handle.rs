@@ -55,7 +55,7 @@ impl Container {
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (mailbox, receiver) = Mailbox::new(capacity);
         let death = DeathGuard::new(Arc::clone(mailbox.record()));
-        let container = Self { mailbox, info: connection.info, lease: LeaseLimits::default() };
+        let container = Self { mailbox, info: connection.info.clone(), lease: LeaseLimits::default() };
         (container, actor::serve(connection, receiver, death, reply_timeout))
     }
 
@@ -251,6 +251,24 @@ impl Container {
             record.request_end();
         }
         record.wait().await;
+    }
+
+    /// The command of the container's [`Root`](crate::Root): what an image runs if its user names
+    /// no program. `None` without a root, and for a root that has none, such as
+    /// [`Root::directory`](crate::Root::directory).
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// if let Some(command) = container.root_command() {
+    ///     container.run(&command).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn root_command(&self) -> Option<Command> {
+        let (program, args) = self.info.command.split_first()?;
+        let mut command = Command::new(program);
+        command.args(args);
+        Some(command)
     }
 
     /// Waits for the container's end, and returns the reason.

@@ -28,6 +28,7 @@ pub(super) enum PendingReply {
     /// One result for each of this many links.
     Linked(usize, ReplySender<Vec<Result<()>>>),
     Reset(ReplySender<()>),
+    Frozen(ReplySender<()>),
     Fingerprint(ReplySender<Fingerprint>),
     Run(PendingRun),
 }
@@ -49,7 +50,7 @@ impl PendingReply {
             return Err(Error::lost("the init sent descriptors without a request for them"));
         }
         match (self, reply) {
-            (Self::Ping(sender) | Self::Deleted(sender) | Self::Reset(sender), Reply::Done) => {
+            (Self::Ping(sender) | Self::Deleted(sender) | Self::Reset(sender) | Self::Frozen(sender), Reply::Done) => {
                 sender.send(Ok(())).ok();
             }
             (Self::Opened(count, sender), Reply::Opened(results)) => {
@@ -65,6 +66,11 @@ impl PendingReply {
             (Self::Reset(sender), Reply::Failed(failure)) => {
                 let reason = Error::lost(format!("a reset failed: {failure}"));
                 sender.send(Err(Error::failure(ErrorKind::File, failure))).ok();
+                return Err(reason);
+            }
+            (Self::Frozen(sender), Reply::Failed(failure)) => {
+                let reason = Error::lost(format!("keeping what set-up commands left failed: {failure}"));
+                sender.send(Err(Error::failure(ErrorKind::Build, failure))).ok();
                 return Err(reason);
             }
             (Self::Reset(sender), Reply::Differs { first, now }) => {
@@ -91,7 +97,9 @@ impl PendingReply {
     /// Gives an error to the caller in place of a reply.
     pub(super) fn reject(self, error: Error) {
         match self {
-            Self::Ping(sender) | Self::Deleted(sender) | Self::Reset(sender) => drop(sender.send(Err(error))),
+            Self::Ping(sender) | Self::Deleted(sender) | Self::Reset(sender) | Self::Frozen(sender) => {
+                drop(sender.send(Err(error)));
+            }
             Self::Opened(_, sender) => drop(sender.send(Err(error))),
             Self::Linked(_, sender) => drop(sender.send(Err(error))),
             Self::Fingerprint(sender) => drop(sender.send(Err(error))),

@@ -24,7 +24,7 @@ use crate::wire::{
 use super::files;
 use super::host::{End, Host};
 use super::meter::RunGroup;
-use super::rootfs::{Discarded, Rootfs};
+use super::rootfs::{Discarded, Rootfs, is_root};
 use super::runner::Runner;
 
 pub(super) struct Init {
@@ -32,7 +32,7 @@ pub(super) struct Init {
     sigchld: SignalFd,
     runner: Runner,
     container: Container,
-    /// The container's state before its first run.
+    /// The container's state before its first run, or when it was frozen.
     first: RawFingerprint,
     /// Descriptors that the host wants to be open for as long as the container lives.
     _kept: Vec<OwnedFd>,
@@ -128,6 +128,7 @@ impl Init {
             Request::Symlink(links) => files::link_all(&links, program),
             Request::Delete(path) => files::delete(&path).map_or_else(Reply::Failed, |()| Reply::Done),
             Request::Reset => return self.reset(id),
+            Request::Freeze => return self.freeze(id),
             Request::Fingerprint => self.container.fingerprint().map_or_else(Reply::Failed, Reply::Fingerprint),
             Request::StartRun(request) => match self.runner.start(id, request, fds) {
                 Ok(None) => return Ok(()),
@@ -157,6 +158,19 @@ impl Init {
         Ok(())
     }
 
+    /// Makes the present state the first one.
+    fn freeze(&mut self, id: u64) -> Result<(), End> {
+        let frozen = self.container.freeze().and_then(|discarded| Ok((discarded, self.container.fingerprint()?)));
+        let reply = match frozen {
+            Ok((_, now)) => {
+                self.first = now;
+                Reply::Done
+            }
+            Err(failure) => Reply::Failed(failure),
+        };
+        self.host.send(id, &reply, Vec::new())
+    }
+
     /// Sends the pidfd of a run that has just been started. A run that cannot be announced is
     /// killed.
     fn announce(&mut self, run: u64, pidfd: OwnedFd) -> Result<(), End> {
@@ -169,14 +183,19 @@ impl Init {
 
 /// Makes everything that is configured. The filter comes last, because it applies to the init as
 /// well.
-fn set_up(configure: Configure, trees: Vec<OwnedFd>) -> Result<(Container, Runner), Failure> {
+fn set_up(mut configure: Configure, trees: Vec<OwnedFd>) -> Result<(Container, Runner), Failure> {
     let (program, has_loopback) = (configure.program, configure.loopback);
-    let needs = Needs { clone3: configure.clones_into_group, sync: configure.mounts.iter().any(writes_to_host) };
+    let needs = Needs {
+        clone3: configure.clones_into_group,
+        sync: configure.mounts.iter().any(writes_to_host),
+        chroot: configure.mounts.iter().any(is_root),
+    };
     let filter = configure.filter.compile(needs);
     let has_keys = configure.filter == FilterChoice::Off;
 
+    let env = std::mem::take(&mut configure.env);
     let (rootfs, null) = Rootfs::make(configure, trees)?;
-    let runner = Runner::new(program, null)?;
+    let runner = Runner::new(program, null, &env)?;
     if has_loopback {
         network::bring_loopback_up().step(Step::RaiseLoopback)?;
     }
@@ -194,6 +213,20 @@ impl Container {
     /// Brings everything that runs may have changed back to its first state.
     fn reset(&mut self) -> Result<Discarded, Failure> {
         let discarded = self.rootfs.reset()?;
+        self.reset_others()?;
+        Ok(discarded)
+    }
+
+    /// Makes the present state of the file systems the first one. All else that runs may have
+    /// changed is brought back to its first state.
+    fn freeze(&mut self) -> Result<Discarded, Failure> {
+        let discarded = self.rootfs.freeze()?;
+        self.reset_others()?;
+        Ok(discarded)
+    }
+
+    /// Brings what is in no file system back to its first state.
+    fn reset_others(&self) -> Result<(), Failure> {
         // System V objects have no name in a file system.
         nix::sched::unshare(CloneFlags::CLONE_NEWIPC).step(Step::NewIpcNamespace)?;
         if self.has_loopback {
@@ -203,7 +236,7 @@ impl Container {
         if self.has_keys {
             process::new_session_keyring().step(Step::ResetInherited)?;
         }
-        Ok(discarded)
+        Ok(())
     }
 
     fn fingerprint(&self) -> Result<RawFingerprint, Failure> {

@@ -73,13 +73,16 @@ struct Ended {
 }
 
 impl Runner {
-    pub(super) fn new(program: Ids, null: NullDevice) -> Result<Self, Failure> {
+    /// `env` are variables that a run gets if neither it nor [`ENVIRONMENT`] sets them.
+    pub(super) fn new(program: Ids, null: NullDevice, env: &Strings) -> Result<Self, Failure> {
+        let mut default_env = default_environment()?;
+        default_env.add_missing(env);
         Ok(Self {
             children: Children::new().step(Step::ResetInherited)?,
             program,
             null,
             has_landlock: landlock::is_supported(),
-            default_env: default_environment()?,
+            default_env,
             group: None,
             processes: None,
             run: None,

@@ -63,6 +63,7 @@ pub(super) struct Arch {
     /// The architecture's value in `struct seccomp_data`.
     pub(super) audit: u32,
     pub(super) clone3: u32,
+    pub(super) chroot: u32,
     /// The calls that write files back to their disk.
     pub(super) syncs: &'static [u32],
     pub(super) calls: &'static [(u32, Rule)],
@@ -79,6 +80,7 @@ pub(super) use self::X86_64 as NATIVE;
 pub(super) const X86_64: Arch = Arch {
     audit: 0xC000_003E,
     clone3: syscalls::x86_64::Sysno::clone3 as u32,
+    chroot: syscalls::x86_64::Sysno::chroot as u32,
     syncs: syncs!(x86_64),
     calls: arch!(x86_64 0x4000:
         open => Rule::Check(&Direct::<0x4000>::OPEN);
@@ -106,6 +108,7 @@ const X32: u32 = 0x4000_0000;
 pub(super) const AARCH64: Arch = Arch {
     audit: 0xC000_00B7,
     clone3: syscalls::aarch64::Sysno::clone3 as u32,
+    chroot: syscalls::aarch64::Sysno::chroot as u32,
     syncs: syncs!(aarch64),
     calls: arch!(aarch64 0x1_0000:),
     unknown: &[

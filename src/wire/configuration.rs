@@ -8,6 +8,7 @@ use crate::error::bytes_path;
 
 use super::files::Symlink;
 use super::mounts::MountEntry;
+use super::run::Strings;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Configure {
@@ -20,6 +21,8 @@ pub(crate) struct Configure {
     pub(crate) domainname: String,
     #[serde(with = "bytes_path")]
     pub(crate) work_dir: PathBuf,
+    /// Variables of runs that set them neither themselves nor in `/.env`.
+    pub(crate) env: Strings,
     pub(crate) filter: FilterChoice,
     /// Whether the runs' group is one of cgroup v2, into which they are cloned.
     pub(crate) clones_into_group: bool,

@@ -16,7 +16,7 @@ use super::run::{GroupFiles, StartRun};
 
 /// The protocol's version. The host and the init are usually the same build, but a separate init
 /// executable may be another one.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 
 /// The argument that makes a process an init.
 pub(crate) const INIT_ARGUMENT: &str = "cellblock:init";
@@ -37,6 +37,9 @@ pub(crate) enum Request {
     Delete(#[serde(with = "bytes_path")] PathBuf),
     /// Bring everything that runs may have changed back to its first state, or fail.
     Reset,
+    /// Make the present state of the file systems the first one, and bring all else back to its
+    /// first state.
+    Freeze,
     Fingerprint,
     /// From now on these files, in place of earlier ones, are those of the runs' group. Has no
     /// reply.
@@ -54,7 +57,7 @@ pub(crate) enum Reply {
     Hello(u32),
     /// Pid 1 exists; its pidfd is attached.
     Started,
-    /// The request was carried out: configure, ping, delete or reset.
+    /// The request was carried out: configure, ping, delete, reset or freeze.
     Done,
     /// One result for each requested file; a descriptor is attached for each that is `None`.
     Opened(Vec<Option<Failure>>),
@@ -90,7 +93,9 @@ impl State {
         match request {
             Request::Start { .. } => self == Self::Unshared,
             Request::Configure(_) => self == Self::Born,
-            Request::StartRun(_) | Request::Reset | Request::Fingerprint | Request::Join(_) => self == Self::Idle,
+            Request::StartRun(_) | Request::Reset | Request::Freeze | Request::Fingerprint | Request::Join(_) => {
+                self == Self::Idle
+            }
             Request::Ping | Request::Open(_) | Request::Symlink(_) | Request::Delete(_) | Request::Kill(..) => {
                 matches!(self, Self::Idle | Self::Running)
             }

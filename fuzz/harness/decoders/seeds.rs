@@ -30,8 +30,8 @@ fn request_seeds() -> Vec<Seed> {
     let start = message(&Request::Start { cgroup_namespace: true }, 0);
     let configure = {
         let mut spec = ContainerSpec::default();
-        spec.mounts.push(Mount::bind("/", "/x"));
-        let (configure, fds) = configuration(&spec, &Mapping::Shared, true).unwrap();
+        spec.mounts.added.push(Mount::bind("/", "/x"));
+        let (configure, fds) = configuration(&spec, None, &Mapping::Shared, true).unwrap();
         message(&Request::Configure(configure), fds.len())
     };
     let open =

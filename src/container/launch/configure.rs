@@ -3,8 +3,10 @@
 //! Invariant: a missing source is an error, unless its mount says otherwise. If only the init may
 //! copy the mounts of a source, the init does so: it has the same rights over files.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,20 +14,24 @@ use crate::container::ids::Mapping;
 use crate::container::spec::ContainerSpec;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::mount::Mount;
+use crate::root::ResolvedRoot;
 use crate::sys::{clone, mount};
-use crate::wire::{Configure, Ids, MountEntry, MountKind};
+use crate::wire::{Configure, Ids, MountEntry, MountKind, Strings};
 
 use super::error::host_error;
 
 /// The configuration, and the mount trees that this process has copied for it.
 pub(crate) fn configuration(
     spec: &ContainerSpec,
+    root: Option<&ResolvedRoot>,
     mapping: &Mapping,
     clones_into_group: bool,
 ) -> Result<(Configure, Vec<Arc<OwnedFd>>)> {
     let mut fds = Vec::new();
     let mut mounts = Vec::new();
-    for mount in &spec.mounts {
+    let at_root = spec.root.as_ref().zip(root);
+    let at_root = at_root.map(|(spec, root)| Mount::overlay(&root.lowers, "/", spec.tmpfs_of_changes()));
+    for mount in at_root.into_iter().chain(spec.mounts()) {
         if let Some((Mount { target, kind, .. }, trees)) = resolve(mount, mapping.program_on_host())? {
             mounts.push(MountEntry { target, kind, trees: trees.len() });
             fds.extend(trees.into_iter().map(Arc::new));
@@ -38,7 +44,8 @@ pub(crate) fn configuration(
         program: mapping.program(),
         hostname: spec.hostname.clone(),
         domainname: spec.domainname.clone(),
-        work_dir: spec.work_dir.clone(),
+        work_dir: work_dir(spec, root),
+        env: root.map(|root| environment(&root.env)).transpose()?.unwrap_or_default(),
         filter: spec.filter.into(),
         clones_into_group,
         loopback: spec.loopback,
@@ -46,11 +53,29 @@ pub(crate) fn configuration(
     Ok((configure, fds))
 }
 
+fn work_dir(spec: &ContainerSpec, root: Option<&ResolvedRoot>) -> PathBuf {
+    let own = spec.work_dir.as_ref();
+    own.or_else(|| root?.work_dir.as_ref()).map_or_else(|| "/w".into(), PathBuf::clone)
+}
+
+/// The variables of a root, as the init takes them.
+fn environment(variables: &[(OsString, OsString)]) -> Result<Strings> {
+    let mut strings = Strings::default();
+    for (key, value) in variables {
+        let (key, value) = (key.as_bytes(), value.as_bytes());
+        if key.is_empty() || key.contains(&b'=') || key.contains(&0) || value.contains(&0) {
+            let key = key.escape_ascii();
+            return Err(Error::invalid(format!("the root sets a variable that no program can have: {key}")));
+        }
+        strings.push(&[key, b"=", value]);
+    }
+    Ok(strings)
+}
+
 /// Resolves the sources of a mount with the host's rights. Returns the mount with its mount trees,
 /// or without them if the init has to copy them. Returns `None` for a source that is missing and
 /// may be.
-fn resolve(mount: &Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<OwnedFd>)>> {
-    let mut mount = mount.clone();
+fn resolve(mut mount: Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<OwnedFd>)>> {
     let (sources, copy): (_, fn(&Path) -> io::Result<OwnedFd>) = match &mut mount.kind {
         MountKind::Bind { source, .. } => (std::slice::from_mut(source), mount::copy_tree),
         MountKind::Overlay { lowers, .. } => (lowers.as_mut_slice(), mount::copy_mount),
