@@ -1,14 +1,19 @@
 //! What a container's "/" is made of: a tree of the host in place of the host's own `/usr`.
 //!
 //! Invariant: a [`Root`] is a description. [`Root::resolve`] finds, and where needed makes, the
-//! directories that it stands for. It blocks, so the builder calls it off the runtime's threads.
+//! directories that it stands for, on a thread that may block.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Result, Step};
+use tokio::task::spawn_blocking;
+
+use crate::error::{ErrorKind, Result, ResultExt, Step};
+#[cfg(feature = "images")]
+use crate::image::{ImageRequest, ResolvedImage, Store};
 use crate::mount::Tmpfs;
 use crate::wire::Ids;
 
@@ -36,6 +41,8 @@ pub struct Root {
 #[derive(Clone, Debug)]
 enum Source {
     Directory(PathBuf),
+    #[cfg(feature = "images")]
+    Image(Arc<ImageRequest>),
 }
 
 impl Root {
@@ -61,6 +68,64 @@ impl Root {
         Self { source: Source::Directory(path.into()), changes: Tmpfs::default() }
     }
 
+    /// An image: an OCI layout (a directory), an archive of one, or what `docker save` writes. `tag`
+    /// chooses one of several images.
+    ///
+    /// The image's environment, working directory, user and command become those of the container,
+    /// as [`ContainerBuilder::root`](crate::ContainerBuilder::root) says. Its files belong to the
+    /// program.
+    ///
+    /// The first build with this root, or with a clone, unpacks the image into a
+    /// [store](Self::store), unless the store has it. That may take minutes, and does not count for
+    /// [`start_timeout`](crate::ContainerBuilder::start_timeout). Later builds use the same tree,
+    /// also if the image at `path` changes. The tree stays in the store while the root or a
+    /// container lives.
+    ///
+    /// ```
+    /// use cellblock::{Container, Root};
+    ///
+    /// let builder = Container::builder().root(Root::oci("/srv/images/python.tar", None));
+    /// ```
+    #[cfg(feature = "images")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "images")))]
+    pub fn oci(path: impl Into<PathBuf>, tag: Option<&str>) -> Self {
+        Self::from_image(ImageRequest::image(path.into(), tag.map(str::to_owned)))
+    }
+
+    /// A directory tree or an image, as command lines name it: `PATH`, `PATH:TAG`, or the name or
+    /// digest of an image in the [store](Self::store). A path that exists comes first. A directory
+    /// with a file `oci-layout` or `index.json` is a layout, every other directory is a
+    /// [tree](Self::directory), and a file is an archive.
+    ///
+    /// The first build finds out which it is.
+    ///
+    /// ```
+    /// use cellblock::{Container, Root};
+    ///
+    /// let builder = Container::builder().root(Root::image("python.tar:3.12"));
+    /// ```
+    #[cfg(feature = "images")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "images")))]
+    pub fn image(text: impl Into<OsString>) -> Self {
+        Self::from_image(ImageRequest::text(text.into()))
+    }
+
+    /// Sets the store of an image. A root without an image ignores it. Default: the store in
+    /// [`Store::default_directory`].
+    #[cfg(feature = "images")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "images")))]
+    pub fn store(self, store: Store) -> Self {
+        match &self.source {
+            Source::Image(request) => Self { source: Source::Image(Arc::new(request.in_store(store))), ..self },
+            Source::Directory(_) => self,
+        }
+    }
+
+    #[cfg(feature = "images")]
+    fn from_image(request: ImageRequest) -> Self {
+        Self { source: Source::Image(Arc::new(request)), changes: Tmpfs::default() }
+    }
+
     /// Sets the limits of the tmpfs that takes the changes of the tree. A file that is written to
     /// counts with its whole size. The mode is that of "/". Default: [`Tmpfs::default`].
     pub fn changes(self, changes: Tmpfs) -> Self {
@@ -71,14 +136,45 @@ impl Root {
         self.changes
     }
 
-    /// Finds the directories of the root, and what it sets for its programs. Blocks.
-    pub(crate) fn resolve(&self) -> Result<ResolvedRoot> {
+    /// Finds the directories of the root, and what it sets for its programs. Dropping the future
+    /// ends the unpacking of an image.
+    pub(crate) async fn resolve(&self) -> Result<ResolvedRoot> {
         match &self.source {
             Source::Directory(path) => {
-                let absolute = std::path::absolute(path)
-                    .map_err(|error| Error::io(ErrorKind::Build, Step::OpenBindSource, error).at(path))?;
-                Ok(ResolvedRoot { lowers: vec![absolute], ..ResolvedRoot::default() })
+                let path = path.clone();
+                spawn_blocking(move || {
+                    let directory = directory(&path).fail_at(ErrorKind::Build, Step::OpenBindSource, &path)?;
+                    Ok(ResolvedRoot { lowers: vec![directory], ..ResolvedRoot::default() })
+                })
+                .await
+                .fail(ErrorKind::Host, Step::OpenBindSource)?
             }
+            #[cfg(feature = "images")]
+            Source::Image(request) => Ok(Arc::clone(request).resolve().await?.into()),
+        }
+    }
+}
+
+fn directory(path: &Path) -> io::Result<PathBuf> {
+    if !path.metadata()?.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
+    }
+    std::path::absolute(path)
+}
+
+#[cfg(feature = "images")]
+impl From<ResolvedImage> for ResolvedRoot {
+    fn from(ResolvedImage { root, config, ids, guard }: ResolvedImage) -> Self {
+        let text = |(key, value): (String, String)| (key.into(), value.into());
+        // The group 0 is the init's, so such a program gets a group with its own number.
+        let program = |(uid, gid)| Ids { uid, gid: if gid == 0 { uid } else { gid } };
+        Self {
+            lowers: vec![root],
+            env: config.env.into_iter().map(text).collect(),
+            work_dir: config.work_dir.map(|dir| Path::new("/").join(dir)),
+            program: ids.filter(|&(uid, _)| uid != 0).map(program),
+            command: config.command.into_iter().map(OsString::from).collect(),
+            guard,
         }
     }
 }

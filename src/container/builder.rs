@@ -16,7 +16,7 @@ use crate::init;
 use crate::mount::Mount;
 use crate::observe;
 use crate::process::Output;
-use crate::root::Root;
+use crate::root::{ResolvedRoot, Root};
 use crate::seccomp::Filter;
 
 use super::handle::Container;
@@ -299,8 +299,13 @@ impl ContainerBuilder {
             ));
         }
         self.spec.check()?;
+        // An image may have to be unpacked. That ends if the caller drops this future.
+        let root = match &self.spec.root {
+            Some(root) => Some(root.resolve().await?),
+            None => None,
+        };
         let (ready, built) = oneshot::channel();
-        tokio::spawn(observe::in_container_span(launch_and_serve(self.spec.clone(), self.reply_timeout, ready)));
+        tokio::spawn(observe::in_container_span(launch_and_serve(self.spec.clone(), root, self.reply_timeout, ready)));
         let container = built
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")))?;
@@ -313,8 +318,13 @@ impl ContainerBuilder {
 
 /// The task of a container, from its launch to its end. If the caller has gone, no handle is left
 /// after the launch, and the container ends at once.
-async fn launch_and_serve(spec: ContainerSpec, reply_timeout: Duration, ready: oneshot::Sender<Result<Container>>) {
-    match launch(&spec).await {
+async fn launch_and_serve(
+    spec: ContainerSpec,
+    root: Option<ResolvedRoot>,
+    reply_timeout: Duration,
+    ready: oneshot::Sender<Result<Container>>,
+) {
+    match launch(&spec, root).await {
         Ok(connection) => {
             let (container, actor) = Container::serve(connection, reply_timeout, MAILBOX_CAPACITY);
             drop(ready.send(Ok(container)));

@@ -41,8 +41,7 @@ pub(super) use error::LaunchError;
 use error::host_error;
 
 /// Starts an init and has it make its root file system.
-pub(super) async fn launch(spec: &ContainerSpec) -> Result<Connection, LaunchError> {
-    let root = resolve_root(spec).await?;
+pub(super) async fn launch(spec: &ContainerSpec, root: Option<ResolvedRoot>) -> Result<Connection, LaunchError> {
     let mut launch = Launch::start(spec).await?;
     match tokio::time::timeout(spec.start_timeout, launch.bring_up(spec, root.as_ref())).await {
         Ok(result) => {
@@ -219,12 +218,6 @@ impl Launch {
             Err(broken) => Err(Error::new(ErrorKind::Build, Step::Receive).detail(broken.to_string()).into()),
         }
     }
-}
-
-/// Finds the root's directories, which may take long.
-async fn resolve_root(spec: &ContainerSpec) -> Result<Option<ResolvedRoot>> {
-    let Some(root) = spec.root.clone() else { return Ok(None) };
-    spawn_blocking(move || root.resolve()).await.fail(ErrorKind::Host, Step::OpenBindSource)?.map(Some)
 }
 
 /// Makes a control group for the runs, if this process may.

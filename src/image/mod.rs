@@ -33,4 +33,5 @@ mod user;
 pub use caps::UnpackCaps;
 pub use config::ImageConfig;
 pub use digest::Digest;
+pub(crate) use request::{ImageRequest, ResolvedImage};
 pub use store::{Removed, Store, StoredImage};

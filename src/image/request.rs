@@ -17,7 +17,7 @@ use super::index::Index;
 use super::manifest::Manifest;
 use super::meter::Cancel;
 use super::source::Source;
-use super::store::{Store, default_directory};
+use super::store::{Store, default_directory, off_runtime};
 use super::user;
 
 /// An image, or a directory tree, that a root names.
@@ -66,8 +66,16 @@ impl ImageRequest {
         Self { from, store, resolved: Mutex::default() }
     }
 
-    /// Finds the tree, and first unpacks the image if the store lacks it. Blocks.
-    pub(crate) fn resolve(&self, cancel: &Cancel) -> Result<ResolvedImage> {
+    /// Finds the tree, and first unpacks the image if the store lacks it.
+    pub(crate) async fn resolve(self: Arc<Self>) -> Result<ResolvedImage> {
+        // A held lock means that a thread is at work.
+        if let Ok(Some(resolved)) = self.resolved.try_lock().as_deref() {
+            return Ok(resolved.clone());
+        }
+        off_runtime(move |cancel| self.resolve_blocking(cancel)).await
+    }
+
+    fn resolve_blocking(&self, cancel: &Cancel) -> Result<ResolvedImage> {
         // A thread that panicked leaves it unresolved.
         let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(resolved) = &*resolved {

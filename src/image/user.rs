@@ -34,7 +34,9 @@ pub(super) fn ids(root: &Path, text: &str) -> Result<(u32, u32)> {
         },
     };
     let unknown = || Error::new(ErrorKind::Image, Step::ReadImage).detail(format!("the image has no user {text:?}"));
-    Ok((uid.ok_or_else(unknown)?, gid.ok_or_else(unknown)?))
+    // The kernel takes the highest number for none.
+    let known = |id: Option<u32>| id.filter(|&id| id != u32::MAX).ok_or_else(unknown);
+    Ok((known(uid)?, known(gid)?))
 }
 
 /// The number of a group, in lines of name:password:gid:….

@@ -31,7 +31,8 @@ impl Rig {
     pub(super) fn new(init_exe: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let spec = ContainerSpec { init_exe: init_exe.into(), start_timeout: LONG, ..ContainerSpec::default() };
-        let connection = runtime.block_on(launch(&spec)).expect("a container, whose init `cargo build` has built last");
+        let connection =
+            runtime.block_on(launch(&spec, None)).expect("a container, whose init `cargo build` has built last");
         let guard = runtime.enter();
         let (terminal, inside) = Pty::open(Window { rows: 24, columns: 80 }).expect("a terminal");
         drop(guard);
