@@ -37,6 +37,10 @@ pub struct Root {
     changes: Tmpfs,
 }
 
+/// The PATH of programs in an image that sets none, as container engines have it.
+#[cfg(feature = "images")]
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Where the tree comes from.
 #[derive(Clone, Debug)]
 enum Source {
@@ -165,12 +169,16 @@ fn directory(path: &Path) -> io::Result<PathBuf> {
 #[cfg(feature = "images")]
 impl From<ResolvedImage> for ResolvedRoot {
     fn from(ResolvedImage { root, config, ids, guard }: ResolvedImage) -> Self {
-        let text = |(key, value): (String, String)| (key.into(), value.into());
+        let mut env: Vec<(OsString, OsString)> =
+            config.env.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        if !env.iter().any(|(key, _)| key == "PATH") {
+            env.push(("PATH".into(), DEFAULT_PATH.into()));
+        }
         // The group 0 is the init's, so such a program gets a group with its own number.
         let program = |(uid, gid)| Ids { uid, gid: if gid == 0 { uid } else { gid } };
         Self {
             lowers: vec![root],
-            env: config.env.into_iter().map(text).collect(),
+            env,
             work_dir: config.work_dir.map(|dir| Path::new("/").join(dir)),
             program: ids.filter(|&(uid, _)| uid != 0).map(program),
             command: config.command.into_iter().map(OsString::from).collect(),

@@ -68,13 +68,13 @@ impl<R: Read> Read for Decompressed<R> {
 /// layers have some.
 pub(super) struct ZstdFrames<R> {
     stored: R,
-    frame: FrameDecoder,
+    frame: Box<FrameDecoder>,
     is_within_frame: bool,
 }
 
 impl<R: BufRead> ZstdFrames<R> {
     fn new(stored: R) -> Self {
-        Self { stored, frame: FrameDecoder::new(), is_within_frame: false }
+        Self { stored, frame: Box::default(), is_within_frame: false }
     }
 
     /// Begins the next frame. Returns whether there is one.

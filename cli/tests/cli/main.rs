@@ -6,5 +6,9 @@ mod doctor;
 mod grade;
 mod grade_attacks;
 mod help;
+mod images;
+#[path = "../../../tests/images/make.rs"]
+#[allow(dead_code, reason = "each suite uses its own part")]
+mod make;
 mod run;
 mod support;
