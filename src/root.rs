@@ -4,8 +4,9 @@
 //! directories that it stands for. It blocks, so the builder calls it off the runtime's threads.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -75,12 +76,20 @@ impl Root {
     pub(crate) fn resolve(&self) -> Result<ResolvedRoot> {
         match &self.source {
             Source::Directory(path) => {
-                let absolute = std::path::absolute(path)
-                    .map_err(|error| Error::io(ErrorKind::Build, Step::OpenBindSource, error).at(path))?;
-                Ok(ResolvedRoot { lowers: vec![absolute], ..ResolvedRoot::default() })
+                let directory = directory(path);
+                let directory =
+                    directory.map_err(|error| Error::io(ErrorKind::Build, Step::OpenBindSource, error).at(path))?;
+                Ok(ResolvedRoot { lowers: vec![directory], ..ResolvedRoot::default() })
             }
         }
     }
+}
+
+fn directory(path: &Path) -> io::Result<PathBuf> {
+    if !path.metadata()?.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
+    }
+    std::path::absolute(path)
 }
 
 /// The directories of a root, and the defaults of its runs.
