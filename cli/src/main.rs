@@ -11,6 +11,7 @@ mod environment;
 mod grade;
 mod interrupts;
 mod limits;
+mod root;
 mod run;
 mod runtime;
 mod stdout;

@@ -39,7 +39,9 @@ const PROTOCOL: &str = r#"Example:
 Requests:
   op       fields                             response
   build    binds (["SRC[:DST[:rw]]"]),        {}
-           tmpfs_bytes (of each tmpfs)
+           tmpfs_bytes (of each tmpfs),
+           image (PATH),
+           setup (["PROGRAM","ARG",…])
   run      args, env (["K=V"]), stdin,        verdict, report, outputs
            capture_bytes, limits
   kill     run (the id of a run)              {}; the run has its own response
@@ -63,6 +65,10 @@ Containers:
   build. A container that has died stays dead until it is destroyed. A `kill`
   looks in every container unless it names one. It kills all runs with the id. A
   run that is killed while it waits fails with the kind `killed`.
+
+  With `image`, the "/" of a container is that directory, with a whole root file
+  system, in place of the host's /usr. A build runs `setup`, and a reset keeps
+  what that leaves.
 
 Failures:
   {"id":1,"error":{"kind":"…","step":"…","errno":2,"message":"…",

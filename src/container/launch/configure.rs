@@ -58,6 +58,9 @@ fn work_dir(spec: &ContainerSpec, root: Option<&ResolvedRoot>) -> PathBuf {
     own.or_else(|| root?.work_dir.as_ref()).map_or_else(|| "/w".into(), PathBuf::clone)
 }
 
+/// The search path of the programs of a root that sets none: Docker's.
+const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The variables of a root, as the init takes them.
 fn environment(variables: &[(OsString, OsString)]) -> Result<Strings> {
     let mut strings = Strings::default();
@@ -68,6 +71,9 @@ fn environment(variables: &[(OsString, OsString)]) -> Result<Strings> {
             return Err(Error::invalid(format!("the root sets a variable that no program can have: {key}")));
         }
         strings.push(&[key, b"=", value]);
+    }
+    if variables.iter().all(|(key, _)| key != "PATH") {
+        strings.push(&[b"PATH=", ROOT_PATH.as_bytes()]);
     }
     Ok(strings)
 }
