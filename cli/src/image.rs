@@ -17,18 +17,39 @@ pub struct ImageOptions {
     #[arg(long, value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
     pub image: Option<OsString>,
     /// Keep unpacked images in this directory
-    #[arg(long, value_name = "DIR", requires = "image", value_hint = ValueHint::DirPath)]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub store: Option<PathBuf>,
+}
+
+/// The root that the options name, and the store in which others are found.
+pub struct Roots {
+    pub default: Option<Root>,
+    store: Option<Store>,
 }
 
 impl ImageOptions {
     /// The root that the options name.
     pub async fn root(&self) -> cellblock::Result<Option<Root>> {
-        let Some(image) = &self.image else { return Ok(None) };
+        Ok(self.open().await?.default)
+    }
+
+    pub async fn open(&self) -> cellblock::Result<Roots> {
+        let store = match &self.store {
+            Some(store) => Some(Store::open(store).await?),
+            None => None,
+        };
+        let roots = Roots { default: None, store };
+        Ok(Roots { default: self.image.as_ref().map(|image| roots.named(image)), ..roots })
+    }
+}
+
+impl Roots {
+    /// The root that a path or a name stands for.
+    pub fn named(&self, image: impl Into<OsString>) -> Root {
         let root = Root::image(image);
-        Ok(Some(match &self.store {
-            Some(store) => root.store(Store::open(store).await?),
+        match &self.store {
+            Some(store) => root.store(store.clone()),
             None => root,
-        }))
+        }
     }
 }

@@ -93,7 +93,8 @@ impl ContainerBuilder {
     /// [default mounts](Mount::defaults). Default: none.
     ///
     /// The default mounts are [`Mount::defaults_over_root`] then. The root's variables are those of
-    /// runs that do not set them, also `PATH`, in which a run's program is looked up. Its working
+    /// runs that do not set them, also `PATH`, in which a run's program is looked up. A root that
+    /// sets no `PATH` has `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`. Its working
     /// directory takes the place of `/w`, unless [`work_dir`](Self::work_dir) sets one. Its command
     /// is [`Container::root_command`]. Programs never have the user id 0: they get the root's user
     /// and group id if those are not 0 and this process may map them (see

@@ -66,6 +66,7 @@ impl Rootfs {
 
         let mut rootfs = Self { program, tree, work_dir, symlinks };
         rootfs.symlinks.iter().try_for_each(|link| rootfs.make_symlink(link))?;
+        rootfs.tree.forget_fixed();
         rootfs.enter_work_dir()?;
         if rootfs.tree.is_own(Path::new("/")) {
             rootfs.tree.freeze_root()?;

@@ -5,6 +5,8 @@
 mod common;
 
 mod access;
+mod baseline;
 mod overlay;
 mod reset;
+mod root;
 mod rootfs;

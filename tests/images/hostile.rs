@@ -180,7 +180,8 @@ async fn broken_archives_are_refused() {
 async fn blobs_must_have_their_digests_and_sizes() {
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let image = Image::new([Layer::new().compression(compression).file("file", 0o644, "x".repeat(50_000))]);
-        let faults: [(&str, fn(&mut Vec<u8>)); 3] = [
+        type Fault = fn(&mut Vec<u8>);
+        let faults: [(&str, Fault); 3] = [
             ("truncated", |blob| blob.truncate(blob.len() / 2)),
             ("longer", |blob| blob.extend([0; 100])),
             ("changed", |blob| {

@@ -8,3 +8,4 @@ mod containers;
 mod hostile;
 mod make;
 mod store;
+mod tools;

@@ -265,7 +265,7 @@ async fn directories_and_files_without_rights_are_unpacked_and_removed() {
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(fs::metadata(locked.join("below/more")).unwrap().mode() & 0o7777, 0);
     assert!(!locked.join("below/secret").exists());
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     place.store.remove(&image.digest.to_string()).await.unwrap();
     assert_eq!((place.parts("trees"), place.parts("layers"), place.parts("staging")), (vec![], vec![], vec![]));
 }

@@ -40,7 +40,7 @@ impl Init {
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
         let process = command.arg("cellblock:init").stdin(Stdio::from(theirs)).stderr(Stdio::piped()).spawn().unwrap();
         let init = Self { process, socket };
-        assert_eq!(init.receive(), frame(&(0, Hello::Hello(5))));
+        assert_eq!(init.receive(), frame(&(0, Hello::Hello(6))));
         init
     }
 

@@ -9,6 +9,7 @@ mod run;
 mod slot;
 mod state;
 
+use std::error::Error;
 use std::future::ready;
 use std::io;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Stdin};
 use tokio::sync::mpsc;
 
+use crate::image::ImageOptions;
 use crate::runtime::block_on;
 use request::Request;
 use response::Failure;
@@ -29,7 +31,10 @@ use state::Console;
 /// standard output.
 #[derive(Args)]
 #[command(after_long_help = PROTOCOL, after_help = "`cellblock help console` describes the requests.")]
-pub struct Options {}
+pub struct Options {
+    #[command(flatten)]
+    image: ImageOptions,
+}
 
 const PROTOCOL: &str = r#"Example:
   $ cellblock console
@@ -39,7 +44,9 @@ const PROTOCOL: &str = r#"Example:
 Requests:
   op       fields                             response
   build    binds (["SRC[:DST[:rw]]"]),        {}
-           tmpfs_bytes (of each tmpfs)
+           tmpfs_bytes (of each tmpfs),
+           image (IMAGE, as for --image),
+           setup (["PROGRAM","ARG",…])
   run      args, env (["K=V"]), stdin,        verdict, report, outputs
            capture_bytes, limits
   kill     run (the id of a run)              {}; the run has its own response
@@ -64,6 +71,10 @@ Containers:
   looks in every container unless it names one. It kills all runs with the id. A
   run that is killed while it waits fails with the kind `killed`.
 
+  With `image`, or the option --image, the "/" of a container is that image or
+  directory in place of the host's /usr. A build runs `setup`, and a reset keeps
+  what that leaves.
+
 Failures:
   {"id":1,"error":{"kind":"…","step":"…","errno":2,"message":"…",
                    "retryable":false}}
@@ -79,8 +90,8 @@ destroys everything and exits with 0. It exits with 1 if its output is closed."#
 /// The longest line in bytes.
 const MAX_LINE: u64 = 64 << 20;
 
-pub fn main(Options {}: Options) -> ExitCode {
-    match block_on(serve()) {
+pub fn main(Options { image }: Options) -> ExitCode {
+    match block_on(serve(&image)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cellblock console: {error}");
@@ -89,11 +100,12 @@ pub fn main(Options {}: Options) -> ExitCode {
     }
 }
 
-async fn serve() -> io::Result<()> {
+async fn serve(image: &ImageOptions) -> Result<(), Box<dyn Error>> {
+    let roots = image.open().await?;
     let (responses, to_write) = mpsc::unbounded_channel();
     let writer = tokio::spawn(write_lines(to_write));
     let mut input = BufReader::new(tokio::io::stdin());
-    let mut console = Console::new(responses.clone());
+    let mut console = Console::new(responses.clone(), roots);
     let end = loop {
         tokio::select! {
             request = next_request(&mut input) => match request {
@@ -109,7 +121,7 @@ async fn serve() -> io::Result<()> {
     console.end().await;
     drop(responses);
     writer.await??;
-    end
+    Ok(end?)
 }
 
 /// Writes the responses. One task writes all of them, so lines do not mix.

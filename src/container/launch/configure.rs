@@ -58,6 +58,9 @@ fn work_dir(spec: &ContainerSpec, root: Option<&ResolvedRoot>) -> PathBuf {
     own.or_else(|| root?.work_dir.as_ref()).map_or_else(|| "/w".into(), PathBuf::clone)
 }
 
+/// The search path of the programs of a root that sets none: Docker's.
+const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The variables of a root, as the init takes them.
 fn environment(variables: &[(OsString, OsString)]) -> Result<Strings> {
     let mut strings = Strings::default();
@@ -68,6 +71,9 @@ fn environment(variables: &[(OsString, OsString)]) -> Result<Strings> {
             return Err(Error::invalid(format!("the root sets a variable that no program can have: {key}")));
         }
         strings.push(&[key, b"=", value]);
+    }
+    if variables.iter().all(|(key, _)| key != "PATH") {
+        strings.push(&[b"PATH=", ROOT_PATH.as_bytes()]);
     }
     Ok(strings)
 }
@@ -109,12 +115,21 @@ fn copy_source(source: &mut PathBuf, copy: fn(&Path) -> io::Result<OwnedFd>) -> 
 }
 
 /// Shows the files of the owner of a mount's root as the program's, if the file system can do that.
+/// The other owners stay as they are. No container has their ids, but the kernel lets nobody delete
+/// a file whose owner has no id at all.
 fn map_owner(mount: &OwnedFd, program: Ids) -> io::Result<()> {
     let owner = nix::sys::stat::fstat(mount)?;
-    let map = |from: u32, to: u32| format!("{from} {to} 1");
+    let map = |from: u32, to: u32| format!("{from} {to} 1\n{}", all_ids_but([from.min(to), from.max(to)]));
     let namespace = clone::user_namespace(&map(owner.st_uid, program.uid), &map(owner.st_gid, program.gid))?;
     match mount::map_owners(mount, namespace.as_fd()) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         mapped => mapped,
     }
+}
+
+/// The lines of an id map that maps all ids but two to themselves. The first is not the higher one.
+fn all_ids_but([first, second]: [u32; 2]) -> String {
+    let ranges = [(0, first), (first.saturating_add(1), second), (second.saturating_add(1), u32::MAX)];
+    let lines = ranges.into_iter().filter(|(start, end)| start < end);
+    lines.map(|(start, end)| format!("{start} {start} {}\n", end - start)).collect()
 }

@@ -36,9 +36,16 @@ pub(super) struct Layers {
     place: OwnedFd,
     lowers: usize,
     is_frozen: bool,
-    /// The tmpfs with the changes.
-    upper: Option<OwnedFd>,
+    upper: Option<Upper>,
     root: RootDirectory,
+}
+
+/// The tmpfs with the changes.
+struct Upper {
+    tmpfs: OwnedFd,
+    changes: OwnedFd,
+    /// The state in which it was made, unless there is no room to tell.
+    new: Option<NewState>,
 }
 
 /// The attributes of an overlay's root, which are those of its upper layer.
@@ -80,17 +87,24 @@ impl Layers {
     /// Makes a lower layer of the changes. The overlay must be unmounted.
     pub(super) fn freeze_changes(&mut self, root: RootDirectory) -> io::Result<()> {
         let Some(upper) = self.upper.take() else { return Ok(()) };
-        let changes = copy_directory(&upper, CHANGES)?;
-        detach(&upper)?;
+        let changes = copy_directory(&upper.tmpfs, CHANGES)?;
+        detach(&upper.tmpfs)?;
         self.root = root;
         self.push_frozen(&changes)
     }
 
-    /// Mounts the overlay with a new upper layer, at the base's place for that. Returns the overlay
-    /// and its state.
-    pub(super) fn mount(&mut self, base: &Base, upper: TmpfsOptions) -> io::Result<(OwnedFd, Option<NewState>)> {
+    /// Whether a program, or the init, has changed the overlay since it was mounted.
+    pub(super) fn has_changed(&mut self) -> bool {
+        let is_unchanged = |Upper { tmpfs, changes, new }: &mut Upper| {
+            new.as_mut().is_some_and(|new| new.check_unchanged(tmpfs, changes))
+        };
+        !self.upper.as_mut().is_some_and(is_unchanged)
+    }
+
+    /// Mounts the overlay with a new upper layer, at the base's place for that.
+    pub(super) fn mount(&mut self, base: &Base, upper: TmpfsOptions) -> io::Result<OwnedFd> {
         if let Some(upper) = self.upper.take() {
-            detach(&upper)?;
+            detach(&upper.tmpfs)?;
         }
         let tmpfs = self.new_upper(upper)?;
         attach(&tmpfs, resolve(&self.place, Path::new(UPPER), OFlag::O_PATH, 0)?)?;
@@ -105,9 +119,9 @@ impl Layers {
         let overlay = base.next()?;
 
         let changes = resolve(&tmpfs, Path::new(CHANGES), OFlag::O_PATH, 0)?;
-        let state = NewState::take(upper, tmpfs.try_clone()?, changes)?;
-        self.upper = Some(tmpfs);
-        Ok((overlay, state))
+        let new = NewState::take(upper, &tmpfs, &changes)?;
+        self.upper = Some(Upper { tmpfs, changes, new });
+        Ok(overlay)
     }
 
     /// A tmpfs with an empty upper layer, and the overlay's work directory.

@@ -50,9 +50,6 @@ impl Snapshot {
 
 /// A tmpfs since it was new.
 pub(super) struct NewState {
-    root: OwnedFd,
-    /// The directory whose content programs see: the root, or the upper layer of an overlay.
-    dir: OwnedFd,
     snapshot: Snapshot,
     /// The number of the last inode that the tmpfs has made. A file without a name moves it, and
     /// changes nothing else once it is closed.
@@ -62,21 +59,20 @@ pub(super) struct NewState {
 impl NewState {
     /// The state of a tmpfs with these options, by its root and the directory in it that programs
     /// see. `None` if it has no room for the inode that shows whether it was touched.
-    pub(super) fn take(options: TmpfsOptions, root: OwnedFd, dir: OwnedFd) -> io::Result<Option<Self>> {
+    pub(super) fn take(options: TmpfsOptions, root: &OwnedFd, dir: &OwnedFd) -> io::Result<Option<Self>> {
         if options.bytes == 0 || options.inodes <= 1 {
             return Ok(None);
         }
-        let last_inode = new_inode(&root)?;
-        let snapshot = Snapshot::take(&dir, Path::new("."))?;
-        Ok(Some(Self { root, dir, snapshot, last_inode }))
+        let last_inode = new_inode(root)?;
+        Ok(Some(Self { last_inode, snapshot: Snapshot::take(dir, Path::new("."))? }))
     }
 
     /// Whether no program has touched the tmpfs. The question itself moves its inode numbers by
     /// one.
-    pub(super) fn check_unchanged(&mut self) -> bool {
-        let Ok(inode) = new_inode(&self.root) else { return false };
+    pub(super) fn check_unchanged(&mut self, root: &OwnedFd, dir: &OwnedFd) -> bool {
+        let Ok(inode) = new_inode(root) else { return false };
         let expected = std::mem::replace(&mut self.last_inode, inode).wrapping_add(1);
-        inode == expected && Snapshot::take(&self.dir, Path::new(".")).is_ok_and(|now| now == self.snapshot)
+        inode == expected && Snapshot::take(dir, Path::new(".")).is_ok_and(|now| now == self.snapshot)
     }
 }
 

@@ -30,8 +30,8 @@ pub(super) struct MountTree {
 
 struct Mounted {
     target: PathBuf,
-    /// The mount that it is attached to.
-    parent: usize,
+    /// The mount that it is attached to. `None`: the base, or one that never changes.
+    parent: Option<usize>,
     mount: OwnedFd,
     is_directory: bool,
     own: Option<OwnFileSystem>,
@@ -41,17 +41,20 @@ struct Mounted {
 struct OwnFileSystem {
     /// Of the tmpfs or, for an overlay, of its upper layer.
     options: TmpfsOptions,
-    /// `None`: a tmpfs that is empty when it is new.
-    layers: Option<Layers>,
-    /// The state in which it was made, unless there is no room to tell.
-    new: Option<NewState>,
+    kind: OwnKind,
+}
+
+enum OwnKind {
+    /// It is empty when it is new. The state in which it was made, unless there is no room to tell.
+    Tmpfs(Option<NewState>),
+    Overlay(Layers),
 }
 
 /// What was taken away. Its drop frees what programs left there, which takes a while for many
 /// files.
 #[derive(Default)]
-pub(in crate::init) struct Discarded {
-    file_systems: Vec<(OwnedFd, Option<NewState>)>,
+pub(crate) struct Discarded {
+    file_systems: Vec<OwnedFd>,
 }
 
 /// The numbers of the mounts that a reset has replaced.
@@ -67,7 +70,7 @@ impl MountTree {
         }
         .step_at(Step::MountRoot, "/")?;
         base.root().map_err(io::Error::from).and_then(|place| attach(&mount, place)).step_at(Step::MountRoot, "/")?;
-        let root = Mounted { target: "/".into(), parent: 0, mount, is_directory: true, own };
+        let root = Mounted { target: "/".into(), parent: None, mount, is_directory: true, own };
         Ok(Self { base, program, mounts: vec![root] })
     }
 
@@ -104,8 +107,25 @@ impl MountTree {
         let parent = self.around(target);
         let place = self.place_in(&self.mounts[parent].mount, parent, target, is_directory)?;
         attach(&mount, place).step_at(Step::Mount, target)?;
-        self.mounts.push(Mounted { target: target.to_owned(), parent, mount, is_directory, own });
+        self.mounts.push(Mounted { target: target.to_owned(), parent: Some(parent), mount, is_directory, own });
         Ok(())
+    }
+
+    /// Forgets the mounts that nothing can change: no reset moves them, or needs a place in them.
+    pub(super) fn forget_fixed(&mut self) {
+        let is_own: Vec<_> = self.mounts.iter().map(|mount| mount.own.is_some()).collect();
+        let is_in_own = |mount: &Mounted| mount.parent.is_some_and(|parent| is_own[parent]);
+        let holds_own = |index: usize| self.mounts.iter().any(|it| it.own.is_some() && it.parent == Some(index));
+        let is_kept = |(index, mount): (usize, &Mounted)| {
+            index == 0 || mount.own.is_some() || is_in_own(mount) || holds_own(index)
+        };
+        let kept: Vec<_> = self.mounts.iter().enumerate().map(is_kept).collect();
+        let new_index = |old: usize| kept[old].then(|| kept[..old].iter().filter(|kept| **kept).count());
+        for mount in &mut self.mounts {
+            mount.parent = mount.parent.and_then(new_index);
+        }
+        let mut kept = kept.iter();
+        self.mounts.retain(|_| kept.next() == Some(&true));
     }
 
     /// The mount that a path leads to: the nearest around it that no later one covers.
@@ -170,7 +190,7 @@ impl MountTree {
     /// Whether the state that a reset restores at this path is a frozen one.
     pub(super) fn is_frozen(&self, path: &Path) -> bool {
         let own = self.mounts[self.around(path)].own.as_ref();
-        own.and_then(|own| own.layers.as_ref()).is_some_and(Layers::is_frozen)
+        own.is_some_and(|own| matches!(&own.kind, OwnKind::Overlay(layers) if layers.is_frozen()))
     }
 
     /// The state of every own file system.
@@ -189,7 +209,7 @@ impl MountTree {
         let target = self.mounts[index].target.clone();
         let root = RootDirectory::of(&self.mounts[index].mount).step_at(Step::Freeze, &target)?;
         match &self.mounts[index].own {
-            Some(own) if own.layers.is_some() => self.freeze_overlay(index, root)?,
+            Some(OwnFileSystem { kind: OwnKind::Overlay(_), .. }) => self.freeze_overlay(index, root)?,
             _ => self.freeze_tmpfs(index, root).step_at(Step::Freeze, &target)?,
         }
         self.renew(index, discarded)
@@ -201,7 +221,7 @@ impl MountTree {
         let Some(own) = own else { return Ok(()) };
         let mut layers = Layers::new(&mut self.base, root)?;
         layers.push_frozen(&copy_mount_of(mount)?)?;
-        own.layers = Some(layers);
+        own.kind = OwnKind::Overlay(layers);
         if own.options.inodes > 0 {
             own.options.inodes = own.options.inodes.saturating_add(OWN_INODES);
         }
@@ -215,20 +235,21 @@ impl MountTree {
         let stand_in = new_tmpfs(TmpfsOptions { bytes: 0, inodes: 0, mode: 0o755 }, ROOT)
             .and_then(|stand_in| self.base.attach_next(&stand_in).map(|()| stand_in));
         drop(self.replace(index, stand_in.step_at(Step::Freeze, &target)?)?);
-        let Some(own) = &mut self.mounts[index].own else { return Ok(()) };
-        own.new = None;
-        let frozen = own.layers.as_mut().map_or(Ok(()), |layers| layers.freeze_changes(root));
-        frozen.step_at(Step::Freeze, &target)
+        match &mut self.mounts[index].own {
+            Some(OwnFileSystem { kind: OwnKind::Overlay(layers), .. }) => {
+                layers.freeze_changes(root).step_at(Step::Freeze, &target)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Replaces an own file system by a new one.
     fn renew(&mut self, index: usize, discarded: &mut Discarded) -> Result<(), Failure> {
         let Mounted { target, own, .. } = &mut self.mounts[index];
         let Some(own) = own else { return Ok(()) };
-        let old_state = own.new.take();
         let new = own.make(&self.base, self.program).step_at(Step::Mount, &*target)?;
         let old = self.replace(index, new)?;
-        discarded.file_systems.push((old, old_state));
+        discarded.file_systems.push(old);
         Ok(())
     }
 
@@ -236,17 +257,17 @@ impl MountTree {
     /// directly below into it. Returns the old one, detached.
     fn replace(&mut self, index: usize, new: OwnedFd) -> Result<OwnedFd, Failure> {
         let Mounted { target, parent, mount, .. } = &self.mounts[index];
-        for (number, child) in self.mounts.iter().enumerate() {
-            if number != 0 && child.parent == index {
+        for child in &self.mounts {
+            if child.parent == Some(index) {
                 let place = self.place_in(&new, index, &child.target, child.is_directory)?;
                 attach(&child.mount, place).step_at(Step::Mount, &child.target)?;
             }
         }
         detach(mount).step_at(Step::Unmount, target)?;
         fchdir(self.base.dir()).step_at(Step::ChangeDirectory, target)?;
-        let place = match index {
-            0 => self.base.root().step_at(Step::Mount, target)?,
-            _ => self.place_in(&self.mounts[*parent].mount, *parent, target, true)?,
+        let place = match parent {
+            None => self.base.root().step_at(Step::Mount, target)?,
+            Some(parent) => self.place_in(&self.mounts[*parent].mount, *parent, target, true)?,
         };
         attach(&new, place).step_at(Step::Mount, target)?;
         if index == 0 {
@@ -265,23 +286,26 @@ impl Mounted {
     /// Whether a program, or the init, has changed the file system since it was made, as far as it
     /// belongs to the container.
     fn has_changed(&mut self) -> bool {
-        let is_changed = |own: &mut OwnFileSystem| own.new.as_mut().is_none_or(|new| !new.check_unchanged());
-        self.own.as_mut().is_some_and(is_changed)
+        match self.own.as_mut().map(|own| &mut own.kind) {
+            None => false,
+            Some(OwnKind::Tmpfs(new)) => !new.as_mut().is_some_and(|new| new.check_unchanged(&self.mount, &self.mount)),
+            Some(OwnKind::Overlay(layers)) => layers.has_changed(),
+        }
     }
 }
 
 impl OwnFileSystem {
     /// Makes it anew, attached at the base's place for the next mount.
     fn make(&mut self, base: &Base, program: Ids) -> io::Result<OwnedFd> {
-        if let Some(layers) = &mut self.layers {
-            let (overlay, state) = layers.mount(base, self.options)?;
-            self.new = state;
-            return Ok(overlay);
+        match &mut self.kind {
+            OwnKind::Overlay(layers) => layers.mount(base, self.options),
+            OwnKind::Tmpfs(new) => {
+                let tmpfs = new_tmpfs(self.options, program)?;
+                base.attach_next(&tmpfs)?;
+                *new = NewState::take(self.options, &tmpfs, &tmpfs)?;
+                Ok(tmpfs)
+            }
         }
-        let tmpfs = new_tmpfs(self.options, program)?;
-        base.attach_next(&tmpfs)?;
-        self.new = NewState::take(self.options, tmpfs.try_clone()?, tmpfs.try_clone()?)?;
-        Ok(tmpfs)
     }
 }
 
@@ -293,12 +317,12 @@ fn make(
     base: &mut Base,
 ) -> io::Result<(OwnedFd, Option<OwnFileSystem>)> {
     let mut own = match (&entry.kind, trees) {
-        (MountKind::Tmpfs(options), _) => OwnFileSystem { options: *options, layers: None, new: None },
+        (MountKind::Tmpfs(options), _) => OwnFileSystem { options: *options, kind: OwnKind::Tmpfs(None) },
         (MountKind::Overlay { upper, .. }, lowers) => {
             let mut layers = Layers::new(base, RootDirectory::new(upper.mode, program))?;
             // The first is on top.
             lowers.iter().rev().try_for_each(|lower| layers.push(lower))?;
-            OwnFileSystem { options: *upper, layers: Some(layers), new: None }
+            OwnFileSystem { options: *upper, kind: OwnKind::Overlay(layers) }
         }
         (kind, [tree]) => {
             if let MountKind::Bind { access, .. } = kind {
