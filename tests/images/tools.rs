@@ -41,17 +41,17 @@ async fn what_skopeo_writes_has_the_same_tree() {
     let layers = layers.map(|layer| layer.file("name", 0o644, "text"));
     let image = Image::new(layers).config(json!({"Env": ["A=1"], "Cmd": ["/kept"]}));
     let layout = image.layout(&place.make_dir("layout"), "1.0");
-    let from = format!("oci:{}:1.0", layout.display());
+    // skopeo cannot turn zstd layers into those of Docker.
+    let layers = image.layers.iter().map(|layer| layer.clone().compression(Compression::Gzip)).collect();
+    let with_gzip = Image { layers, ..image.clone() }.layout(&place.make_dir("with-gzip"), "1.0");
     let path = |name: &str| place.path(name).display().to_string();
-    let copies: [(&str, String, &[&str]); 5] = [
-        ("dir", format!("oci:{}:2.0", path("dir")), &[]),
-        ("gzip", format!("oci:{}:2.0", path("gzip")), &["--dest-compress-format", "gzip", "--dest-decompress"]),
-        ("zstd", format!("oci:{}:2.0", path("zstd")), &["--dest-compress-format", "zstd", "--dest-compress"]),
-        ("oci.tar", format!("oci-archive:{}:2.0", path("oci.tar")), &[]),
-        ("docker.tar", format!("docker-archive:{}:example/name:2.0", path("docker.tar")), &[]),
+    let copies = [
+        (&layout, "dir", format!("oci:{}:2.0", path("dir"))),
+        (&layout, "oci.tar", format!("oci-archive:{}:2.0", path("oci.tar"))),
+        (&with_gzip, "docker.tar", format!("docker-archive:{}:example/name:2.0", path("docker.tar"))),
     ];
-    for (name, to, options) in &copies {
-        if skopeo(&[&[from.as_str(), to], *options].concat()).is_none() {
+    for (from, name, to) in &copies {
+        if skopeo(&[&format!("oci:{}:1.0", from.display()), to]).is_none() {
             return;
         }
         let imported = place.store.import(place.path(name), Some("2.0"), None).await;

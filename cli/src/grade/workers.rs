@@ -144,7 +144,7 @@ pub async fn retry_once<T>(attempt: impl AsyncFn() -> Result<T, Failure>) -> Res
 
 /// Runs a program and looks at the form in which its memory was limited.
 async fn has_memory_groups(pool: &Pool) -> Result<bool, Failure> {
-    let report = pool.lease().await?.run(Command::new("/bin/true").limits(limits::trusted())).await?;
+    let report = pool.lease().await?.run(Command::new("/bin/sh").args(["-c", ":"]).limits(limits::trusted())).await?;
     let form = report.limit(Limit::Memory).map(|held| held.form);
     Ok(matches!(form, Some(Form::CgroupV1 | Form::CgroupV2)))
 }
