@@ -56,10 +56,14 @@ impl Root {
     /// Files that belong to the owner of the directory belong to the program inside; every other
     /// file belongs to the overflow id (`nobody`). All files do if the directory's file system
     /// cannot map owners (mount_setattr(2), `MOUNT_ATTR_IDMAP`; needs Linux 5.19 under an overlay).
-    /// Submounts of the directory are left out; a host without CAP_SYS_ADMIN cannot use a directory
-    /// that has any.
+    /// A file of another owner or group can be read as its mode says for others, and deleted, but
+    /// not changed. Submounts of the directory are left out; a host without CAP_SYS_ADMIN cannot use
+    /// a directory that has any.
     ///
-    /// The tree may lack `/proc`, `/dev`, `/tmp` and `/w`: they are made inside. Do not change the
+    /// The tree may lack `/proc`, `/dev`, `/tmp` and `/w`: they are made inside. A mount or a link
+    /// of the builder takes the place of a file of the tree, but its path must not lead over a link
+    /// of the tree. Device nodes of the tree do not work. Programs that a set-user-ID bit would give
+    /// rights to do not get them. Do not change the
     /// tree while a container uses it. Containers may see such a change, in part or whole, or get
     /// errors from files that it concerns (as overlayfs documents it).
     ///

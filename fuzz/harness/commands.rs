@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use rig::Rig;
 
-const ACTS: [Act; 24] = [
+const ACTS: [Act; 25] = [
     Act::Open,
     Act::Open,
     Act::Symlink,
@@ -45,6 +45,7 @@ const ACTS: [Act; 24] = [
     Act::Fingerprint,
     Act::Settle,
     Act::Last,
+    Act::Freeze,
 ];
 
 #[derive(Clone, Copy)]
@@ -67,6 +68,8 @@ enum Act {
     Directory,
     Kill,
     Reset,
+    /// Makes the present files those that a reset restores.
+    Freeze,
     Fingerprint,
     /// Waits for the replies, or for a moment.
     Settle,

@@ -15,12 +15,12 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::init;
 use crate::mount::Mount;
 use crate::observe;
-use crate::process::Output;
 use crate::root::{ResolvedRoot, Root};
 use crate::seccomp::Filter;
 
 use super::handle::Container;
 use super::launch::{LaunchError, launch};
+use super::set_up::run_setup_commands;
 use super::spec::{ContainerSpec, Mounts, symlink};
 
 /// Room for a burst of messages. If the mailbox is full, callers wait.
@@ -206,9 +206,12 @@ impl ContainerBuilder {
         self
     }
 
-    /// Sets a command that each build runs once, as any other run. If it does not exit with 0, the
-    /// build fails, and the error has what the command printed. Its time does not count for
-    /// [`start_timeout`](Self::start_timeout). Default: none.
+    /// Adds a command that each build runs once, as any other run, after those of earlier calls. If
+    /// it does not exit with 0, the build fails, and the error has what the command printed. Its
+    /// time does not count for [`start_timeout`](Self::start_timeout). Default: none.
+    ///
+    /// The files that the commands leave are those that each reset restores, so every lease of a
+    /// pool finds them. The guide says [what lasts](crate::guide::resets#set-up-that-lasts).
     ///
     /// ```
     /// use cellblock::{Command, Container};
@@ -274,9 +277,11 @@ impl ContainerBuilder {
     /// in a process that was itself started to be an init: its `main` has not called
     /// [`init()`](crate::init()). [`ErrorKind::Build`] with the step, path and errno of the
     /// failure. [`ErrorKind::Host`] if the host is out of descriptors, memory or ids.
+    /// [`ErrorKind::Image`] if the image of the root cannot be used.
     ///
     /// # Cancel safety
-    /// Dropping the future destroys the unfinished container in the background.
+    /// Dropping the future destroys the unfinished container in the background. It also ends the
+    /// unpacking of an image.
     ///
     /// # Panics
     /// Outside of a tokio runtime, and in a runtime whose IO or time driver is off.
@@ -310,10 +315,7 @@ impl ContainerBuilder {
         let container = built
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")))?;
-        match self.setup_commands.as_slice() {
-            [] => Ok(container),
-            commands => run_setup_commands(container, commands).await,
-        }
+        run_setup_commands(container, &self.setup_commands).await
     }
 }
 
@@ -345,31 +347,4 @@ fn with_hint(error: LaunchError) -> Error {
         }
         LaunchError::NoReply { error, said_hello } => error.hinted(hints::hint_of_silence(said_hello)),
     }
-}
-
-async fn run_setup_commands(container: Container, commands: &[Command]) -> Result<Container> {
-    match set_up(&container, commands).await {
-        Ok(()) => Ok(container),
-        Err(error) => {
-            container.destroy().await;
-            Err(error)
-        }
-    }
-}
-
-/// Runs the commands, and has resets keep what they leave.
-async fn set_up(container: &Container, commands: &[Command]) -> Result<()> {
-    for command in commands {
-        let output = container.output(command).await?;
-        if !output.report.status.success() {
-            return Err(setup_error(&output));
-        }
-    }
-    container.freeze().await
-}
-
-fn setup_error(Output { report, stdout, stderr, .. }: &Output) -> Error {
-    let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
-    let printed = [text(stdout), text(stderr)].join("\n");
-    Error::new(ErrorKind::Build, Step::SetUp).detail(format!("{}: {}", report.status, printed.trim()))
 }

@@ -82,8 +82,8 @@ impl Container {
         }
     }
 
-    /// Makes all that a run may have changed as good as new: every tmpfs, every overlay, System V
-    /// objects, and the network of a container with a
+    /// Makes all that a run may have changed as good as new, or as set-up commands have left it:
+    /// every tmpfs, every overlay, System V objects, and the network of a container with a
     /// [`loopback`](crate::ContainerBuilder::loopback). Then compares the
     /// [`fingerprint`](Self::fingerprint) with the first one.
     ///

@@ -21,6 +21,7 @@ mod message;
 mod open_file;
 mod processes;
 mod reply;
+mod set_up;
 mod spec;
 
 pub use crate::fingerprint::{FileSystem, Fingerprint};

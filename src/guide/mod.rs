@@ -5,6 +5,7 @@
 //! | [`first_run`] | the first program in a container |
 //! | [`limits_and_verdicts`] | limits, reports, and verdicts |
 //! | [`files`] | files in and out of a container, bind mounts, overlays |
+//! | [`images`] | container images as root file systems |
 //! | [`pools`] | containers that are kept ready and leased |
 //! | [`service`] | an HTTP service on a pool |
 //! | [`resets`] | what a reset removes, and what it does not |
@@ -22,6 +23,10 @@ pub mod limits_and_verdicts {}
 
 #[doc = include_str!("files.md")]
 pub mod files {}
+
+#[cfg_attr(feature = "images", doc = include_str!("images.md"))]
+#[cfg_attr(not(feature = "images"), doc = "This page needs the feature `images`.")]
+pub mod images {}
 
 #[doc = include_str!("pools.md")]
 pub mod pools {}

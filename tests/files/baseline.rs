@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cellblock::{Command, Container, ContainerBuilder, ErrorKind, Limits, Mount, Pool, mount::Tmpfs};
 
-use crate::common::{builder, is_slow, open_dir, python, says, sh};
+use crate::common::{builder, is_slow, lacks, open_dir, python, says, sh};
 
 fn set_up(script: &str) -> ContainerBuilder {
     builder().setup_command(sh(script))
@@ -192,6 +192,28 @@ async fn the_room_of_a_tmpfs_is_the_same_after_set_up() {
         assert!(!container.run(&sh("head -c 2M /dev/zero >more")).await.unwrap().status.success());
         container.reset().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn the_memory_of_a_baseline_counts_for_no_later_run() {
+    let limits = || Limits::new().memory(64 << 20);
+    let mut fill = sh("head -c 40M /dev/zero >baseline");
+    fill.limits(limits());
+    let container = match builder().setup_command(fill).build().await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => return lacks("control groups"),
+        built => built.unwrap(),
+    };
+    let mut more = sh("head -c 40M /dev/zero >more && wc -c <baseline");
+    more.limits(limits());
+    for _ in 0..3 {
+        assert_eq!(says(&container, &more).await, (40 << 20).to_string());
+        container.reset().await.unwrap();
+    }
+    // The control: without a reset both files count.
+    assert_eq!(says(&container, &more).await, (40 << 20).to_string());
+    more = sh("head -c 40M /dev/zero >again");
+    more.limits(limits());
+    assert!(!container.run(&more).await.is_ok_and(|report| report.status.success()));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use cellblock::{Command, ContainerBuilder, ErrorKind, Mount, Root, mount::Tmpfs};
+use cellblock::{Command, ContainerBuilder, ErrorKind, Mount, Root, mount::Tmpfs, seccomp::Filter};
 
 use crate::common::{builder, is_root, lacks, open_dir, says};
 
@@ -211,6 +211,48 @@ async fn mounts_over_a_root_survive_a_reset() {
         container.reset().await.unwrap();
         assert_eq!(says(&container, &look).await, before, "after {change}");
     }
+}
+
+#[tokio::test]
+async fn no_path_and_no_call_leads_out_of_the_root() {
+    let Some(tree) = small_root() else { return };
+    let secret = open_dir();
+    fs::write(secret.path().join("secret"), "of the host").unwrap();
+    let outside = secret.path().join("secret");
+    symlink(&outside, tree.path().join("link")).unwrap();
+    symlink(format!("../../../../../..{}", outside.display()), tree.path().join("relative")).unwrap();
+    let source = "#define _GNU_SOURCE\n#include <errno.h>\n#include <fcntl.h>\n#include <sched.h>\n#include <stdio.h>\n\
+                  #include <sys/mount.h>\n#include <sys/stat.h>\n#include <unistd.h>\n\
+                  static void say(const char *what, long result) { printf(\"%s %d\\n\", what, result < 0 ? errno : 0); }\n\
+                  int main(void) {\n\
+                  int root = open(\"/\", O_RDONLY); mkdir(\"/w/x\", 0755);\n\
+                  say(\"chroot\", chroot(\"/w/x\")); say(\"fchdir\", fchdir(root));\n\
+                  for (int i = 0; i < 64; i++) chdir(\"..\");\n\
+                  say(\"upper\", open(\"layers\", O_RDONLY)); say(\"next\", open(\"next\", O_RDONLY));\n\
+                  say(\"w\", open(\"w\", O_RDONLY));\n\
+                  say(\"unshare\", unshare(CLONE_NEWUSER)); say(\"umount\", umount2(\"/\", MNT_DETACH));\n\
+                  say(\"remount\", mount(0, \"/\", 0, MS_REMOUNT | MS_BIND, 0));\n\
+                  say(\"of pid 1\", open(\"/proc/1/root/layers\", O_RDONLY)); }";
+    let dir = open_dir();
+    let program = dir.path().join("escape");
+    crate::common::cc_static(source, &program);
+    for filter in [Filter::default(), Filter::Off] {
+        let container = over(&tree).filter(filter).build().await.unwrap();
+        let escape = Command::from_fd("escape", fs::File::open(&program).unwrap());
+        let said = says(&container, &escape).await;
+        // Without the filter the kernel refuses the namespace.
+        let refused = if filter == Filter::Off { libc::ENOSPC } else { libc::EPERM };
+        let expected = format!("chroot 1\nfchdir 0\nupper 2\nnext 2\nw 0\nunshare {refused}\numount 1\nremount 1\n");
+        assert!(said.starts_with(&expected), "{filter:?}: {said}");
+        assert!(["of pid 1 2", "of pid 1 13"].iter().any(|end| said.ends_with(end)), "{filter:?}: {said}");
+        for path in ["/link", "/relative", "../../../../link"] {
+            let report = container.run(&sh(&format!("cat {path} 2>/dev/null"))).await.unwrap();
+            assert!(!report.status.success(), "{path}");
+        }
+        container.reset().await.unwrap();
+        assert_eq!(says(&container, &escape).await, said, "after a reset");
+    }
+    assert_eq!(fs::read_to_string(tree.path().join("link")).unwrap(), "of the host", "the control");
 }
 
 #[tokio::test]

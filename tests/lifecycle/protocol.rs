@@ -102,10 +102,22 @@ enum Hello {
 #[derive(Serialize)]
 #[expect(clippy::type_complexity, reason = "it is what the request is made of")]
 enum Configure {
-    /// Mounts, links, masks, program ids, host name, domain name, working directory, filter, cgroup
-    /// kind, loopback.
+    /// Mounts, links, masks, program ids, host name, domain name, working directory, variables,
+    /// filter, cgroup kind, loopback.
     Configure(
-        ((), (), (), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes, &'static str, bool, bool),
+        (
+            (),
+            (),
+            (),
+            (u32, u32),
+            &'static str,
+            &'static str,
+            &'static serde_bytes::Bytes,
+            &'static serde_bytes::Bytes,
+            &'static str,
+            bool,
+            bool,
+        ),
     ),
 }
 
@@ -115,7 +127,8 @@ fn start() -> Vec<u8> {
 
 fn configure() -> Vec<u8> {
     let work_dir = serde_bytes::Bytes::new(b"/w");
-    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "Off", false, false);
+    let env = serde_bytes::Bytes::new(b"");
+    let parts = ((), (), (), (0, 0), "h", "d", work_dir, env, "Off", false, false);
     let mut bytes = frame(&(1, Configure::Configure(parts)));
     // Replaces the nils that serde writes for `()` with empty arrays.
     bytes.iter_mut().filter(|byte| **byte == 0xc0).for_each(|byte| *byte = 0x90);
@@ -172,14 +185,14 @@ fn the_init_exits_with_1_on_a_broken_frame_and_says_why() {
 #[test]
 fn the_init_exits_on_a_request_out_of_order() {
     let _turn = turn();
-    for request in ["Ping", "Reset"] {
+    for request in ["Ping", "Reset", "Freeze"] {
         let init = Init::start();
         init.send(&frame(&(0, request)));
         let (code, said) = init.end();
         assert_eq!(code, Some(1));
         assert!(said.contains("out of place (Unshared)") && said.contains(request), "{said}");
     }
-    for (request, bytes) in [("Ping", frame(&(0, "Ping"))), ("Start", start()), ("Reset", frame(&(0, "Reset")))] {
+    for (request, bytes) in [("Ping", frame(&(0, "Ping"))), ("Start", start()), ("Freeze", frame(&(0, "Freeze")))] {
         let init = Init::with_pid_1();
         init.send(&bytes);
         let (code, said) = init.end();
@@ -281,7 +294,7 @@ fn the_init_closes_descriptors_that_a_request_does_not_need() {
     let _turn = turn();
     let init = Init::configured();
     let (mut reader, writer) = pipe();
-    for request in ["Ping", "Reset"] {
+    for request in ["Ping", "Reset", "Freeze"] {
         init.send_with(&frame(&(7, request)), &[writer.as_raw_fd(); 3]);
         assert_eq!(init.receive(), frame(&(7, "Done")));
     }
@@ -359,7 +372,7 @@ fn the_init_exits_on_a_run_or_a_reset_while_a_program_runs() {
     let program = dir.path().join("p");
     // Static, because the root file system has no libraries.
     cc_static("#include <unistd.h>\nint main(void) { write(1, \"ready\\n\", 6); pause(); }", &program);
-    for request in [start_run(6), frame(&(6, "Reset")), start(), configure()] {
+    for request in [start_run(6), frame(&(6, "Reset")), frame(&(6, "Freeze")), start(), configure()] {
         let init = Init::configured();
         let (mut reader, writer) = pipe();
         init.send_with(&start_run(5), &[writer.as_raw_fd(), File::open(&program).unwrap().as_raw_fd()]);

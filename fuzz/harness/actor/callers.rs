@@ -20,6 +20,7 @@ pub(super) enum Call {
     Open,
     Symlink,
     Reset,
+    Freeze,
     Fingerprint,
     Read,
     Write,
@@ -32,7 +33,7 @@ pub(super) enum Call {
 }
 
 /// In the order of a script's numbers.
-pub(super) const CALLS: [Call; 14] = [
+pub(super) const CALLS: [Call; 15] = [
     Call::Ping,
     Call::Delete,
     Call::Open,
@@ -47,6 +48,7 @@ pub(super) const CALLS: [Call; 14] = [
     Call::SpawnAndWait,
     Call::SpawnAndKill,
     Call::SpawnAndDrop,
+    Call::Freeze,
 ];
 
 /// How many files a call is about.
@@ -117,6 +119,7 @@ async fn carry_out(container: Container, call: Call, count: usize) -> End {
         Call::Open => check_files(container.open(paths().map(OpenFile::read)).await),
         Call::Symlink => container.symlink(paths().map(|path| ("t", path))).await.err(),
         Call::Reset => container.reset().await.err(),
+        Call::Freeze => container.freeze().await.err(),
         Call::Fingerprint => container.fingerprint().await.map(|it| it.differences(&it)).err(),
         Call::Read => container.read("f", 100).await.err(),
         Call::Write => container.write("f", *b"data", 0o600).await.err(),

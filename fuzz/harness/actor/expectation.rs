@@ -40,7 +40,7 @@ fn fits(request: &Request, reply: &Reply, attached: &[Descriptor]) -> bool {
             files.len() == results.len() && opened == attached.len() && are_regular
         }
         _ if !attached.is_empty() => false,
-        (Request::Ping | Request::Delete(_) | Request::Reset, Reply::Done) => true,
+        (Request::Ping | Request::Delete(_) | Request::Reset | Request::Freeze, Reply::Done) => true,
         (Request::Delete(_) | Request::Open(_) | Request::StartRun(_), Reply::Failed(_)) => true,
         (Request::Fingerprint, Reply::Fingerprint(_) | Reply::Failed(_)) => true,
         (Request::Symlink(links), Reply::Linked(results)) => links.len() == results.len(),

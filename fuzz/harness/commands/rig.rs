@@ -60,6 +60,7 @@ impl Rig {
     fn carry_out(&mut self, script: &[u8]) -> Option<(End, u8)> {
         let mut draft = Draft::new();
         let mut has_joined_another = false;
+        let mut frozen = None;
         for act in script.chunks_exact(4).take(128) {
             let [kind, a, b, c] = [act[0], act[1], act[2], act[3]];
             match ACTS[usize::from(kind) % ACTS.len()] {
@@ -79,6 +80,7 @@ impl Rig {
                 act @ (Act::Open | Act::Symlink | Act::Delete | Act::Ping | Act::Reset | Act::Fingerprint) => {
                     self.request(act, [a, b, c]);
                 }
+                Act::Freeze => frozen = Some(self.session.freeze()),
                 Act::Kill if a < 0x80 => self.session.kill_current(),
                 Act::Kill => self.session.kill_earlier(a),
                 Act::Settle if a < 0xf0 => self.session.settle(),
@@ -87,9 +89,10 @@ impl Rig {
             }
         }
         let fingerprint = self.session.reset();
-        assert_eq!(self.first.0.differences(&fingerprint), [""; 0]);
+        let is_frozen = frozen.is_some();
+        assert_eq!(frozen.as_ref().unwrap_or(&self.first.0).differences(&fingerprint), [""; 0]);
         drop(draft);
-        if has_joined_another {
+        if has_joined_another || is_frozen {
             return Some((End::Close, 0));
         }
         assert_eq!(self.session.count_fds(), self.first.1, "the init has other descriptors");
