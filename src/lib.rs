@@ -33,6 +33,7 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `images` | container images as root file systems: `Root::oci`, `Root::image` and `image::Store` |
 //! | `metrics` | counters and histograms, through the crate [`metrics`](https://docs.rs/metrics) |
 //! | `tracing` | a span for each container and run, through [`tracing`](https://docs.rs/tracing) |
 //! | `tower` | `Pool::service`, a [`tower_service::Service`](https://docs.rs/tower-service) |
@@ -51,11 +52,15 @@ pub mod container;
 pub mod doctor;
 pub mod error;
 pub mod guide;
+#[cfg(feature = "images")]
+#[cfg_attr(docsrs, doc(cfg(feature = "images")))]
+pub mod image;
 pub mod limits;
 pub mod mount;
 pub mod pool;
 pub mod process;
 pub mod report;
+pub mod root;
 pub mod seccomp;
 
 mod cgroup;
@@ -76,6 +81,7 @@ pub use mount::Mount;
 pub use pool::{Lease, Pool};
 pub use process::{Output, Process};
 pub use report::{Report, Verdict};
+pub use root::Root;
 
 /// Becomes a container's init if this process was started as one; returns at once otherwise.
 ///

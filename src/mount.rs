@@ -146,6 +146,9 @@ impl Mount {
     /// (mount_setattr(2), `MOUNT_ATTR_IDMAP`; needs Linux 5.19 under an overlay). Submounts of a
     /// source are left out; a host without CAP_SYS_ADMIN cannot use a source that has any.
     ///
+    /// A file of another owner or group can be read as its mode says for others, and deleted, but
+    /// not changed.
+    ///
     /// There are at most 64 directories. The target must not lie within a tmpfs or another overlay.
     ///
     /// ```

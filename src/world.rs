@@ -57,6 +57,17 @@ impl Mount {
         mounts
     }
 
+    /// The default mounts over a [`Root`](crate::Root): those of [`defaults`](Self::defaults) that
+    /// are not the host's programs, libraries and settings. These are the devices, the generated
+    /// `hosts` and `resolv.conf`, `/proc`, and a tmpfs each on `/dev/shm`, `/w` and `/tmp`.
+    pub fn defaults_over_root(tmpfs: Tmpfs) -> Vec<Self> {
+        let mut mounts: Vec<_> = DEVICES.map(Self::device).into();
+        mounts.extend(Self::essentials(tmpfs));
+        mounts.push(Self::tmpfs("/w", tmpfs));
+        mounts.push(Self::tmpfs("/tmp", tmpfs.mode(0o1777)));
+        mounts
+    }
+
     /// What no root directory brings along: the files that depend on the container, `/proc` and
     /// `/dev/shm`.
     pub(crate) fn essentials(tmpfs: Tmpfs) -> [Self; 4] {

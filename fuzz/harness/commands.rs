@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use rig::Rig;
 
-const ACTS: [Act; 27] = [
+const ACTS: [Act; 28] = [
     Act::Open,
     Act::Open,
     Act::Symlink,
@@ -48,6 +48,7 @@ const ACTS: [Act; 27] = [
     Act::Fingerprint,
     Act::Settle,
     Act::Last,
+    Act::Freeze,
 ];
 
 #[derive(Clone, Copy)]
@@ -74,6 +75,8 @@ enum Act {
     Directory,
     Kill,
     Reset,
+    /// Makes the present files those that a reset restores.
+    Freeze,
     Fingerprint,
     /// Waits for the replies, or for a moment.
     Settle,

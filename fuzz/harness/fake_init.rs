@@ -100,7 +100,7 @@ pub(in crate::container) fn connection(socket: OwnedFd) -> io::Result<Connection
         pid1: Pid1::new(pidfd),
         stderr: null,
         group: None,
-        info: ContainerInfo { program: None, support, protections },
+        info: ContainerInfo { command: Arc::default(), program: None, support, protections },
     })
 }
 

@@ -134,7 +134,7 @@ impl Actor {
         };
         match pending {
             PendingReply::Run(_) => self.scheduler.account(id, &body),
-            PendingReply::Reset(_) => self.scheduler.renew_memory(),
+            PendingReply::Reset(_) | PendingReply::Frozen(_) => self.scheduler.renew_memory(),
             _ => {}
         }
         pending.deliver(body, fds)

@@ -54,7 +54,7 @@ impl Container {
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (mailbox, receiver) = Mailbox::new(capacity);
         let death = DeathGuard::new(Arc::clone(mailbox.record()));
-        let container = Self { mailbox, info: connection.info, lease: LeaseLimits::default(), slot: None };
+        let container = Self { mailbox, info: connection.info.clone(), lease: LeaseLimits::default(), slot: None };
         (container, actor::serve(connection, receiver, death, reply_timeout))
     }
 
@@ -81,8 +81,8 @@ impl Container {
         }
     }
 
-    /// Makes all that a run may have changed as good as new: every tmpfs, every overlay, System V
-    /// objects, and the network of a container with a
+    /// Makes all that a run may have changed as good as new, or as set-up commands have left it:
+    /// every tmpfs, every overlay, System V objects, and the network of a container with a
     /// [`loopback`](crate::ContainerBuilder::loopback). Then compares the
     /// [`fingerprint`](Self::fingerprint) with the first one.
     ///
@@ -238,6 +238,24 @@ impl Container {
             record.request_end();
         }
         record.wait().await;
+    }
+
+    /// The command of the container's [`Root`](crate::Root): what an image runs if its user names
+    /// no program. `None` without a root, and for a root that has none, such as
+    /// [`Root::directory`](crate::Root::directory).
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// if let Some(command) = container.root_command() {
+    ///     container.run(&command).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn root_command(&self) -> Option<Command> {
+        let (program, args) = self.info.command.split_first()?;
+        let mut command = Command::new(program);
+        command.args(args);
+        Some(command)
     }
 
     /// Waits for the container's end, and returns the reason.

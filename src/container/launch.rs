@@ -7,7 +7,7 @@ mod configure;
 mod error;
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
 
 use crate::limits::{CgroupSupport, HostSupport, NprocScope};
 use crate::report::Protections;
+use crate::root::ResolvedRoot;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
 use crate::sys::{clone, in_background, kernel, landlock, memory, socket};
@@ -41,12 +42,13 @@ pub(super) use error::LaunchError;
 use error::host_error;
 
 /// Starts an init and has it make its root file system.
-pub(super) async fn launch(spec: &ContainerSpec) -> Result<Connection, LaunchError> {
+pub(super) async fn launch(spec: &ContainerSpec, root: Option<ResolvedRoot>) -> Result<Connection, LaunchError> {
     let mut launch = Launch::start(spec).await?;
-    match tokio::time::timeout(spec.start_timeout, launch.bring_up(spec)).await {
+    match tokio::time::timeout(spec.start_timeout, launch.bring_up(spec, root.as_ref())).await {
         Ok(result) => {
             let (pid1, program) = result?;
-            Ok(launch.into_connection(spec, pid1, program))
+            let command = root.map_or_else(Arc::default, |root| root.command.into());
+            Ok(launch.into_connection(spec, command, pid1, program))
         }
         Err(_) => Err(LaunchError::timed_out(launch.step, spec.start_timeout)),
     }
@@ -87,14 +89,19 @@ impl Launch {
     }
 
     /// Takes the init through its states, and reaps stage one, which exits once it has made pid 1.
-    async fn bring_up(&mut self, spec: &ContainerSpec) -> Result<(Pid1, ProgramIds), LaunchError> {
+    async fn bring_up(
+        &mut self,
+        spec: &ContainerSpec,
+        root: Option<&ResolvedRoot>,
+    ) -> Result<(Pid1, ProgramIds), LaunchError> {
         // Stage one makes its namespaces meanwhile.
-        let mapping = Mapping::choose(spec.id_range.as_ref()).fail(ErrorKind::Host, Step::ReserveIds)?;
+        let inside = root.and_then(|root| root.program);
+        let mapping = Mapping::choose(spec.id_range.as_ref(), inside).fail(ErrorKind::Host, Step::ReserveIds)?;
         let clones_into_group = self.group.init_directory().is_some();
         if let (LaunchGroup(Some((group, _))), Some(init)) = (&mut self.group, mapping.init_on_host()) {
             group.delegate_to(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
         }
-        let (mut configure, mut fds) = configuration(spec, &mapping, clones_into_group)?;
+        let (mut configure, mut fds) = configuration(spec, root, &mapping, clones_into_group)?;
 
         self.expect_hello(&spec.init_exe).await?;
         self.map_ids(&mapping).await?;
@@ -104,6 +111,10 @@ impl Launch {
         for reservation in mapping.into_reservation() {
             configure.fds.push(ConfigureFd::IdReservation);
             fds.push(Arc::new(reservation));
+        }
+        if let Some(guard) = root.and_then(|root| root.guard.clone()) {
+            configure.fds.push(ConfigureFd::ImageInUse);
+            fds.push(guard);
         }
         self.send(&Request::Configure(configure), fds).await?;
 
@@ -117,10 +128,17 @@ impl Launch {
         Ok((pid1, program))
     }
 
-    fn into_connection(self, spec: &ContainerSpec, pid1: Pid1, program: ProgramIds) -> Connection {
+    fn into_connection(
+        self,
+        spec: &ContainerSpec,
+        command: Arc<[OsString]>,
+        pid1: Pid1,
+        program: ProgramIds,
+    ) -> Connection {
         let Self { socket, decoder, stderr, mut group, .. } = self;
         let (group, groups) = group.0.take().unzip();
         let info = ContainerInfo {
+            command,
             program: program.on_host,
             support: host_support(groups, program.are_own),
             protections: Protections::new(spec.filter, program.are_own, landlock::is_supported()),

@@ -12,7 +12,7 @@ use crate::limits::LeaseLimits;
 use crate::seccomp::Filter;
 
 use super::handle::Container;
-use super::message::Message;
+use super::message::{Message, Operation};
 
 impl Container {
     /// This handle, in this slot of a pool, with its runs and the runs of the leases after it on this
@@ -56,6 +56,12 @@ impl Container {
     pub(crate) async fn retire(&self) {
         self.condemn();
         self.mailbox.closed().await;
+    }
+
+    /// Makes the present state of the file systems the one that resets restore. Waits for the runs
+    /// before it. After a failure the container is destroyed.
+    pub(crate) async fn freeze(&self) -> Result<()> {
+        self.mailbox.call(|sender| Message::Queue(Operation::Freeze(sender))).await
     }
 
     /// Whether a reset undoes all that a run could do. Without the filter a program may leave keys

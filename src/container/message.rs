@@ -43,6 +43,7 @@ pub(super) enum Message {
 #[expect(clippy::large_enum_variant, reason = "nearly all are runs")]
 pub(super) enum Operation {
     Reset(ReplySender<()>),
+    Freeze(ReplySender<()>),
     Fingerprint(ReplySender<Fingerprint>),
     Run(QueuedRun),
 }
@@ -51,7 +52,7 @@ impl Operation {
     /// Whether the caller has dropped its future.
     pub(super) fn is_canceled(&self) -> bool {
         match self {
-            Self::Reset(reply) => reply.is_closed(),
+            Self::Reset(reply) | Self::Freeze(reply) => reply.is_closed(),
             Self::Fingerprint(reply) => reply.is_closed(),
             Self::Run(run) => run.outcome.is_closed(),
         }

@@ -23,6 +23,7 @@ mod message;
 pub(crate) mod origin;
 mod processes;
 mod reply;
+mod set_up;
 mod spec;
 mod start;
 

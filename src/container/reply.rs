@@ -32,6 +32,7 @@ pub(super) enum PendingReply {
     Target(ReplySender<PathBuf>),
     Directory(ReplySender<OwnedFd>),
     Reset(ReplySender<()>),
+    Frozen(ReplySender<()>),
     Fingerprint(ReplySender<Fingerprint>),
     Signaled(ReplySender<()>),
     Run(PendingRun),
@@ -55,7 +56,11 @@ impl PendingReply {
         }
         match (self, reply) {
             (
-                Self::Ping(sender) | Self::Renamed(sender) | Self::Reset(sender) | Self::Signaled(sender),
+                Self::Ping(sender)
+                | Self::Renamed(sender)
+                | Self::Reset(sender)
+                | Self::Frozen(sender)
+                | Self::Signaled(sender),
                 Reply::Done,
             ) => {
                 sender.send(Ok(())).ok();
@@ -82,6 +87,11 @@ impl PendingReply {
             (Self::Reset(sender), Reply::Failed(failure)) => {
                 let reason = Error::lost(format!("a reset failed: {failure}"));
                 sender.send(Err(Error::failure(ErrorKind::File, failure))).ok();
+                return Err(reason);
+            }
+            (Self::Frozen(sender), Reply::Failed(failure)) => {
+                let reason = Error::lost(format!("keeping what set-up commands left failed: {failure}"));
+                sender.send(Err(Error::failure(ErrorKind::Build, failure))).ok();
                 return Err(reason);
             }
             (Self::Reset(sender), Reply::Differs { first, now }) => {
@@ -122,7 +132,11 @@ impl PendingReply {
     /// Gives an error to the caller in place of a reply.
     pub(super) fn reject(self, error: Error) {
         match self {
-            Self::Ping(sender) | Self::Renamed(sender) | Self::Reset(sender) | Self::Signaled(sender) => {
+            Self::Ping(sender)
+            | Self::Renamed(sender)
+            | Self::Reset(sender)
+            | Self::Frozen(sender)
+            | Self::Signaled(sender) => {
                 drop(sender.send(Err(error)));
             }
             Self::Opened(_, sender) => drop(sender.send(Err(error))),

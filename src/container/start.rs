@@ -91,8 +91,13 @@ impl Container {
         let (outcome, report) = oneshot::channel();
         let (kill, killed) = KillSwitch::new();
         let key = RunKey::new();
-        let origin =
-            Origin { mailbox: self.mailbox.clone(), info: self.info, lease: self.lease, slot: self.slot, run: key };
+        let origin = Origin {
+            mailbox: self.mailbox.clone(),
+            info: self.info.clone(),
+            lease: self.lease,
+            slot: self.slot,
+            run: key,
+        };
         let run = RunHandle::new(origin, report, kill, plan.output);
         let Plan { group, held, .. } = plan;
         let span = RunSpan::open(command.get_program(), self.slot, &held);

@@ -14,6 +14,8 @@ pub(super) fn io_kind(kind: ErrorKind) -> io::ErrorKind {
         ErrorKind::Returned | ErrorKind::Closed | ErrorKind::NotRunning => io::ErrorKind::NotConnected,
         ErrorKind::Destroyed => io::ErrorKind::ConnectionAborted,
         ErrorKind::Lost => io::ErrorKind::ConnectionReset,
-        ErrorKind::Build | ErrorKind::Exec | ErrorKind::File | ErrorKind::Host => io::ErrorKind::Other,
+        ErrorKind::Build | ErrorKind::Exec | ErrorKind::File | ErrorKind::Host | ErrorKind::Image => {
+            io::ErrorKind::Other
+        }
     }
 }

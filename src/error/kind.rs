@@ -14,6 +14,10 @@ pub enum ErrorKind {
     /// the machine that must change; [`doctor::diagnose`](crate::doctor::diagnose()) examines all
     /// of them.
     Build,
+    /// An image could not be used: it is missing, damaged or hostile, exceeds a cap, or is for
+    /// another machine; or the image store could not be read or written. Correct the image, the cap
+    /// or the store.
+    Image,
     /// The program could not be started: it is missing or not executable, or something that the
     /// command gives it is wrong. The container continues. Correct the command.
     Exec,

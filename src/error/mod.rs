@@ -103,7 +103,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
             ErrorKind::Timeout | ErrorKind::Host | ErrorKind::Lost | ErrorKind::Busy => true,
-            ErrorKind::Build | ErrorKind::Exec | ErrorKind::File => {
+            ErrorKind::Build | ErrorKind::Image | ErrorKind::Exec | ErrorKind::File => {
                 let transient = [libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR, libc::ETXTBSY];
                 self.raw_os_error().is_some_and(|errno| transient.contains(&errno))
             }
@@ -207,6 +207,7 @@ impl fmt::Display for Error {
         f.write_str(match self.0.kind {
             ErrorKind::InvalidInput => "invalid input",
             ErrorKind::Build => "the container could not be built",
+            ErrorKind::Image => "the image cannot be used",
             ErrorKind::Exec => "the program could not be started",
             ErrorKind::NotRunning => "the run is not going on",
             ErrorKind::File => "the file command failed",

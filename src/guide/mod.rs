@@ -6,6 +6,7 @@
 //! | [`world`] | what programs see: files, users, names and the machine |
 //! | [`limits_and_verdicts`] | limits, reports, and verdicts |
 //! | [`files`] | files in and out of a container, bind mounts, overlays |
+//! | [`images`] | container images as root file systems |
 //! | [`pools`] | containers that are kept ready and leased |
 //! | [`service`] | an HTTP service on a pool |
 //! | [`sessions`] | an interpreter that lives, signals, and programs beside it |
@@ -27,6 +28,10 @@ pub mod limits_and_verdicts {}
 
 #[doc = include_str!("files.md")]
 pub mod files {}
+
+#[cfg_attr(feature = "images", doc = include_str!("images.md"))]
+#[cfg_attr(not(feature = "images"), doc = "This page needs the feature `images`.")]
+pub mod images {}
 
 #[doc = include_str!("pools.md")]
 pub mod pools {}

@@ -11,8 +11,8 @@ use crate::wire::{Configure, ConfigureFd};
 pub(super) struct Attached {
     /// The trees of each mount. A mount without any is made by the init.
     pub(super) trees: Vec<Vec<OwnedFd>>,
-    /// Reserves the container's ids for as long as the container lives.
-    pub(super) reservation: Vec<OwnedFd>,
+    /// What the container needs for as long as it lives.
+    pub(super) kept: Vec<OwnedFd>,
 }
 
 impl Attached {
@@ -22,11 +22,11 @@ impl Attached {
             return Err(malformed());
         }
         let trees = configure.mounts.iter().map(|_| Vec::new()).collect();
-        let mut attached = Self { trees, reservation: Vec::new() };
+        let mut attached = Self { trees, kept: Vec::new() };
         for (role, fd) in configure.fds.iter().zip(fds) {
             match role {
                 ConfigureFd::MountTree(mount) => attached.trees.get_mut(*mount).ok_or_else(malformed)?.push(fd),
-                ConfigureFd::IdReservation => attached.reservation.push(fd),
+                ConfigureFd::IdReservation | ConfigureFd::ImageInUse => attached.kept.push(fd),
             }
         }
         Ok(attached)
@@ -58,7 +58,7 @@ mod tests {
         };
         let fds = (0..count).map(|_| File::open("/dev/null").expect("it opens").into()).collect();
         let attached = Attached::new(&configure, fds).map_err(|failure| failure.errno)?;
-        Ok((attached.trees.iter().map(Vec::len).collect(), attached.reservation.len()))
+        Ok((attached.trees.iter().map(Vec::len).collect(), attached.kept.len()))
     }
 
     #[test]

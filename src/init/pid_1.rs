@@ -25,7 +25,7 @@ use super::attached::Attached;
 use super::files;
 use super::host::{End, Host};
 use super::meter::RunGroup;
-use super::rootfs::{Discarded, Rootfs};
+use super::rootfs::{Discarded, Rootfs, is_root};
 use super::runner::Runner;
 
 pub(super) struct Init {
@@ -33,9 +33,10 @@ pub(super) struct Init {
     sigchld: SignalFd,
     runner: Runner,
     container: Container,
-    /// The container's state before its first run.
+    /// The container's state before its first run, or when it was frozen.
     first: RawFingerprint,
-    _reservation: Vec<OwnedFd>,
+    /// Descriptors that are open for as long as the container lives.
+    _kept: Vec<OwnedFd>,
 }
 
 /// What a reset renews and a fingerprint shows.
@@ -60,14 +61,14 @@ impl Init {
     pub(super) fn new(mut host: Host) -> Result<Self, End> {
         let Frame { id, body, fds } = host.receive(State::Born)?;
         let Request::Configure(configure) = body else { unreachable!("the state admits nothing else") };
-        let Attached { trees, reservation } = host.require(Attached::new(&configure, fds))?;
+        let Attached { trees, kept } = host.require(Attached::new(&configure, fds))?;
 
         let sigchld = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC);
         let sigchld = host.require(sigchld.step(Step::ResetInherited))?;
         let (container, runner) = host.require(set_up(configure, trees))?;
         let first = host.require(container.fingerprint())?;
         host.send(id, &Reply::Done, Vec::new())?;
-        Ok(Self { host, sigchld, runner, container, first, _reservation: reservation })
+        Ok(Self { host, sigchld, runner, container, first, _kept: kept })
     }
 
     pub(super) fn serve(mut self) -> Result<(), End> {
@@ -135,6 +136,7 @@ impl Init {
                 Err(failure) => Reply::Failed(failure),
             },
             Request::Reset => return self.reset(id),
+            Request::Freeze => return self.freeze(id),
             Request::Fingerprint => self.container.fingerprint().map_or_else(Reply::Failed, Reply::Fingerprint),
             Request::StartRun(request) => match self.runner.start(id, request, fds) {
                 Ok(None) => return Ok(()),
@@ -172,6 +174,19 @@ impl Init {
         Ok(())
     }
 
+    /// Makes the present state the first one.
+    fn freeze(&mut self, id: u64) -> Result<(), End> {
+        let frozen = self.container.freeze().and_then(|discarded| Ok((discarded, self.container.fingerprint()?)));
+        let reply = match frozen {
+            Ok((_, now)) => {
+                self.first = now;
+                Reply::Done
+            }
+            Err(failure) => Reply::Failed(failure),
+        };
+        self.host.send(id, &reply, Vec::new())
+    }
+
     /// Sends the pidfd of a run that has just been started. A run that cannot be announced is
     /// killed.
     fn announce(&mut self, run: u64, pidfd: OwnedFd) -> Result<(), End> {
@@ -186,7 +201,11 @@ impl Init {
 /// well.
 fn set_up(mut configure: Configure, trees: Vec<Vec<OwnedFd>>) -> Result<(Container, Runner), Failure> {
     let (program, has_loopback) = (configure.program, configure.loopback);
-    let needs = Needs { clone3: configure.clones_into_group, sync: configure.mounts.iter().any(writes_to_host) };
+    let needs = Needs {
+        clone3: configure.clones_into_group,
+        sync: configure.mounts.iter().any(writes_to_host),
+        chroot: configure.mounts.iter().any(is_root),
+    };
     let filter = configure.filter.compile(needs);
     let env = std::mem::take(&mut configure.env);
     let has_keys = configure.filter == FilterChoice::Off;
@@ -210,6 +229,20 @@ impl Container {
     /// Brings everything that runs may have changed back to its first state.
     fn reset(&mut self) -> Result<Discarded, Failure> {
         let discarded = self.rootfs.reset()?;
+        self.reset_others()?;
+        Ok(discarded)
+    }
+
+    /// Makes the present state of the file systems the first one. All else that runs may have
+    /// changed is brought back to its first state.
+    fn freeze(&mut self) -> Result<Discarded, Failure> {
+        let discarded = self.rootfs.freeze()?;
+        self.reset_others()?;
+        Ok(discarded)
+    }
+
+    /// Brings what is in no file system back to its first state.
+    fn reset_others(&self) -> Result<(), Failure> {
         // System V objects have no name in a file system.
         nix::sched::unshare(CloneFlags::CLONE_NEWIPC).step(Step::NewIpcNamespace)?;
         if self.has_loopback {
@@ -219,7 +252,7 @@ impl Container {
         if self.has_keys {
             process::new_session_keyring().step(Step::ResetInherited)?;
         }
-        Ok(discarded)
+        Ok(())
     }
 
     fn fingerprint(&self) -> Result<RawFingerprint, Failure> {

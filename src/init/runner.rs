@@ -55,6 +55,7 @@ struct Prepared {
 }
 
 impl Runner {
+    /// `env` are variables that a run gets if neither it nor the container's own file sets them.
     pub(super) fn new(program: Ids, null: NullDevice, env: &Strings) -> Result<Self, Failure> {
         Ok(Self {
             children: Children::new().step(Step::ResetInherited)?,

@@ -17,6 +17,7 @@ pub(super) struct Arch {
     /// The architecture's value in `struct seccomp_data`.
     pub(super) audit: u32,
     pub(super) clone3: u32,
+    pub(super) chroot: u32,
     /// The calls that write files back to their disk.
     pub(super) syncs: &'static [u32],
     pub(super) calls: &'static [(u32, Rule)],
@@ -33,6 +34,7 @@ pub(super) use self::X86_64 as NATIVE;
 pub(super) const X86_64: Arch = Arch {
     audit: 0xC000_003E,
     clone3: syscalls::x86_64::Sysno::clone3 as u32,
+    chroot: syscalls::x86_64::Sysno::chroot as u32,
     syncs: syncs!(x86_64),
     calls: arch!(x86_64 0x4000:
         open => Rule::Check(&Direct::<0x4000>::OPEN);
@@ -60,6 +62,7 @@ const X32: u32 = 0x4000_0000;
 pub(super) const AARCH64: Arch = Arch {
     audit: 0xC000_00B7,
     clone3: syscalls::aarch64::Sysno::clone3 as u32,
+    chroot: syscalls::aarch64::Sysno::chroot as u32,
     syncs: syncs!(aarch64),
     calls: arch!(aarch64 0x1_0000:),
     unknown: &[

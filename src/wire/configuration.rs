@@ -21,7 +21,7 @@ pub(crate) struct Configure {
     pub(crate) domainname: String,
     #[serde(with = "bytes_path")]
     pub(crate) work_dir: PathBuf,
-    /// Variables for runs that do not set them.
+    /// Variables of runs that set them neither themselves nor in `/.env`.
     pub(crate) env: Strings,
     pub(crate) filter: FilterChoice,
     /// Whether the runs' group is one of cgroup v2, into which they are cloned.
@@ -38,6 +38,8 @@ pub(crate) enum ConfigureFd {
     MountTree(usize),
     /// The init keeps it: it reserves the container's ids.
     IdReservation,
+    /// The init keeps it: its image is not removed meanwhile.
+    ImageInUse,
 }
 
 /// The user and group id of a program, as seen inside the container.

@@ -45,6 +45,9 @@ pub(crate) enum Request {
     OpenDirectory(#[serde(with = "bytes_path")] PathBuf),
     /// Bring everything that runs may have changed back to its first state, or fail.
     Reset,
+    /// Make the present state of the file systems the first one, and bring all else back to its
+    /// first state.
+    Freeze,
     Fingerprint,
     /// From now on these files, in place of earlier ones, are those of the runs' group. Has no
     /// reply.
@@ -67,7 +70,7 @@ pub(crate) enum Reply {
     Hello(u32),
     /// Pid 1 exists; its pidfd is attached.
     Started,
-    /// The request was carried out: configure, ping, rename, reset or signal.
+    /// The request was carried out: configure, ping, rename, reset, freeze or signal.
     Done,
     /// One result for each requested file; a descriptor is attached for each that is `None`.
     Opened(Vec<Option<Failure>>),
@@ -109,7 +112,8 @@ impl State {
         match request {
             Request::Start { .. } => self == Self::Unshared,
             Request::Configure(_) => self == Self::Born,
-            Request::StartRun(_) | Request::Reset | Request::Fingerprint | Request::Join(_) => self == Self::Idle,
+            Request::StartRun(_) | Request::Reset | Request::Freeze => self == Self::Idle,
+            Request::Fingerprint | Request::Join(_) => self == Self::Idle,
             // The run that these three are about may have ended while they were on their way.
             Request::StartBeside(_) | Request::Kill(..) | Request::Signal(..) => self.is_serving(),
             Request::Ping | Request::Open(_) | Request::OpenDirectory(_) | Request::Metadata(_) => self.is_serving(),

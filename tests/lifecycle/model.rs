@@ -8,12 +8,12 @@ mod world;
 
 use std::cell::RefCell;
 
-use cellblock::{Command, Container, Output, Result};
+use cellblock::{Command, Container, ContainerBuilder, Output, Result};
 use futures::future::{LocalBoxFuture, join_all};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::common::{LeakSnapshot, SECOND, container, sh};
+use crate::common::{LeakSnapshot, SECOND, builder, container, sh};
 use world::{Content, DIRECTORIES, FILES, NAMES, Name, Op, Outcome, Program, Worlds};
 
 /// Runs a command in a container. `own` is the prefix of the file names that belong to the task.
@@ -133,7 +133,11 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// Checks a property of many cases in shared containers, and that nothing leaks.
-fn check<T: std::fmt::Debug>(cases: impl Strategy<Value = T>, property: impl AsyncFn(&Container, T)) {
+fn check<T: std::fmt::Debug>(
+    builder: &ContainerBuilder,
+    cases: impl Strategy<Value = T>,
+    property: impl AsyncFn(&Container, T),
+) {
     let _turn = crate::common::turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // The library keeps some things after the first container; make them exist before the snapshot.
@@ -147,7 +151,7 @@ fn check<T: std::fmt::Debug>(cases: impl Strategy<Value = T>, property: impl Asy
             // A case that panics drops its container.
             let (container, used) = match shared.take() {
                 Some(shared) => shared,
-                None => (container().await, 0),
+                None => (builder.build().await.unwrap(), 0),
             };
             property(&container, case).await;
             container.reset().await.unwrap();
@@ -166,7 +170,13 @@ fn check<T: std::fmt::Debug>(cases: impl Strategy<Value = T>, property: impl Asy
 
 #[test]
 fn a_container_behaves_as_its_model_does() {
-    check(prop::collection::vec(op(), 1..25), async |container, ops| task(container, "", &ops).await);
+    check(&builder(), prop::collection::vec(op(), 1..25), async |container, ops| task(container, "", &ops).await);
+}
+
+#[test]
+fn a_container_whose_files_are_frozen_behaves_as_its_model_does() {
+    let frozen = builder().setup_command(sh("touch f; rm f"));
+    check(&frozen, prop::collection::vec(op(), 1..25), async |container, ops| task(container, "", &ops).await);
 }
 
 #[test]
@@ -176,7 +186,7 @@ fn concurrent_tasks_do_not_disturb_each_other() {
         Op::Dropped(_, op) => !matches!(**op, Op::Reset),
         op => !matches!(op, Op::Reset),
     });
-    check(prop::collection::vec(prop::collection::vec(op, 1..12), 2..5), async |container, tasks| {
+    check(&builder(), prop::collection::vec(prop::collection::vec(op, 1..12), 2..5), async |container, tasks| {
         let own: Vec<_> = (0..tasks.len()).map(|number| format!("task{number}-")).collect();
         join_all(tasks.iter().zip(&own).map(|(ops, own)| task(container, own, ops))).await;
     });

@@ -186,7 +186,7 @@ fn the_init_exits_with_1_on_a_broken_frame_and_says_why() {
 #[test]
 fn the_init_exits_on_a_request_out_of_order() {
     let _turn = turn();
-    for request in ["Ping", "Reset"] {
+    for request in ["Ping", "Reset", "Freeze"] {
         let init = Init::start();
         init.send(&frame(&(0, request)));
         let (code, said) = init.end();
@@ -197,6 +197,7 @@ fn the_init_exits_on_a_request_out_of_order() {
         ("Ping", frame(&(0, "Ping"))),
         ("Start", start()),
         ("Reset", frame(&(0, "Reset"))),
+        ("Freeze", frame(&(0, "Freeze"))),
         ("StartBeside", beside(3, 0, serde_json::json!([]))),
         ("Signal", signal(3, 0, 9)),
     ] {
@@ -341,7 +342,7 @@ fn the_init_closes_descriptors_that_a_request_does_not_need() {
     let _turn = turn();
     let init = Init::configured();
     let (mut reader, writer) = pipe();
-    for request in ["Ping", "Reset"] {
+    for request in ["Ping", "Reset", "Freeze"] {
         init.send_with(&frame(&(7, request)), &[writer.as_raw_fd(); 3]);
         assert_eq!(init.receive(), frame(&(7, "Done")));
     }
@@ -506,7 +507,7 @@ fn the_init_exits_on_a_run_or_a_reset_while_a_program_runs() {
     let program = dir.path().join("p");
     // Static, because the root file system has no libraries.
     cc_static("#include <unistd.h>\nint main(void) { write(1, \"ready\\n\", 6); pause(); }", &program);
-    for request in [start_run(6), frame(&(6, "Reset")), start(), configure()] {
+    for request in [start_run(6), frame(&(6, "Reset")), frame(&(6, "Freeze")), start(), configure()] {
         let init = Init::configured();
         let (mut reader, writer) = pipe();
         init.send_with(&start_run(5), &[writer.as_raw_fd(), File::open(&program).unwrap().as_raw_fd()]);

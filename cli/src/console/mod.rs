@@ -9,6 +9,7 @@ mod run;
 mod slot;
 mod state;
 
+use std::error::Error;
 use std::future::ready;
 use std::io;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Stdin};
 use tokio::sync::mpsc;
 
+use crate::image::ImageOptions;
 use crate::runtime::block_on;
 use request::Request;
 use response::Failure;
@@ -33,6 +35,8 @@ pub struct Options {
     /// At the end of input, kill what still runs instead of waiting for it
     #[arg(long)]
     kill_at_eof: bool,
+    #[command(flatten)]
+    image: ImageOptions,
 }
 
 const PROTOCOL: &str = r#"Example:
@@ -42,7 +46,9 @@ const PROTOCOL: &str = r#"Example:
 Requests:
   op       fields                             response
   build    binds (["SRC[:DST[:rw]]"]),        {}
-           tmpfs_bytes (of each tmpfs)
+           tmpfs_bytes (of each tmpfs),
+           image (IMAGE, as for --image),
+           setup (["PROGRAM","ARG",…])
   run      args, env (["K=V"]), stdin,        verdict, report, outputs
            capture_bytes, limits,
            beside (false)
@@ -73,6 +79,10 @@ Containers:
   looks in every container unless it names one. It kills all runs with the id. A
   run that is killed while it waits fails with the kind `killed`.
 
+  With `image`, or the option --image, the "/" of a container is that image or
+  directory in place of the host's /usr. A build runs `setup`, and a reset keeps
+  what that leaves.
+
 Failures:
   {"id":1,"error":{"kind":"…","step":"…","errno":2,"message":"…",
                    "retryable":false}}
@@ -89,8 +99,8 @@ with 0. If its output is closed it kills what runs and exits with 1."#;
 /// The longest line in bytes.
 const MAX_LINE: u64 = 64 << 20;
 
-pub fn main(options: Options) -> ExitCode {
-    match block_on(serve(options.kill_at_eof)) {
+pub fn main(Options { kill_at_eof, image }: Options) -> ExitCode {
+    match block_on(serve(kill_at_eof, &image)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cellblock console: {error}");
@@ -99,11 +109,12 @@ pub fn main(options: Options) -> ExitCode {
     }
 }
 
-async fn serve(kill_at_eof: bool) -> io::Result<()> {
+async fn serve(kill_at_eof: bool, image: &ImageOptions) -> Result<(), Box<dyn Error>> {
+    let roots = image.open().await?;
     let (responses, to_write) = mpsc::unbounded_channel();
     let writer = tokio::spawn(write_lines(to_write));
     let mut input = BufReader::new(tokio::io::stdin());
-    let mut console = Console::new(responses.clone());
+    let mut console = Console::new(responses.clone(), roots);
     let end = loop {
         tokio::select! {
             request = next_request(&mut input) => match request {
@@ -125,7 +136,7 @@ async fn serve(kill_at_eof: bool) -> io::Result<()> {
     console.end().await;
     drop(responses);
     writer.await??;
-    end
+    Ok(end?)
 }
 
 /// Writes the responses. One task writes all of them, so lines do not mix.

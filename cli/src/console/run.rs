@@ -13,19 +13,28 @@ use super::response::{Failure, Kind, with_bytes};
 use super::slot::Turn;
 use crate::environment::Variable;
 
-pub fn command(run: &RunRequest) -> Result<Command, Failure> {
-    let [program, args @ ..] = run.args.as_slice() else {
-        return Err(Failure::invalid("args must begin with a program"));
-    };
+/// The command of a run. Without variables of its own it has `default_env`.
+pub fn command(run: &RunRequest, default_env: &[Variable]) -> Result<Command, Failure> {
+    let mut command = program("args", &run.args)?;
     let limits: Limits = serde_json::from_value(run.limits.clone().into())
         .map_err(|error| Failure::invalid(format!("limits: {error}")))?;
-    let mut command = Command::new(program);
-    command.args(args).limits(limits);
+    command.limits(limits);
     command.stdin(Stdio::bytes(run.stdin.as_str())).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for variable in &run.env {
-        let Variable { key, value } = variable.parse().map_err(Failure::invalid)?;
+    let own = run.env.iter().flatten().map(|variable| variable.parse().map_err(Failure::invalid));
+    let own = own.collect::<Result<Vec<Variable>, _>>()?;
+    for Variable { key, value } in if run.env.is_some() { own.as_slice() } else { default_env } {
         command.env(key, value);
     }
+    Ok(command)
+}
+
+/// A program and its arguments, out of the field with this name.
+pub fn program(field: &str, words: &[String]) -> Result<Command, Failure> {
+    let [program, args @ ..] = words else {
+        return Err(Failure::invalid(format!("{field} must begin with a program")));
+    };
+    let mut command = Command::new(program);
+    command.args(args);
     Ok(command)
 }
 

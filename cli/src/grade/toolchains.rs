@@ -1,4 +1,4 @@
-//! The compilers and interpreters of this machine.
+//! The compilers and interpreters of this machine, or of an image.
 //!
 //! Invariant: a tool counts as found only if a container can see it.
 
@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cellblock::{ContainerBuilder, Mount};
+use cellblock::{Container, ContainerBuilder, Mount};
 use rustix::fs::{Access, access};
 
+use super::failure::Failure;
 use super::languages::{LANGUAGES, Language};
 
 /// The tools that were found, and the mounts that show them to a container.
@@ -29,6 +30,23 @@ impl Toolchains {
         toolchains
     }
 
+    /// Asks a container of an image for the tools, which are in the image's PATH.
+    pub async fn find_in(container: &Container) -> Result<Self, Failure> {
+        let mut look = cellblock::Command::new("/bin/sh");
+        look.args(["-c", r#"for tool; do command -v "$tool" || echo; done"#, "sh"]);
+        look.args(LANGUAGES.iter().flat_map(|language| language.tools));
+        let output = container.output(&look).await?;
+        let paths = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut paths = paths.lines().map(|path| Some(PathBuf::from(path)).filter(|path| path.is_absolute()));
+        let mut tools = BTreeMap::new();
+        for language in LANGUAGES {
+            // Each tool has a line.
+            let found: Vec<_> = paths.by_ref().take(language.tools.len()).flatten().collect();
+            tools.extend(found.into_iter().next().map(|path| (language.code, path)));
+        }
+        Ok(Self { tools, mounts: Vec::new() })
+    }
+
     /// Adds the mounts to a builder.
     pub fn mount(&self, builder: ContainerBuilder) -> ContainerBuilder {
         self.mounts.iter().cloned().fold(builder, ContainerBuilder::mount)
@@ -37,7 +55,7 @@ impl Toolchains {
     /// The path of a language's tool inside a container. An error names the missing tools.
     pub fn tool(&self, language: &Language) -> Result<&Path, String> {
         let tool = self.tools.get(language.code).map(PathBuf::as_path);
-        tool.ok_or_else(|| format!("this machine has no {} that a container can see", language.tools.join(" or ")))
+        tool.ok_or_else(|| format!("there is no {} that a container can see", language.tools.join(" or ")))
     }
 
     /// Looks for a tool. Adds a mount if the tool is not in a directory that every container has.

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::support::{cellblock, open_dir, stderr, stdout};
 
-const COMMANDS: [&str; 5] = ["run", "grade", "console", "doctor", "completions"];
+const COMMANDS: [&str; 6] = ["run", "grade", "console", "images", "doctor", "completions"];
 
 fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()

@@ -27,6 +27,7 @@ pub(super) enum Call {
     ReadLink,
     ReadDir,
     Reset,
+    Freeze,
     Fingerprint,
     Read,
     Write,
@@ -41,7 +42,7 @@ pub(super) enum Call {
 }
 
 /// In the order of a script's numbers.
-pub(super) const CALLS: [Call; 21] = [
+pub(super) const CALLS: [Call; 22] = [
     Call::Ping,
     Call::Delete,
     Call::Open,
@@ -63,6 +64,7 @@ pub(super) const CALLS: [Call; 21] = [
     Call::SpawnAndDrop,
     Call::RunBeside,
     Call::SpawnAndSignal,
+    Call::Freeze,
 ];
 
 /// How many files a call is about.
@@ -142,6 +144,7 @@ async fn carry_out(container: Container, call: Call, count: usize) -> End {
             Err(error) => Some(error),
         },
         Call::Reset => container.reset().await.err(),
+        Call::Freeze => container.freeze().await.err(),
         Call::Fingerprint => container.fingerprint().await.map(|it| it.differences(&it)).err(),
         Call::Read => container.read("f", 100).await.err(),
         Call::Write => container.file("f").mode(0o600).write(*b"data").await.err(),

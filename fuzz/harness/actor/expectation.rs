@@ -43,7 +43,8 @@ fn fits(request: &Request, reply: &Reply, attached: &[Descriptor]) -> bool {
         }
         (Request::OpenDirectory(_), Reply::Directory) => attached == [Descriptor::Directory],
         _ if !attached.is_empty() => false,
-        (Request::Ping | Request::Rename(_) | Request::Reset | Request::Signal(..), Reply::Done) => true,
+        (Request::Ping | Request::Rename(_) | Request::Reset | Request::Freeze, Reply::Done) => true,
+        (Request::Signal(..), Reply::Done) => true,
         (Request::Rename(_) | Request::Open(_) | Request::Signal(..), Reply::Failed(_)) => true,
         (Request::StartRun(_) | Request::StartBeside(_), Reply::Failed(_)) => true,
         (Request::Metadata(_), Reply::Metadata(_) | Reply::Failed(_)) => true,

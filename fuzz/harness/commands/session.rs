@@ -110,8 +110,17 @@ impl Session {
     /// Resets the container, and asks for its fingerprint. The reset's leftovers are freed before
     /// the second reply.
     pub(super) fn reset(&mut self) -> Fingerprint {
+        self.request_and_look(&Request::Reset)
+    }
+
+    /// Makes the present files those that a reset restores, and asks for the fingerprint.
+    pub(super) fn freeze(&mut self) -> Fingerprint {
+        self.request_and_look(&Request::Freeze)
+    }
+
+    fn request_and_look(&mut self, request: &Request) -> Fingerprint {
         self.end_run();
-        self.request(&Request::Reset, Owed::Done);
+        self.request(request, Owed::Done);
         self.request(&Request::Fingerprint, Owed::Fingerprint);
         self.settle();
         self.fingerprint.take().expect("a fingerprint")

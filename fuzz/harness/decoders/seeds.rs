@@ -30,8 +30,8 @@ fn request_seeds() -> Vec<Seed> {
     let start = message(&Request::Start { cgroup_namespace: true }, 0);
     let configure = {
         let mut spec = ContainerSpec::default();
-        spec.mounts.push(Mount::bind("/", "/x"));
-        let (configure, fds) = configuration(&spec, &Mapping::Shared, true).unwrap();
+        spec.mounts.added.push(Mount::bind("/", "/x"));
+        let (configure, fds) = configuration(&spec, None, &Mapping::Shared, true).unwrap();
         message(&Request::Configure(configure), fds.len())
     };
     let open = sent(async |it| drop(it.open([OpenFile::read("a"), OpenFile::write("b").create_parents()]).await));
@@ -59,7 +59,7 @@ fn request_seeds() -> Vec<Seed> {
         let files = vec![GroupFile::Tasks, GroupFile::Directory, GroupFile::Counter(counter)];
         message(&Request::Join(GroupFiles { version: CgroupVersion::V1, files }), 3)
     };
-    let several = [Request::Ping, Request::Reset, Request::Ping].map(|it| message(&it, 0)).concat();
+    let several = [Request::Ping, Request::Reset, Request::Freeze].map(|it| message(&it, 0)).concat();
     // A million paths of no byte each.
     let many_paths = part(1, 0, 0xfd, b"\x02\x92\0\x81\xa9Configure\x9b\x90\x90\xdd\0\x10\0\x01\xa0");
     let in_memfd = |place, repeat| {

@@ -106,6 +106,7 @@ impl Scheduler {
                 None => break,
                 Some(operation) if operation.is_canceled() => continue,
                 Some(Operation::Reset(sender)) => begin(&Request::Reset, PendingReply::Reset(sender), link)?,
+                Some(Operation::Freeze(sender)) => begin(&Request::Freeze, PendingReply::Frozen(sender), link)?,
                 Some(Operation::Fingerprint(sender)) => {
                     begin(&Request::Fingerprint, PendingReply::Fingerprint(sender), link)?
                 }

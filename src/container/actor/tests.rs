@@ -233,6 +233,20 @@ async fn a_container_whose_reset_fails_between_two_leases_ends() {
 }
 
 #[tokio::test]
+async fn a_container_that_cannot_be_frozen_ends() {
+    let (container, init) = served_by(|mut init| {
+        let request = init.next();
+        assert!(matches!(request.body, Request::Freeze));
+        init.answer(request.id, &Reply::Failed(Failure::new(Step::Freeze, nix::Error::ENOSPC)));
+        assert!(init.receive(true).unwrap().is_none(), "the init gets no other request");
+    });
+    let error = container.freeze().await.unwrap_err();
+    assert_eq!((error.kind(), error.failed_step()), (ErrorKind::Build, Some(Step::Freeze)));
+    assert_eq!(container.ping(PATIENCE).await.unwrap_err().kind(), ErrorKind::Lost);
+    init.join().unwrap();
+}
+
+#[tokio::test]
 async fn a_message_sent_after_its_lease_reaches_no_init() {
     let (container, init) = served_by(|mut init| {
         for expected in ["Reset", "Ping"] {

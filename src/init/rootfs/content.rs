@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::unistd::{Gid, Uid, fchown};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use crate::error::{Failure, ResultExt, Step};
 use crate::init::files::{ROOT, make_dirs, resolve};
@@ -60,10 +61,16 @@ fn hosts(hostname: &str) -> String {
     format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 }
 
-/// Makes a file beneath the root, and the directories that it needs.
+/// Makes a file beneath the root, in place of one that the tree of a root has there, and the
+/// directories that it needs.
 pub(super) fn make_file_at(root: &OwnedFd, path: &Path, content: &[u8], owner: Ids) -> Result<(), Failure> {
     let dir = make_dirs(root, path.parent().unwrap_or(Path::new("")), owner)?;
-    let file = write_file(&dir, Path::new(path.file_name().unwrap_or_default()), content).step_at(Step::Write, path)?;
+    let name = Path::new(path.file_name().unwrap_or_default());
+    match unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(error) => return Err(Failure::at(Step::Write, path, error)),
+    }
+    let file = write_file(&dir, name, content).step_at(Step::Write, path)?;
     if owner == ROOT {
         return Ok(());
     }

@@ -24,26 +24,10 @@ pub(super) fn new_tmpfs(tmpfs: TmpfsOptions, owner: Ids) -> io::Result<OwnedFd> 
     new_file_system("tmpfs", &options, forbid::DEVICES | forbid::ACCESS_TIMES)
 }
 
-/// A small tmpfs for the layers of an overlay.
-pub(super) fn new_layers() -> io::Result<OwnedFd> {
-    new_file_system("tmpfs", &options([("size", "16k"), ("mode", "0700")]), forbid::DEVICES)
-}
-
 /// An empty, read-only directory.
 pub(super) fn new_empty_directory() -> io::Result<OwnedFd> {
     let options = options([("size", "4k"), ("nr_inodes", "1"), ("mode", "0555")]);
     new_file_system("tmpfs", &options, forbid::WRITES | forbid::DEVICES)
-}
-
-/// An overlay of directories below the working directory: the kernel takes them by path.
-pub(super) fn new_overlay(lowers: &[String], upper: &str, work: &str) -> io::Result<OwnedFd> {
-    let options = options([
-        ("lowerdir", lowers.join(":")),
-        ("upperdir", upper.to_owned()),
-        ("workdir", work.to_owned()),
-        ("userxattr", String::new()),
-    ]);
-    new_file_system("overlay", &options, forbid::DEVICES | forbid::ACCESS_TIMES)
 }
 
 /// A proc that shows nothing but the program's own processes.

@@ -14,13 +14,15 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::fchdir;
 
 use crate::init::files::resolve;
-use crate::sys::mount::{attach, attach_below, copy_below, forbid, reconfigure, restrict_tree};
+use crate::sys::mount::{attach_below, copy_below, detach, forbid, reconfigure, restrict_tree};
 use crate::wire::ShownMachine;
 
+use super::base::Base;
 use super::content::write_file;
-use super::file_systems::{new_generated_files, new_proc};
+use super::file_systems::{new_generated_files, new_proc, new_whole_proc};
 use super::machine::{SETTING_DIRS, files, settings};
 
 /// The links of a proc into the reader's own process.
@@ -36,28 +38,33 @@ pub(super) struct ProcLinks {
     _links: Vec<OwnedFd>,
 }
 
-/// Mounts a proc, which shows everything, at a directory, and restricts it.
-pub(super) fn attach_machine_proc(place: &OwnedFd, proc: &OwnedFd, machine: ShownMachine) -> io::Result<ProcLinks> {
-    let covers = attach_generated_files(place, machine)?;
-    // Over the generated files, so that no path leads to them.
-    attach(proc, place)?;
+/// Mounts a proc, which shows everything, at the base's place for the next mount, and restricts it.
+pub(super) fn machine_proc(base: &Base, machine: ShownMachine) -> io::Result<(OwnedFd, ProcLinks)> {
+    let covers = generated_files(base, machine)?;
+    let proc = new_whole_proc()?;
+    base.attach_next(&proc)?;
     // No program has been here, so no link leads elsewhere.
-    let uuid = unless_missing(copy_below(proc, UUID))?;
+    let uuid = unless_missing(copy_below(&proc, UUID))?;
     for (name, cover) in covers.into_iter().chain(uuid.map(|uuid| (UUID, uuid))) {
-        unless_missing(attach_below(cover, proc, name))?;
+        unless_missing(attach_below(cover, &proc, name))?;
     }
-    let links = LINKS.into_iter().filter_map(|name| unless_missing(open_link(proc, name)).transpose());
+    let links = LINKS.into_iter().filter_map(|name| unless_missing(open_link(&proc, name)).transpose());
     let links = links.collect::<io::Result<_>>()?;
-    match reconfigure(proc, "subset", "pid") {
-        // The kernel does not restrict a proc that is mounted: cover it with a restricted one.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM)) => attach(new_proc()?, place)?,
-        restricted => restricted?,
+    let links = ProcLinks { _links: links };
+    match reconfigure(&proc, "subset", "pid") {
+        // The kernel does not restrict a proc that is mounted: a restricted one takes its place.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM)) => {
+            let restricted = new_proc()?;
+            detach_from(base, &proc)?;
+            Ok((restricted, links))
+        }
+        restricted => restricted.map(|()| (proc, links)),
     }
-    Ok(ProcLinks { _links: links })
 }
 
-/// Makes the generated files at a directory, and returns a copy of the mount of each.
-fn attach_generated_files(place: &OwnedFd, machine: ShownMachine) -> io::Result<Vec<(&'static str, OwnedFd)>> {
+/// Makes the generated files, and returns a mount of each. Older kernels copy no detached mount, so
+/// their directory is attached for a moment.
+fn generated_files(base: &Base, machine: ShownMachine) -> io::Result<Vec<(&'static str, OwnedFd)>> {
     let dir = new_generated_files()?;
     let files = files(machine)?;
     for (name, content) in &files {
@@ -69,10 +76,17 @@ fn attach_generated_files(place: &OwnedFd, machine: ShownMachine) -> io::Result<
     for (path, content) in settings()?.iter().chain(&[(UUID, String::new())]) {
         write_file(&dir, Path::new(path), content.as_bytes())?;
     }
-    attach(&dir, place)?;
+    base.attach_next(&dir)?;
     restrict_tree(&dir, forbid::WRITES | forbid::DEVICES | forbid::EXEC)?;
     let names = files.into_iter().map(|(name, _)| name).chain([SETTINGS]);
-    names.map(|name| Ok((name, copy_below(&dir, name)?))).collect()
+    let copies = names.map(|name| Ok((name, copy_below(&dir, name)?))).collect();
+    detach_from(base, &dir)?;
+    copies
+}
+
+fn detach_from(base: &Base, mount: &OwnedFd) -> io::Result<()> {
+    detach(mount)?;
+    Ok(fchdir(base.dir())?)
 }
 
 fn open_link(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {

@@ -77,7 +77,10 @@ pub(super) fn expected(arch: &Arch, kills: bool, needs: Needs, call: Call) -> u3
     if call.audit != arch.audit {
         return if kills { KILL } else { errno(libc::ENOSYS) };
     }
-    if needs.clone3 && call.number == arch.clone3 || needs.sync && arch.syncs.contains(&call.number) {
+    let is_needed = needs.clone3 && call.number == arch.clone3
+        || needs.sync && arch.syncs.contains(&call.number)
+        || needs.chroot && call.number == arch.chroot;
+    if is_needed {
         return ALLOW;
     }
     let met = |condition: &Condition| {

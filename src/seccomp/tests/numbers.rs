@@ -12,7 +12,7 @@ fn every_number_is_answered_as_the_table_says() {
     let edges = [600, 0x3FFF_FFFF, 0x4000_0000, 0x4000_0010, 0x7FFF_FFFF, 0x8000_0000, u32::MAX];
     for (arch, name, _) in machines() {
         for kills in [false, true] {
-            for needs in [Needs::default(), Needs { clone3: true, sync: true }] {
+            for needs in [Needs::default(), Needs { clone3: true, sync: true, chroot: true }] {
                 let program = compile(&arch, kills, needs);
                 for number in (0..=600).chain(edges) {
                     for (first, second) in arguments.iter().flat_map(|a| arguments.iter().map(move |b| (*a, *b))) {

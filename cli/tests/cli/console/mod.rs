@@ -1,5 +1,6 @@
 //! `cellblock console`: JSON requests, and a response to each.
 
+mod builds;
 mod ends;
 mod files;
 mod lines;

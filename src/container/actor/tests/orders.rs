@@ -29,6 +29,7 @@ enum Call {
     Open(usize),
     Symlink(usize),
     Reset,
+    Freeze,
     Run,
     SpawnAndWait,
     SpawnAndKill,
@@ -103,7 +104,8 @@ impl OrderlyInit {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
             Err(error) => panic!("{error}"),
         };
-        let takes_a_turn = |frame: &Frame<Request>| matches!(frame.body, Request::StartRun(_) | Request::Reset);
+        let takes_a_turn =
+            |frame: &Frame<Request>| matches!(frame.body, Request::StartRun(_) | Request::Reset | Request::Freeze);
         let state = if self.owed.iter().any(takes_a_turn) { State::Running } else { State::Idle };
         assert!(state.admits(&request.body), "{state:?}: {request:?}");
         match request.body {
@@ -123,7 +125,7 @@ impl OrderlyInit {
     fn reply(&self, Frame { id, body, .. }: &Frame<Request>) -> (Reply, Vec<Arc<OwnedFd>>) {
         let done = |failure: Option<Failure>| failure.map_or(Reply::Done, Reply::Failed);
         let reply = match body {
-            Request::Ping | Request::Reset => Reply::Done,
+            Request::Ping | Request::Reset | Request::Freeze => Reply::Done,
             Request::Rename(rename) => {
                 done(failure(number_in(rename.from.as_os_str().as_encoded_bytes()), Step::Rename))
             }
@@ -260,6 +262,7 @@ fn call(container: &Container, number: i32, call: Call) -> LocalBoxFuture<'_, En
             Call::Ping => judge(number, container.ping(Duration::from_secs(10)).await, false, |()| true),
             Call::Delete => judge(number, container.delete(path()).await, true, |()| true),
             Call::Reset => judge(number, container.reset().await, false, |()| true),
+            Call::Freeze => judge(number, container.freeze().await, false, |()| true),
             Call::Open(count) => {
                 let opened = container.open((0..count).map(|_| OpenFile::read(path()))).await;
                 let is_right = |mut file: &File| {
@@ -346,6 +349,7 @@ fn calls() -> impl Strategy<Value = Vec<Timing>> {
         count().prop_map(Call::Open),
         count().prop_map(Call::Symlink),
         Just(Call::Reset),
+        Just(Call::Freeze),
         Just(Call::Run),
         Just(Call::SpawnAndWait),
         Just(Call::SpawnAndKill),
