@@ -147,7 +147,8 @@ impl Mount {
     /// source are left out; a host without CAP_SYS_ADMIN cannot use a source that has any.
     ///
     /// A file of another owner or group can be read as its mode says for others, and deleted, but
-    /// not changed.
+    /// not changed. Before Linux 6.6, a directory of a source that has entries cannot be deleted
+    /// (`EIO`).
     ///
     /// There are at most 64 directories. The target must not lie within a tmpfs or another overlay.
     ///

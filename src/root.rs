@@ -57,7 +57,8 @@ impl Root {
     /// file belongs to the overflow id (`nobody`). All files do if the directory's file system
     /// cannot map owners (mount_setattr(2), `MOUNT_ATTR_IDMAP`; needs Linux 5.19 under an overlay).
     /// A file of another owner or group can be read as its mode says for others, and deleted, but
-    /// not changed. Submounts of the directory are left out; a host without CAP_SYS_ADMIN cannot use
+    /// not changed. Before Linux 6.6, a directory of the tree that has entries cannot be deleted
+    /// (`EIO`). Submounts of the directory are left out; a host without CAP_SYS_ADMIN cannot use
     /// a directory that has any.
     ///
     /// The tree may lack `/proc`, `/dev`, `/tmp` and `/w`: they are made inside. A mount or a link

@@ -7,12 +7,27 @@ use cellblock::{Command, Container, ContainerBuilder, ErrorKind, Limits, Mount, 
 
 use crate::common::{builder, is_slow, lacks, open_dir, python, says, sh};
 
+/// Whether programs can delete a directory of a lower layer that has entries. Skips the test if not.
+pub(crate) async fn overlays_delete_directories() -> bool {
+    let container = set_up("mkdir d; touch d/f").build().await.unwrap();
+    let output = container.output(&sh("rm -r d")).await.unwrap();
+    let refused = String::from_utf8_lossy(&output.stderr).contains("Input/output error");
+    assert!(refused || output.report.status.success(), "{output:?}");
+    if refused {
+        lacks("user attributes on a tmpfs, of Linux 6.6");
+    }
+    !refused
+}
+
 fn set_up(script: &str) -> ContainerBuilder {
     builder().setup_command(sh(script))
 }
 
 #[tokio::test]
 async fn what_set_up_leaves_is_there_after_each_reset() {
+    if !overlays_delete_directories().await {
+        return;
+    }
     let script = "mkdir -p a/b; echo one >a/b/f; ln -s a/b/f link; ln a/b/f hard; mkfifo p; mkdir -m 700 closed; \
                   chmod 640 a/b/f; touch -d @1000000000.5 a/b/f; truncate -s 1G sparse; echo cache >/tmp/c; \
                   chmod 711 /w; touch -d @1500000000 /w /tmp";
@@ -72,6 +87,9 @@ async fn set_up_commands_run_in_order_and_under_their_limits() {
 
 #[tokio::test]
 async fn every_lease_of_a_pool_finds_a_virtual_environment_with_an_installed_package() {
+    if !overlays_delete_directories().await {
+        return;
+    }
     // Without a network: the package is made by hand.
     let script = "python3 -m venv --without-pip venv && \
                   printf 'def answer():\\n    return 42\\n' >$(echo venv/lib/python3*/site-packages)/package.py && \
@@ -221,8 +239,10 @@ async fn a_renamed_directory_of_a_baseline_is_copied() {
     let container = set_up("mkdir d; echo one >d/f").build().await.unwrap();
     let rename = python("import os\ntry: os.rename('d', 'e')\nexcept OSError as e: print(e.errno)");
     assert_eq!(says(&container, &rename).await, libc::EXDEV.to_string());
-    assert_eq!(says(&container, &sh("mv d e; cat e/f; ls")).await, "one\ne");
-    assert_eq!(says(&container, &sh("mkdir new; mv new newer; ls")).await, "e\nnewer");
+    assert_eq!(says(&container, &sh("mkdir new; mv new newer; ls")).await, "d\nnewer");
+    if overlays_delete_directories().await {
+        assert_eq!(says(&container, &sh("mv d e; cat e/f; ls")).await, "one\ne\nnewer");
+    }
 }
 
 /// A bound of time, so it holds only on a machine that is not emulated.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cellblock::{Command, ContainerBuilder, ErrorKind, Mount, Root, mount::Tmpfs, seccomp::Filter};
 
+use crate::baseline::overlays_delete_directories;
 use crate::common::{builder, is_root, lacks, open_dir, says};
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -89,6 +90,9 @@ async fn programs_see_the_tree_and_nothing_of_the_host() {
 
 #[tokio::test]
 async fn a_program_may_change_the_whole_tree_and_a_reset_restores_it() {
+    if !overlays_delete_directories().await {
+        return;
+    }
     let Some(tree) = small_root() else { return };
     let on_host = everything(tree.path());
     let container = over(&tree).build().await.unwrap();
