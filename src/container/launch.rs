@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -298,8 +298,12 @@ fn host_support(groups: Option<CgroupSupport>, own_ids: bool) -> HostSupport {
 
 /// The number of CPUs that the machine has, whether this process may use them or not.
 fn configured_cpus() -> u32 {
-    let count = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_CONF).ok().flatten();
-    count.and_then(|count| count.try_into().ok()).unwrap_or(u32::MAX)
+    // The C library reads it from files.
+    static COUNT: LazyLock<u32> = LazyLock::new(|| {
+        let count = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_CONF).ok().flatten();
+        count.and_then(|count| count.try_into().ok()).unwrap_or(u32::MAX)
+    });
+    *COUNT
 }
 
 /// Since Linux 5.14 the kernel counts the processes of a user in each user namespace.

@@ -22,6 +22,8 @@ mod runner;
 mod stage_one;
 mod steps;
 
+use std::os::unix::ffi::OsStrExt;
+
 use crate::sys::before_main::before_main;
 use crate::sys::{process, socket};
 use crate::wire::INIT_ARGUMENT;
@@ -34,9 +36,14 @@ before_main!(enter);
 
 /// Whether this process was started to be an init, as its arguments say.
 pub(crate) fn is_asked_for() -> bool {
-    // Before `main`, musl has not given its arguments to the standard library yet.
+    let is_init = |argument: Option<&[u8]>| argument == Some(INIT_ARGUMENT.as_bytes());
+    let mut arguments = std::env::args_os();
+    if arguments.len() > 0 {
+        return is_init(arguments.nth(1).as_deref().map(OsStrExt::as_bytes));
+    }
+    // Before `main`, musl has not given the arguments to the standard library yet.
     let arguments = std::fs::read("/proc/self/cmdline").unwrap_or_default();
-    arguments.split(|&byte| byte == 0).nth(1) == Some(INIT_ARGUMENT.as_bytes())
+    is_init(arguments.split(|&byte| byte == 0).nth(1))
 }
 
 /// Becomes an init if this process was started to be one, and then never returns. For any other

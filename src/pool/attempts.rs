@@ -1,6 +1,6 @@
 //! The attempts at one piece of work, each in another container.
 //!
-//! Invariant: work is started again only as the pool's [`Retry`] says. A container in which work
+//! Invariant: work is started again only as the pool's `Retry` says. A container in which work
 //! failed for the machine's sake is never leased again.
 
 use crate::error::{Error, Result};
