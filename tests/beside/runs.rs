@@ -13,7 +13,7 @@ use crate::{kill_running, sleeper};
 #[tokio::test]
 async fn a_program_runs_beside_another_one() {
     let container = container().await;
-    container.write("shared", "of both\n", 0o644).await.unwrap();
+    container.write("shared", "of both\n").await.unwrap();
     let main = sleeper(&container).await;
     let output = main.beside().output(sh("cat shared; echo $$; cat; exit 3")).await.unwrap();
     assert_eq!(output.stdout, b"of both\n2\n", "the same files, and pid 2 of its namespace");

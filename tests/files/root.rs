@@ -156,7 +156,7 @@ async fn the_host_opens_and_deletes_files_of_the_root() {
     let Some(tree) = small_root() else { return };
     let container = over(&tree).work_dir("/srv").build().await.unwrap();
     assert_eq!(container.read("deep/file", 100).await.unwrap(), b"the tree's");
-    container.write("deep/file", "mine", 0o600).await.unwrap();
+    container.file("deep/file").mode(0o600).write("mine").await.unwrap();
     container.delete("/etc/os-release").await.unwrap();
     assert!(container.symlink([("deep/file", "/srv/link")]).await.unwrap()[0].is_ok());
     assert_eq!(says(&container, &sh("cat deep/file link; ls /etc")).await, "minemine");
