@@ -10,6 +10,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
+use nix::unistd::symlinkat;
 
 use crate::error::{Failure, ResultExt, Step};
 use crate::init::files::{ROOT, make_dirs, resolve};
@@ -40,7 +41,7 @@ pub(super) fn detached_trees(
         MountKind::Tmpfs(tmpfs) => new_tree(mount, new_tmpfs(*tmpfs, program)),
         MountKind::Proc(None) => new_tree(mount, new_proc()),
         MountKind::Proc(Some(_)) => new_tree(mount, new_whole_proc()),
-        MountKind::File(_) => Ok(Vec::new()),
+        MountKind::File(_) | MountKind::Link(_) => Ok(Vec::new()),
         MountKind::FileSystem { name, options } => new_tree(mount, new_file_system(name, options, forbid::DEVICES)),
     });
     trees.collect()
@@ -50,7 +51,7 @@ pub(super) fn detached_trees(
 /// overlay needs none, because its lower layers stay where they are, and a file is written again.
 pub(super) fn renewed_trees(mounts: &[&MountEntry], program: Ids) -> Result<Vec<Vec<OwnedFd>>, Failure> {
     let trees = mounts.iter().map(|mount| match &mount.kind {
-        MountKind::Overlay { .. } | MountKind::File(_) => Ok(Vec::new()),
+        MountKind::Overlay { .. } | MountKind::File(_) | MountKind::Link(_) => Ok(Vec::new()),
         MountKind::Tmpfs(tmpfs) => new_tree(mount, new_tmpfs(*tmpfs, program)),
         _ => new_tree(mount, copy_tree(&mount.target)),
     });
@@ -82,6 +83,10 @@ pub(super) fn attach_mount(
         (MountKind::File(content), _) => {
             let Content::Bytes(content) = content else { return Err(malformed(target)) };
             make_file_at(root, target, content, owner_at(target, mounts, program))?;
+        }
+        (MountKind::Link(to), _) => {
+            let dir = make_dirs(root, target.parent().unwrap_or(Path::new("")), ROOT)?;
+            symlinkat(to, &dir, target.file_name().unwrap_or_default()).step_at(Step::MakeSymlink, target)?;
         }
         (MountKind::Overlay { lowers, upper }, trees) => {
             let place = make_dirs(root, target, ROOT)?;
