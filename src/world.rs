@@ -14,7 +14,7 @@ const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", 
 
 /// What programs look up below the host's `/etc`. A directory of certificates is not among them: it
 /// may have the host's own, with its name, and `/etc/ssl/private` lies beside it.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 8] = [
     "alternatives",
     "fonts",
     "ld.so.cache",
@@ -22,7 +22,6 @@ const SETTINGS: [&str; 9] = [
     "ld.so.conf.d",
     "localtime",
     "ssl/certs/ca-certificates.crt",
-    "ssl/certs/java/cacerts",
     "ssl/openssl.cnf",
 ];
 
@@ -35,20 +34,20 @@ const RESOLV: &str = "# The network of a container has no name server.\n";
 impl Mount {
     /// The default mounts of a container: what ordinary programs of the host need to run.
     ///
-    /// - Read-only from the host: `/usr`, `/bin`, `/sbin` and `/lib*`. From `/etc`, the files of the
-    ///   loader, the alternatives, the time zone, fonts, the settings of OpenSSL and Java, the extensions of PHP, and the
-    ///   certificates of the authorities as one file. The devices null, zero, full, random and
-    ///   urandom.
-    /// - Generated: `passwd`, `group`, `hosts`, `nsswitch.conf` and `resolv.conf` in `/etc`. They say
-    ///   nothing of the host.
+    /// - Read-only from the host: `/usr`, `/bin`, `/sbin` and `/lib*`, or the links to `/usr` in
+    ///   their place. From `/etc`, the files of the loader, the alternatives, the time zone, fonts,
+    ///   the settings of OpenSSL and Java, the extensions of PHP, and the certificates of the
+    ///   authorities as one file. The devices null, zero, full, random and urandom.
+    /// - Generated: `passwd`, `group`, `hosts`, `nsswitch.conf` and `resolv.conf` in `/etc`. They
+    ///   say nothing of the host.
     /// - `/proc`, as of [`proc_with`](Self::proc_with).
-    /// - Three tmpfs, each with the limits of `tmpfs`: `/w`, and with mode 1777 `/tmp` and `/dev/shm`.
+    /// - Three tmpfs, each with the limits of `tmpfs`: `/w`, and with mode 1777 `/tmp` and
+    ///   `/dev/shm`.
     ///
     /// What the host lacks is left out.
     pub fn defaults(tmpfs: Tmpfs) -> Vec<Self> {
-        let bind = |path: PathBuf| Self::bind(path.clone(), path).skip_missing();
         let settings = SETTINGS.iter().map(|name| Path::new("/etc").join(name)).chain(versioned_settings());
-        let mut mounts: Vec<_> = SYSTEM.iter().map(PathBuf::from).chain(settings).map(bind).collect();
+        let mut mounts: Vec<_> = SYSTEM.iter().map(PathBuf::from).map(as_on_host).chain(settings.map(bind)).collect();
         mounts.extend(DEVICES.map(Self::device));
         mounts.extend(account_files());
         mounts.extend(Self::essentials(tmpfs));
@@ -77,6 +76,19 @@ impl Mount {
             Self::proc_with("/proc", Machine::new()),
             Self::tmpfs("/dev/shm", tmpfs.mode(0o1777)),
         ]
+    }
+}
+
+fn bind(path: PathBuf) -> Mount {
+    Mount::bind(path.clone(), path).skip_missing()
+}
+
+/// A directory of the host, or the link to one below `/usr` that most hosts have in its place: a
+/// link costs a build less than a mount does.
+fn as_on_host(path: PathBuf) -> Mount {
+    match std::fs::read_link(&path) {
+        Ok(target) if target.starts_with("usr") => Mount::new(path, MountKind::Link(target)),
+        _ => bind(path),
     }
 }
 

@@ -30,7 +30,7 @@ use crate::wire::{Configure, Content, Ids, MountEntry, MountKind, RawFileSystem,
 use super::files::{ROOT, delete, make_dirs, symlink};
 use super::null::NullDevice;
 use base::Base;
-use content::{make_file_at, write_out};
+use content::{make_file_at, make_link_at, write_out};
 use file_systems::new_root;
 use mounts::detached_trees;
 use tree::MountTree;
@@ -72,6 +72,7 @@ impl Rootfs {
                     make_file(&tree, &mount.target, content, program)?;
                     files.push((mount.target.clone(), content.clone()));
                 }
+                MountKind::Link(to) => make_link_at(tree.root(), &mount.target, to)?,
                 _ => tree.attach(mount, trees)?,
             }
         }

@@ -29,6 +29,8 @@ pub(crate) enum MountKind {
     /// Only processes, or with a machine also the files that describe it.
     Proc(Option<ShownMachine>),
     File(Content),
+    /// A symbolic link with this target.
+    Link(#[serde(with = "bytes_path")] PathBuf),
     FileSystem {
         name: String,
         options: Vec<(String, String)>,

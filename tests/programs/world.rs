@@ -318,10 +318,8 @@ async fn java() {
         return;
     }
     let container = container_with(&[("Main.java", include_str!("world/Main.java"))]).await;
-    let said = format!(
-        "threads 45\nuser {} /w\naddress 127.0.0.1\ntemporary /tmp\ncertificates true\nzone +09:00\nchild 5",
-        user()
-    );
+    let said =
+        format!("threads 45\nuser {} /w\naddress 127.0.0.1\ntemporary /tmp\ntls true\nzone +09:00\nchild 5", user());
     all_say(&container, &[(&["javac", "-J-Xmx256m", "Main.java"], ""), (&["java", "-Xmx256m", "Main"], &said)]).await;
 }
 

@@ -93,9 +93,7 @@ fn resolve(mut mount: Mount, program: Option<Ids>) -> Result<Option<(Mount, Vec<
     let (sources, copy): (_, fn(&Path) -> io::Result<OwnedFd>) = match &mut mount.kind {
         MountKind::Bind { source, .. } => (std::slice::from_mut(source), mount::copy_tree),
         MountKind::Overlay { lowers, .. } => (lowers.as_mut_slice(), mount::copy_mount),
-        MountKind::Tmpfs(_) | MountKind::Proc(_) | MountKind::File(_) | MountKind::FileSystem { .. } => {
-            return Ok(Some((mount, Vec::new())));
-        }
+        _ => return Ok(Some((mount, Vec::new()))),
     };
     let mut trees = Vec::new();
     for source in sources {

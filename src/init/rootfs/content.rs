@@ -9,7 +9,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
 use crate::error::{Failure, ResultExt, Step};
 use crate::init::files::{ROOT, make_dirs, resolve};
@@ -75,6 +75,12 @@ pub(super) fn make_file_at(root: &OwnedFd, path: &Path, content: &[u8], owner: I
         return Ok(());
     }
     fchown(&file, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid))).step_at(Step::SetOwner, path)
+}
+
+/// Makes a link beneath the root, and the directories that it needs.
+pub(super) fn make_link_at(root: &OwnedFd, path: &Path, to: &Path) -> Result<(), Failure> {
+    let dir = make_dirs(root, path.parent().unwrap_or(Path::new("")), ROOT)?;
+    symlinkat(to, &dir, path.file_name().unwrap_or_default()).step_at(Step::MakeSymlink, path)
 }
 
 /// Writes a new file of mode 0644.

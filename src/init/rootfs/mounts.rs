@@ -28,7 +28,7 @@ pub(super) fn detached_trees(mounts: &[MountEntry], attached: Vec<Vec<OwnedFd>>)
         MountKind::Overlay { lowers, .. } => {
             lowers.iter().map(|lower| copy_mount(lower).step_at(Step::OpenBindSource, lower)).collect()
         }
-        MountKind::Tmpfs(_) | MountKind::File(_) | MountKind::Proc(Some(_)) => Ok(Vec::new()),
+        MountKind::Tmpfs(_) | MountKind::File(_) | MountKind::Link(_) | MountKind::Proc(Some(_)) => Ok(Vec::new()),
         MountKind::Proc(None) => new_tree(mount, new_proc()),
         MountKind::FileSystem { name, options } => new_tree(mount, new_file_system(name, options, forbid::DEVICES)),
     });
