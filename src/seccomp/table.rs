@@ -311,8 +311,15 @@ const PRCTL: Checks = Checks {
 };
 const PR_SCHED_CORE: u32 = 62;
 const PR_SET_MEMORY_MERGE: u32 = 67;
-const MADVISE: Checks =
-    Checks { cases: &[(&[low(2, &[libc::MADV_MERGEABLE as u32])], Answer::Refuse(EINVAL))], default: Answer::Allow };
+/// MADV_COLD and MADV_PAGEOUT drop pages of a file as [`FADVISE`] says, if the program owns the file
+/// or may write to it.
+const MADVISE: Checks = Checks {
+    cases: &[(
+        &[low(2, &[libc::MADV_MERGEABLE as u32, libc::MADV_COLD as u32, libc::MADV_PAGEOUT as u32])],
+        Answer::Refuse(EINVAL),
+    )],
+    default: Answer::Allow,
+};
 
 /// Pid 1 is the only process of process group 1.
 const SETPRIORITY: Checks = Checks {
@@ -383,7 +390,7 @@ const IOCTL: Checks = Checks {
         (&[low(1, &[TIOCSTI, TIOCLINUX, TIOCSETD])], Answer::Forbid(EPERM)),
         (&[low(1, BRIDGES_AND_VLANS)], Answer::Refuse(EPERM)),
         (&[low(1, OF_INODES)], Answer::Refuse(ENOTTY)),
-        (&[low(1, OF_BTRFS)], Answer::Refuse(ENOTTY)),
+        (&[low(1, WRITING_BACK)], Answer::Refuse(ENOTTY)),
         (&[low(1, TIMES_OF_PACKETS)], Answer::Refuse(ENOTTY)),
     ],
     default: Answer::Allow,
@@ -394,8 +401,10 @@ const BRIDGES_AND_VLANS: &[u32] = &[0x8940, 0x8941, 0x8982, 0x8983, 0x89a0, 0x89
 /// FS_IOC_SET_ENCRYPTION_POLICY, FS_IOC_ADD_ENCRYPTION_KEY: as `setxattr`, what these set stays
 /// with a file, and the key with a file system.
 const OF_INODES: &[u32] = &[0x4008_6602, 0x401c_5820, 0x4008_7602, 0x4080_6685, 0x400c_6613, 0xc050_6617];
-/// BTRFS_IOC_SYNC, BTRFS_IOC_START_SYNC, BTRFS_IOC_WAIT_SYNC: as `syncfs`.
-const OF_BTRFS: &[u32] = &[0x9408, 0x8008_9418, 0x4008_9416];
+/// BTRFS_IOC_SYNC, BTRFS_IOC_START_SYNC, BTRFS_IOC_WAIT_SYNC: as `syncfs`. FS_IOC_FIEMAP,
+/// EXT4_IOC_ALLOC_DA_BLKS: as `fsync`, the first one by a flag in memory. It works with a file that is
+/// open only for reading.
+const WRITING_BACK: &[u32] = &[0x9408, 0x8008_9418, 0x4008_9416, 0xc020_660b, 0x660c];
 /// SIOCGSTAMP and SIOCGSTAMPNS, each in two forms: as [`OF_SOCKETS`], without `SO_TIMESTAMP`.
 const TIMES_OF_PACKETS: &[u32] = &[0x8906, 0x8907, 0x8010_8906, 0x8010_8907];
 const TIOCSTI: u32 = 0x5412;
