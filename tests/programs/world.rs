@@ -33,7 +33,7 @@ fn tool(name: &str, args: &[&str]) -> Command {
 async fn container_with(files: &[(&str, &str)]) -> Container {
     let container = container().await;
     for (name, content) in files {
-        container.write(*name, content.as_bytes(), 0o644).await.unwrap();
+        container.write(*name, content.as_bytes()).await.unwrap();
     }
     container
 }

@@ -64,7 +64,7 @@ pub(crate) const IOCTL: Checks = Checks {
         (&[low(1, &[TIOCSTI, TIOCLINUX, TIOCSETD])], Answer::Forbid(EPERM)),
         (&[low(1, BRIDGES_AND_VLANS)], Answer::Refuse(EPERM)),
         (&[low(1, OF_INODES)], Answer::Refuse(ENOTTY)),
-        (&[low(1, OF_BTRFS)], Answer::Refuse(ENOTTY)),
+        (&[low(1, WRITING_BACK)], Answer::Refuse(ENOTTY)),
         (&[low(1, TIMES_OF_PACKETS)], Answer::Refuse(ENOTTY)),
     ],
     default: Answer::Allow,
@@ -78,8 +78,10 @@ const BRIDGES_AND_VLANS: &[u32] = &[0x8940, 0x8941, 0x8982, 0x8983, 0x89a0, 0x89
 /// with a file, and the key with a file system.
 const OF_INODES: &[u32] = &[0x4008_6602, 0x401c_5820, 0x4008_7602, 0x4080_6685, 0x400c_6613, 0xc050_6617];
 
-/// BTRFS_IOC_SYNC, BTRFS_IOC_START_SYNC, BTRFS_IOC_WAIT_SYNC: as `syncfs`.
-const OF_BTRFS: &[u32] = &[0x9408, 0x8008_9418, 0x4008_9416];
+/// BTRFS_IOC_SYNC, BTRFS_IOC_START_SYNC, BTRFS_IOC_WAIT_SYNC: as `syncfs`. FS_IOC_FIEMAP,
+/// EXT4_IOC_ALLOC_DA_BLKS: as `fsync`, the first one by a flag in memory. It works with a file that is
+/// open only for reading.
+const WRITING_BACK: &[u32] = &[0x9408, 0x8008_9418, 0x4008_9416, 0xc020_660b, 0x660c];
 
 /// SIOCGSTAMP and SIOCGSTAMPNS, each in two forms: as the socket option
 /// `SO_TIMESTAMP`, which is refused.

@@ -133,6 +133,8 @@ fn arguments_decide_and_high_halves_change_nothing() {
         ("prctl", &[67, 1], INVALID),
         ("madvise", &[0, 4096, 4], ALLOWED),
         ("madvise", &[0, 4096, 12], INVALID),
+        ("madvise", &[0, 4096, 20], INVALID),
+        ("madvise", &[0, 4096, 21], INVALID),
         ("msync", &[0, 4096, 1], ALLOWED),
         ("msync", &[0, 4096, 4], Answer::Ignore),
         ("msync", &[0, 4096, 6], Answer::Ignore),
@@ -160,6 +162,7 @@ fn arguments_decide_and_high_halves_change_nothing() {
         ("ioctl", &[0, 0x89A1], REFUSED),
         ("ioctl", &[0, 0x8008_6601], ALLOWED), // FS_IOC_GETFLAGS
         ("ioctl", &[0, 0x4008_6602], NO_REQUEST),
+        ("ioctl", &[0, 0xc020_660b], NO_REQUEST),
         ("ioctl", &[0, 0x401C_5820], NO_REQUEST),
         ("ioctl", &[0, 0xC050_6617], NO_REQUEST),
         ("ioctl", &[0, 0x9408], NO_REQUEST),
