@@ -95,7 +95,7 @@ fn evaluator_stops_cleanly_at_ctrl_c() {
     let file = submissions(&[&["import time; time.sleep(4)"; 500], &["print(1)"; 1][..]].concat());
     let mut child = example("evaluator").arg(file.path()).stdout(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
-    processes::wait_for_programs(pid, std::thread::available_parallelism().unwrap().get(), "python3");
+    processes::running(pid, std::thread::available_parallelism().unwrap().get(), "python3");
     let before = processes::descendants(pid);
     kill(Pid::from_raw(pid as i32), Signal::SIGINT).unwrap();
     assert!(processes::wait(&mut child).success());
