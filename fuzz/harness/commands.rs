@@ -28,7 +28,7 @@ const ACTS: [Act; 24] = [
     Act::Ping,
     Act::Run,
     Act::Run,
-    Act::Run,
+    Act::RunBeside,
     Act::Program,
     Act::Program,
     Act::Strings,
@@ -55,6 +55,8 @@ enum Act {
     Ping,
     /// Runs the draft that the acts before have made.
     Run,
+    /// Runs it beside the run that is going on.
+    RunBeside,
     Program,
     Strings,
     Fds,
@@ -65,6 +67,7 @@ enum Act {
     Times,
     Filter,
     Directory,
+    /// Kills a run, or sends a signal to its program.
     Kill,
     Reset,
     Fingerprint,
