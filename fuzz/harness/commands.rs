@@ -31,7 +31,7 @@ const ACTS: [Act; 28] = [
     Act::Ping,
     Act::Run,
     Act::Run,
-    Act::Run,
+    Act::RunBeside,
     Act::Program,
     Act::Program,
     Act::Strings,
@@ -63,6 +63,8 @@ enum Act {
     Ping,
     /// Runs the draft that the acts before have made.
     Run,
+    /// Runs it beside the run that is going on.
+    RunBeside,
     Program,
     Strings,
     Fds,
@@ -73,6 +75,7 @@ enum Act {
     Times,
     Filter,
     Directory,
+    /// Kills a run, or sends a signal to its program.
     Kill,
     Reset,
     /// Makes the present files those that a reset restores.

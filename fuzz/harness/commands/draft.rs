@@ -49,6 +49,14 @@ impl Draft {
         Self { run, fds: Vec::new(), executable: None, gate: None }
     }
 
+    /// Runs a program that does not end.
+    pub(super) fn endless() -> Self {
+        let mut draft = Self::new();
+        draft.execute(&["sleep", "1000"]);
+        draft.run.times.wall = None;
+        draft
+    }
+
     /// The request, with its descriptors.
     pub(super) fn finish(self) -> (StartRun, Vec<Arc<OwnedFd>>) {
         let Self { mut run, mut fds, executable, gate } = self;

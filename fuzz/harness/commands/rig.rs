@@ -38,8 +38,11 @@ impl Rig {
         let (terminal, inside) = Pty::open(Window { rows: 24, columns: 80 }).expect("a terminal");
         drop(guard);
         let mut session = Session::new(connection);
-        // At its first run the init is told of its group.
-        session.run(Draft::new().finish());
+        // At its first run the init is told of its group. At its first run beside another one it
+        // opens a proc.
+        session.run(Draft::endless().finish());
+        session.run_beside(Draft::new().finish());
+        session.settle_besides();
         let first = (session.reset(), session.count_fds());
         session.seen.numbers.clear();
         Self { session, descriptors: Descriptors::open(inside), first, _terminal: terminal, _runtime: runtime }
@@ -69,6 +72,7 @@ impl Rig {
                     self.session.end_run();
                     self.session.run(std::mem::replace(&mut draft, Draft::new()).finish());
                 }
+                Act::RunBeside => self.session.run_beside(std::mem::replace(&mut draft, Draft::new()).finish()),
                 Act::Last if a < 0xd0 => {}
                 Act::Last if a < 0xe0 => {
                     self.join_another(b, c);
@@ -83,7 +87,8 @@ impl Rig {
                 }
                 act @ (Act::Inspect | Act::Ping | Act::Reset | Act::Fingerprint) => self.ask(act, [a, b, c]),
                 Act::Freeze => frozen = Some(self.session.freeze()),
-                Act::Kill if a < 0x80 => self.session.kill_current(),
+                Act::Kill if a < 0x40 => self.session.kill_current(),
+                Act::Kill if a < 0x80 => self.session.signal_earlier(b, c),
                 Act::Kill => self.session.kill_earlier(a),
                 Act::Settle if a < 0xf0 => self.session.settle(),
                 Act::Settle => std::thread::sleep(Duration::from_millis(u64::from(b & 15))),

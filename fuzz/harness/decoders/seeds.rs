@@ -80,6 +80,7 @@ fn request_seeds() -> Vec<Seed> {
         ("run", run),
         ("run_attached", run_attached),
         ("join", join),
+        ("signal", message(&Request::Signal(1, libc::SIGINT), 0)),
         ("several", several),
         ("in_memfd", in_memfd(1, 0)),
         ("in_open_memfd", in_memfd(2, 0)),
