@@ -214,9 +214,11 @@ fn assert_a_failing_call_is_reported(side: Side, errno: i32, step: usize, at_lea
         }
         let unreported: Vec<_> = lives.iter().filter(|it| it.life.errors().next().is_none()).collect();
         let (of_groups, others): (Vec<_>, Vec<_>) = unreported.into_iter().partition(|it| it.is_of_a_group());
+        // What cannot be listed is left out of the default world, as what the host lacks.
+        let others: Vec<_> = others.into_iter().filter(|it| !it.lists_settings()).collect();
         // Some failures are harmless: the dynamic loader looks elsewhere, waiting works without a
-        // descriptor, and so on.
-        assert!(others.len() < 12, "{others:?}");
+        // descriptor, a reset replaces a tmpfs whose state it cannot read, and so on.
+        assert!(others.len() < 20, "{others:?}");
         // The group is prepared ahead of a run. If that fails, or the kernel has no memory, it is
         // prepared again for the run.
         let prepared = of_groups.iter().filter(|it| it.prepares_a_group()).step_by(5);
@@ -228,6 +230,12 @@ impl Struck {
     /// Whether the call opens a group, a file of it, or the number of all groups.
     fn is_of_a_group(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.contains("/cellblock-runs-") || file == "/proc/cgroups")
+    }
+
+    /// Whether the call opens a directory in which the default world looks for versions of Java and
+    /// PHP.
+    fn lists_settings(&self) -> bool {
+        matches!(self.file.as_deref(), Some("/etc" | "/etc/php"))
     }
 
     /// Whether the preparation of a group needs the call.

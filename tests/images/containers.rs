@@ -71,7 +71,7 @@ fn a_container_sees_the_image_and_nothing_of_the_host() {
         assert_eq!(says(&container, &container.root_command().unwrap()).await, "hello there from /home/ann");
         assert_eq!(says(&container, &sh("ls / && ls /bin/sh && ls -A /srv /etc")).await, {
             let top = "bin\ndev\netc\nhome\nproc\nsrv\ntmp\nw\n/bin/sh\n";
-            format!("{top}/etc:\npasswd\n\n/srv:\nnew")
+            format!("{top}/etc:\nhosts\npasswd\nresolv.conf\n\n/srv:\nnew")
         });
         assert_eq!(says(&container, &sh("env")).await.lines().filter(|line| line.starts_with("GREETING")).count(), 1);
         if has_own_ids() {

@@ -79,8 +79,9 @@ fn copy_a_problem(to: &Path) {
 
 /// Examples that are not run here, and why. Those of `completions` are lines for three shells; the
 /// tests of the completions below run its command.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 3] = [
     ("cellblock run --tty /bin/bash", "needs a terminal; `run.rs` gives one to a shell"),
+    ("cellblock run --image python.tar python3 -c 'print(6 * 7)'", "needs an image; `images.rs` makes some of its own"),
     (
         "cellblock grade --humaneval HumanEval.jsonl.gz --samples samples.jsonl",
         "needs the tasks; `grade.rs` makes some of its own",

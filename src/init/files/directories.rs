@@ -49,8 +49,10 @@ fn make_last(path: &Path, mode: u32, program: Ids) -> nix::Result<bool> {
 pub(crate) fn make_dirs(start: impl AsFd, path: &Path, owner: Ids) -> Result<OwnedFd, Failure> {
     // Most are there. A path that leads upwards is refused below.
     let leads_up = path.components().any(|component| component == Component::ParentDir);
-    if let Some(dir) = resolve(&start, beneath(path), DIR, 0).ok().filter(|_| !leads_up) {
-        return Ok(dir);
+    match resolve(&start, beneath(path), DIR, 0) {
+        Ok(dir) if !leads_up => return Ok(dir),
+        Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => {}
+        Err(error) => return Err(Failure::at(Step::MakeDirectory, path, error)),
     }
     let mut last: Option<OwnedFd> = None;
     for component in path.components() {

@@ -42,7 +42,7 @@ fn an_image_takes_the_place_of_the_hosts_programs() {
     let mut console = Console::start();
     console.ok(json!({"id": 1, "op": "build", "image": tree.path(), "setup": ["sh", "-c", "echo made >/made"]}));
     for _ in 0..2 {
-        assert_eq!(console.stdout_of("ls /; cat /made; echo x >/made"), "bin\ndev\nmade\nproc\ntmp\nw\nmade\n");
+        assert_eq!(console.stdout_of("ls /; cat /made; echo x >/made"), "bin\ndev\netc\nmade\nproc\ntmp\nw\nmade\n");
         console.ok(json!({"id": 1, "op": "reset"}));
     }
     let run = |args: Value| json!({"id": 1, "op": "run", "args": args});

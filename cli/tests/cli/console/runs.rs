@@ -27,8 +27,8 @@ fn runs_programs() {
     assert_eq!(console.ok(with(sh(1, "cat"), json!({"stdin": "né\0"})))["stdout"], "né\0");
     assert_eq!(console.stdout_of("cat"), "", "standard input is empty unless told otherwise");
     let env = json!({"id": 1, "op": "run", "args": ["/usr/bin/env"]});
-    assert_eq!(console.ok(env.clone())["stdout"], "PATH=/usr/local/bin:/usr/bin:/bin\n");
-    assert_eq!(console.ok(with(env, json!({"env": ["A=1", "B=x=y"]})))["stdout"], "A=1\nB=x=y\n");
+    assert_eq!(console.ok(env.clone())["stdout"], "PATH=/usr/local/bin:/usr/bin:/bin\nHOME=/w\n");
+    assert_eq!(console.ok(with(env, json!({"env": ["A=1", "B=x=y"]})))["stdout"], "A=1\nB=x=y\nHOME=/w\n");
     console.end();
     assert_eq!(console.lines.iter().count(), 0, "one response to each request");
 }
