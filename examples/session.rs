@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Each cell has a deadline. A cell that overruns it is interrupted, as by Ctrl-C, and the session
-//! goes on with its variables. Only a cell that ignores the interrupt costs them: the interpreter is
-//! killed and a new one starts. A program beside the interpreter lists the session's files.
+//! goes on with its variables. Only a cell that ignores the interrupt costs them: the interpreter
+//! is killed and a new one starts. A program beside the interpreter lists the session's files.
 
 use std::time::Duration;
 

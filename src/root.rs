@@ -1,6 +1,6 @@
 //! What a container's "/" is made of: a tree of the host in place of the host's own `/usr`.
 //!
-//! Invariant: a [`Root`] is a description. [`Root::resolve`] finds, and where needed makes, the
+//! Invariant: a [`Root`] is a description. `Root::resolve` finds, and where needed makes, the
 //! directories that it stands for, on a thread that may block.
 
 use std::ffi::OsString;
@@ -63,10 +63,10 @@ impl Root {
     ///
     /// The tree may lack `/proc`, `/dev`, `/tmp` and `/w`: they are made inside. A mount or a link
     /// of the builder takes the place of a file of the tree, but its path must not lead over a link
-    /// of the tree. Device nodes of the tree do not work. Programs that a set-user-ID bit would give
-    /// rights to do not get them. Do not change the
-    /// tree while a container uses it. Containers may see such a change, in part or whole, or get
-    /// errors from files that it concerns (as overlayfs documents it).
+    /// of the tree. Device nodes of the tree do not work. Programs that a set-user-ID bit would
+    /// give rights to do not get them. Do not change the tree while a container uses it. Containers
+    /// may see such a change, in part or whole, or get errors from files that it concerns (as
+    /// overlayfs documents it).
     ///
     /// ```
     /// use cellblock::{Container, Root};
@@ -77,8 +77,8 @@ impl Root {
         Self { source: Source::Directory(path.into()), changes: Tmpfs::default() }
     }
 
-    /// An image: an OCI layout (a directory), an archive of one, or what `docker save` writes. `tag`
-    /// chooses one of several images.
+    /// An image: an OCI layout (a directory), an archive of one, or what `docker save` writes.
+    /// `tag` chooses one of several images.
     ///
     /// The image's environment, working directory, user and command become those of the container,
     /// as [`ContainerBuilder::root`](crate::ContainerBuilder::root) says. Its files belong to the

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// How much may be charged to a group before a run. The next run's peak is too large by no more than
-/// that.
+/// How much may be charged to a group before a run. The next run's peak is too large by no more
+/// than that.
 const LITTLE: u64 = 1 << 20;
 
 /// The file that says how much memory is charged to a group. A read of it does not block.

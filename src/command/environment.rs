@@ -16,7 +16,8 @@ pub(super) struct Environment {
     defaults: Defaults,
 }
 
-/// Whether the program gets those default variables of the container that the command does not name.
+/// Whether the program gets those default variables of the container that the command does not
+/// name.
 #[derive(Clone, Copy, Debug, Default)]
 enum Defaults {
     #[default]

@@ -93,7 +93,8 @@ impl Actor {
         drop((unanswered, scheduler, messages));
     }
 
-    /// Whether the init owes a reply. Of the requests without one, the runs that go on owe none yet.
+    /// Whether the init owes a reply. Of the requests without one, the runs that go on owe none
+    /// yet.
     fn is_reply_owed(&self) -> bool {
         self.link.unanswered() > self.scheduler.count_unhurried()
     }

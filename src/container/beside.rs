@@ -23,7 +23,8 @@ use super::origin::Origin;
 /// They have the same files, network, `/proc` and user, so they can read and change what the other
 /// has in files and in memory. A program beside another one has a pid namespace of its own: its
 /// process has the id 2, and it can signal and trace no process of the main run. The main program
-/// sees the processes of the others in `/proc`, and can signal them. `/proc/self` works for all, but
+/// sees the processes of the others in `/proc`, and can signal them. `/proc/self` works for all,
+/// but
 /// `/proc/$$` is another process for a program beside another one.
 ///
 /// # Errors

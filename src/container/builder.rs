@@ -99,10 +99,10 @@ impl ContainerBuilder {
     ///
     /// The default mounts are [`Mount::defaults_over_root`] then. The root's variables are those of
     /// runs that do not set them, also `PATH`, in which a run's program is looked up. A root that
-    /// sets no `PATH` has `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`. Its working
-    /// directory takes the place of `/w`, unless [`work_dir`](Self::work_dir) sets one. Its command
-    /// is [`Container::root_command`]. Programs never have the user id 0: they get the root's user
-    /// and group id if those are not 0 and this process may map them (see
+    /// sets no `PATH` has `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`. Its
+    /// working directory takes the place of `/w`, unless [`work_dir`](Self::work_dir) sets one. Its
+    /// command is [`Container::root_command`]. Programs never have the user id 0: they get the
+    /// root's user and group id if those are not 0 and this process may map them (see
     /// [`id_range`](Self::id_range)).
     ///
     /// ```
@@ -205,7 +205,8 @@ impl ContainerBuilder {
     }
 
     /// Sets the directory in which programs start and relative paths begin. If it does not exist,
-    /// the build makes it for the program's user. Default: that of the [`root`](Self::root), or `/w`.
+    /// the build makes it for the program's user. Default: that of the [`root`](Self::root), or
+    /// `/w`.
     pub fn work_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.spec.work_dir = Some(dir.into());
         self
@@ -278,8 +279,8 @@ impl ContainerBuilder {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a relative path, for an overlay that cannot be mounted, and
     /// in a process that was itself started to be an init. [`ErrorKind::Build`] with the step, path
-    /// and errno of the failure. [`ErrorKind::Host`] if the host is out of descriptors, memory or ids.
-    /// [`ErrorKind::Image`] if the image of the root cannot be used.
+    /// and errno of the failure. [`ErrorKind::Host`] if the host is out of descriptors, memory or
+    /// ids. [`ErrorKind::Image`] if the image of the root cannot be used.
     ///
     /// # Cancel safety
     /// Dropping the future destroys the unfinished container in the background. It also ends the

@@ -15,8 +15,8 @@ use super::handle::Container;
 use super::message::{Message, Operation};
 
 impl Container {
-    /// This handle, in this slot of a pool, with its runs and the runs of the leases after it on this
-    /// CPU, unless a command sets CPUs itself.
+    /// This handle, in this slot of a pool, with its runs and the runs of the leases after it on
+    /// this CPU, unless a command sets CPUs itself.
     pub(crate) fn in_slot(self, slot: usize, cpu: Option<u32>) -> Self {
         Self { lease: LeaseLimits { cpu, ..self.lease }, slot: Some(slot), ..self }
     }

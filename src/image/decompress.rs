@@ -64,8 +64,8 @@ impl<R: Read> Read for Decompressed<R> {
     }
 }
 
-/// The content of zstd frames, one after another. Frames that decoders skip are skipped: zstd:chunked
-/// layers have some.
+/// The content of zstd frames, one after another. Frames that decoders skip are skipped:
+/// zstd:chunked layers have some.
 pub(super) struct ZstdFrames<R> {
     stored: R,
     frame: Box<FrameDecoder>,

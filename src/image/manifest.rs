@@ -46,7 +46,8 @@ pub(super) struct LayerBlob {
 }
 
 impl Manifest {
-    /// Chooses the image with a tag, or the only one. Among several platforms, it is this machine's.
+    /// Chooses the image with a tag, or the only one. Among several platforms, it is this
+    /// machine's.
     pub(super) fn choose(source: &Source, tag: Option<&str>, caps: UnpackCaps) -> Result<Self> {
         let manifest = match (read_json(source, "index.json")?, read_json(source, "manifest.json")?) {
             (Some(index), _) => from_layout(source, index, tag)?,
@@ -94,7 +95,8 @@ fn manifest_of(source: &Source, image: &Descriptor) -> Result<ImageManifest> {
     Err(source.error("indexes within indexes"))
 }
 
-/// The one image of several. If there are more, each for a platform, it is the one for this machine.
+/// The one image of several. If there are more, each for a platform, it is the one for this
+/// machine.
 fn only<'a>(
     source: &Source,
     images: Vec<&'a Descriptor>,

@@ -89,7 +89,8 @@ impl Merge {
         Ok(())
     }
 
-    /// A layer that has a directory's attributes sets them; otherwise those of the layer below stay.
+    /// A layer that has a directory's attributes sets them; otherwise those of the layer below
+    /// stay.
     fn note_directory(&mut self, layer: &Layer, path: &[u8]) {
         match layer.directories.get(path) {
             Some(attributes) => self.directories.set(path, attributes),

@@ -135,9 +135,9 @@ impl Store {
         .await
     }
 
-    /// Removes an image by a name, or by its digest, of which 8 digits are enough. An image that has
-    /// other names only loses this one. Then removes what [`prune`](Self::prune) removes of trees
-    /// and layers.
+    /// Removes an image by a name, or by its digest, of which 8 digits are enough. An image that
+    /// has other names only loses this one. Then removes what [`prune`](Self::prune) removes of
+    /// trees and layers.
     ///
     /// A tree that a container uses stays on disk. This holds for every process that has a
     /// container with it, or a [`Root`](crate::Root) that has built one.
@@ -154,8 +154,8 @@ impl Store {
         .await
     }
 
-    /// Removes the images without a name, and the trees and layers that no image needs. Trees in use
-    /// stay, as for [`remove`](Self::remove).
+    /// Removes the images without a name, and the trees and layers that no image needs. Trees in
+    /// use stay, as for [`remove`](Self::remove).
     ///
     /// # Errors
     /// [`ErrorKind::Image`](crate::ErrorKind::Image) if the store cannot be written to.

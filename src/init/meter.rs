@@ -1,8 +1,8 @@
 //! What a run has used, as its control group or its processes show it.
 //!
-//! Invariant: a figure is the run's own. What was counted before the run began is subtracted, except
-//! from the peak of memory: a run may free what was charged before it began, and then use as much.
-//! The host makes another group where more than a little is charged.
+//! Invariant: a figure is the run's own. What was counted before the run began is subtracted,
+//! except from the peak of memory: a run may free what was charged before it began, and then use as
+//! much. The host makes another group where more than a little is charged.
 
 use std::fs::File;
 use std::io;
@@ -153,7 +153,8 @@ pub(super) enum Scope {
     Container,
     /// That of the main run, which is in the init's own pid namespace.
     Main,
-    /// That of a run beside it: the processes of its namespace and those that its reaper has reaped.
+    /// That of a run beside it: the processes of its namespace and those that its reaper has
+    /// reaped.
     Beside { namespace: Option<Namespace>, reaper: i32 },
 }
 

@@ -131,7 +131,8 @@ impl Rootfs {
             make_dirs(self.tree.root(), dir, owner)?;
         }
         match symlink(link, owner) {
-            // The tree of a root has files of its own. The link is made in the layer of the changes.
+            // The tree of a root has files of its own. The link is made in the layer of the
+            // changes.
             Err(Failure { errno: libc::EEXIST, .. }) if self.tree.is_in_root(&link.path) => {
                 delete(&link.path)?;
                 symlink(link, owner)

@@ -60,8 +60,8 @@ mod enabled {
     const CONTAINERS: &str = "cellblock_containers";
     const WAITING: &str = "cellblock_waiting";
 
-    /// Tells the recorder what the metrics mean. A recorder may be installed late, so this is called
-    /// at every build.
+    /// Tells the recorder what the metrics mean. A recorder may be installed late, so this is
+    /// called at every build.
     pub(crate) fn describe() {
         describe_counter!(LEASES, Unit::Count, "Leases of containers.");
         describe_counter!(BUSY, Unit::Count, "Leases refused because the queue was full.");

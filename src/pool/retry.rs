@@ -9,9 +9,9 @@ use crate::error::Error;
 /// [`PoolBuilder::retry`](crate::pool::PoolBuilder::retry).
 ///
 /// It is for [`Pool::run`](crate::Pool::run), [`Pool::output`](crate::Pool::output), the jobs of
-/// [`Pool::stream`](crate::Pool::stream) and the tower service. Default: [`once`](Self::once), after
-/// errors that are [retryable](Error::is_retryable). The failure of a program is a report, and never
-/// retried.
+/// [`Pool::stream`](crate::Pool::stream) and the tower service. Default: [`once`](Self::once),
+/// after errors that are [retryable](Error::is_retryable). The failure of a program is a report,
+/// and never retried.
 ///
 /// Whatever the policy says, a container is replaced after a retryable error in it.
 ///
@@ -58,8 +58,8 @@ impl Retry {
         Self { applies_to: Arc::new(applies_to), ..self }
     }
 
-    /// Sets a function that is called before each retry, with its number, from 1, and the error that
-    /// causes it. It runs on the caller's task, and must not block. Default: none.
+    /// Sets a function that is called before each retry, with its number, from 1, and the error
+    /// that causes it. It runs on the caller's task, and must not block. Default: none.
     pub fn hook(self, hook: impl Fn(u32, &Error) + Send + Sync + 'static) -> Self {
         Self { hook: Some(Arc::new(hook)), ..self }
     }

@@ -73,11 +73,11 @@ impl Process {
         self.run.pid()
     }
 
-    /// A pidfd of the program's process. It becomes readable when that process ends, and never comes
-    /// to mean another process.
+    /// A pidfd of the program's process. It becomes readable when that process ends, and never
+    /// comes to mean another process.
     ///
-    /// The host process may lack the permission to signal the process by it: the program usually has
-    /// a user id of its own. [`signal`](Self::signal) needs no permission. `None` where
+    /// The host process may lack the permission to signal the process by it: the program usually
+    /// has a user id of its own. [`signal`](Self::signal) needs no permission. `None` where
     /// [`id`](Self::id) was `None` from the start.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.run.pidfd()
@@ -86,8 +86,8 @@ impl Process {
     /// Sends a signal to the program's first process.
     ///
     /// The init sends it, while the process has not been reaped: no other process ever gets it. The
-    /// processes that the program started get none, and a program that is stopped goes on to use its
-    /// wall time.
+    /// processes that the program started get none, and a program that is stopped goes on to use
+    /// its wall time.
     ///
     /// # Errors
     /// [`ErrorKind::NotRunning`](crate::ErrorKind::NotRunning) if the program has ended.

@@ -34,7 +34,8 @@ impl Signal {
     /// `SIGSTOP`: stop until `SIGCONT`. The clocks of the run go on.
     pub const STOP: Self = Self(libc::SIGSTOP);
 
-    /// The signal with this number. `None` unless the number is one of the standard signals, 1 to 31.
+    /// The signal with this number. `None` unless the number is one of the standard signals, 1 to
+    /// 31.
     pub fn from_raw(number: i32) -> Option<Self> {
         (1..=31).contains(&number).then_some(Self(number))
     }

@@ -131,7 +131,7 @@ pub(crate) enum Reaped<T> {
         usage: Rusage,
         outcome: Outcome<T>,
     },
-    /// A process that a program left behind, or a [reaper](super::reaper).
+    /// A process that a program left behind, or a reaper.
     Other {
         pid: i32,
         usage: Rusage,
@@ -225,7 +225,7 @@ impl<T: Copy> Children<T> {
         Ok(Started { pid, pidfd })
     }
 
-    /// Starts the [reaper](super::reaper) of the pid namespace that this process has just unshared
+    /// Starts the reaper of the pid namespace that this process has just unshared
     /// for its children. Returns the reaper's pid.
     pub(crate) fn start_reaper(&self) -> io::Result<i32> {
         reaper::start(&self.stack)
@@ -296,8 +296,8 @@ pub(crate) fn next_ended() -> io::Result<Option<i32>> {
             // children until it is taken.
             _ => {
                 let flags = libc::WSTOPPED | libc::WNOHANG | libc::__WALL;
-                // SAFETY: the pointer is valid for writes. The child may have gone on or ended: then
-                // there is nothing to take.
+                // SAFETY: the pointer is valid for writes. The child may have gone on or ended:
+                // then there is nothing to take.
                 unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, &raw mut info, flags) };
             }
         }

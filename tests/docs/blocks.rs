@@ -12,8 +12,8 @@ pub struct Shown {
 
 /// The commands of all blocks of a page that begin with ```` ```sh ```` or ```` ```console ````.
 ///
-/// A line of an `sh` block is a command. A `console` block has a prompt before each command, and the
-/// output after it. A line that ends with a backslash goes on in the next one.
+/// A line of an `sh` block is a command. A `console` block has a prompt before each command, and
+/// the output after it. A line that ends with a backslash goes on in the next one.
 pub fn commands(page: &str, text: &str) -> Vec<Shown> {
     let mut shown: Vec<Shown> = Vec::new();
     let (mut language, mut unfinished) = (None, String::new());

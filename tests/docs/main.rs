@@ -15,7 +15,8 @@ use std::time::Instant;
 
 use blocks::{Shown, commands, is_shown_as};
 
-/// The commands that are not run here, each with the step of CI that runs it, or with what it needs.
+/// The commands that are not run here, each with the step of CI that runs it, or with what it
+/// needs.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo run --release -p cellblock-cli -- grade cli/problems", "step cli"),
     ("cargo test --workspace", "step test"),

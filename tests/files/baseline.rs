@@ -7,7 +7,8 @@ use cellblock::{Command, Container, ContainerBuilder, ErrorKind, Limits, Mount, 
 
 use crate::common::{builder, is_slow, lacks, open_dir, python, says, sh};
 
-/// Whether programs can delete a directory of a lower layer that has entries. Skips the test if not.
+/// Whether programs can delete a directory of a lower layer that has entries. Skips the test if
+/// not.
 pub(crate) async fn overlays_delete_directories() -> bool {
     let container = set_up("mkdir d; touch d/f").build().await.unwrap();
     let output = container.output(&sh("rm -r d")).await.unwrap();

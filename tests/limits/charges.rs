@@ -22,8 +22,8 @@ async fn charged(container: &Container) -> u64 {
     bytes
 }
 
-/// Directory entries that do not exist stay charged as long as the kernel likes. With them, the next
-/// run's allocations have the kernel look for memory to free, for seconds.
+/// Directory entries that do not exist stay charged as long as the kernel likes. With them, the
+/// next run's allocations have the kernel look for memory to free, for seconds.
 #[tokio::test]
 async fn no_memory_that_a_run_left_is_charged_to_the_runs_after_a_reset() {
     let container = container().await;

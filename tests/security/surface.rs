@@ -270,7 +270,8 @@ print(before, pages())",
     let file = File::create(&path).unwrap();
     // A hole has no pages to write to the disk, so all that are in memory can be dropped.
     file.set_len(1 << 20).unwrap();
-    // A program with another id may do so if the file's mode lets it write, also on a read-only mount.
+    // A program with another id may do so if the file's mode lets it write, also on a read-only
+    // mount.
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     let builder = builder().mount(Mount::bind(shared.path(), "/shared"));
     assert_eq!(says(&builder.clone().build().await.unwrap(), &drop_it).await, "256 256");

@@ -92,8 +92,8 @@ pub fn main(options: Options) -> ExitCode {
     }
 }
 
-/// The exit code of an error: 127 and 126 as a shell gives them, 2 for wrong arguments as the parser
-/// gives it, or 125 if the program is not the cause.
+/// The exit code of an error: 127 and 126 as a shell gives them, 2 for wrong arguments as the
+/// parser gives it, or 125 if the program is not the cause.
 fn failure_code(error: &(dyn Error + 'static)) -> u8 {
     match error.downcast_ref::<cellblock::Error>() {
         Some(error) if error.kind() == ErrorKind::Exec && error.step() == Some("exec") => {

@@ -1,7 +1,7 @@
 //! `cellblock doctor` and the hints of errors, on machines that do not allow containers.
 //!
-//! A test makes such a machine in new namespaces or by dropping privileges. The library's tests have
-//! every obstacle (`tests/lifecycle/doctor.rs`).
+//! A test makes such a machine in new namespaces or by dropping privileges. The library's tests
+//! have every obstacle (`tests/lifecycle/doctor.rs`).
 
 use std::fs;
 use std::process::{Command, Output, Stdio};

@@ -1,10 +1,10 @@
 //! The control group of the runs, and the work on it that may block.
 //!
 //! Invariant: no file of a group is written or removed on the runtime's thread, and no group is
-//! made there, while the runtime lives. A blocking thread has the group meanwhile, and no run begins
-//! before the group is back. The work for the next run starts when a run or a reset is over, so the
-//! next run seldom waits. If that work fails, it is done again for the next run, which gets the
-//! error if it fails again.
+//! made there, while the runtime lives. A blocking thread has the group meanwhile, and no run
+//! begins before the group is back. The work for the next run starts when a run or a reset is over,
+//! so the next run seldom waits. If that work fails, it is done again for the next run, which gets
+//! the error if it fails again.
 //!
 //! The runtime may be dropped together with the container. The group is removed then if no process
 //! is in it, and in the background otherwise. If this process exits before that, the next host
@@ -67,7 +67,8 @@ impl GroupWorker {
         false
     }
 
-    /// Where the group of a run beside the current one can be made. `None`: the runs have no groups.
+    /// Where the group of a run beside the current one can be made. `None`: the runs have no
+    /// groups.
     pub(super) fn place_beside(&self) -> Option<PlaceBeside> {
         match &self.place {
             Place::Here(group) => Some(group.place_beside()),
@@ -107,8 +108,8 @@ impl GroupWorker {
         }
     }
 
-    /// Takes the group that is back. Returns the failure of its preparation, with the limits that it
-    /// was prepared for.
+    /// Takes the group that is back. Returns the failure of its preparation, with the limits that
+    /// it was prepared for.
     pub(super) fn take_back(&mut self, prepared: Prepared) -> Option<(GroupLimits, Failure)> {
         let Prepared { mut group, limits, result } = prepared;
         if matches!(result, Err(Failure { errno: libc::ENOENT | libc::ENODEV, .. })) {

@@ -88,8 +88,8 @@ impl LiveRun {
         matches!(self.phase, Phase::Running { .. })
     }
 
-    /// Whether the init owes nothing of the run yet. It owes the process at once if the caller waits
-    /// to see it, and the report once the run is killed.
+    /// Whether the init owes nothing of the run yet. It owes the process at once if the caller
+    /// waits to see it, and the report once the run is killed.
     pub(super) fn is_unhurried(&self) -> bool {
         self.is_running() && self.forked.is_none()
     }

@@ -1,5 +1,5 @@
-//! The schedule of runs, resets and fingerprints: one at a time, in the order of their messages. The
-//! runs beside a run take no turn.
+//! The schedule of runs, resets and fingerprints: one at a time, in the order of their messages.
+//! The runs beside a run take no turn.
 //!
 //! Invariant: an operation lasts until its request has its reply. An operation whose caller has
 //! gone before its turn never begins. No run begins before its control group is ready for it.

@@ -79,8 +79,8 @@ const BRIDGES_AND_VLANS: &[u32] = &[0x8940, 0x8941, 0x8982, 0x8983, 0x89a0, 0x89
 const OF_INODES: &[u32] = &[0x4008_6602, 0x401c_5820, 0x4008_7602, 0x4080_6685, 0x400c_6613, 0xc050_6617];
 
 /// BTRFS_IOC_SYNC, BTRFS_IOC_START_SYNC, BTRFS_IOC_WAIT_SYNC: as `syncfs`. FS_IOC_FIEMAP,
-/// EXT4_IOC_ALLOC_DA_BLKS: as `fsync`, the first one by a flag in memory. It works with a file that is
-/// open only for reading.
+/// EXT4_IOC_ALLOC_DA_BLKS: as `fsync`, the first one by a flag in memory. It works with a file that
+/// is open only for reading.
 const WRITING_BACK: &[u32] = &[0x9408, 0x8008_9418, 0x4008_9416, 0xc020_660b, 0x660c];
 
 /// SIOCGSTAMP and SIOCGSTAMPNS, each in two forms: as the socket option

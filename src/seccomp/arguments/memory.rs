@@ -28,8 +28,8 @@ pub(crate) const MSYNC: Checks = Checks {
     default: Answer::Allow,
 };
 
-/// MADV_COLD and MADV_PAGEOUT drop pages of a file as [`FADVISE`](super::FADVISE) says, if the program
-/// owns the file or may write to it.
+/// MADV_COLD and MADV_PAGEOUT drop pages of a file as [`FADVISE`](super::FADVISE) says, if the
+/// program owns the file or may write to it.
 pub(crate) const MADVISE: Checks = Checks {
     cases: &[(
         &[low(2, &[libc::MADV_MERGEABLE as u32, libc::MADV_COLD as u32, libc::MADV_PAGEOUT as u32])],
