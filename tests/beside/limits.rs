@@ -6,7 +6,7 @@ use cellblock::report::{Cause, Source};
 use cellblock::{Command, Limits, Report, Verdict, limits::Limit};
 use tokio::join;
 
-use crate::common::{container, lacks, python, sh};
+use crate::common::{container, lacks_groups, python, sh};
 use crate::{kill_running, sleeper};
 
 const MIB: u64 = 1 << 20;
@@ -35,7 +35,7 @@ async fn a_run_that_is_out_of_memory_hurts_no_other() {
     let container = container().await;
     let has_groups = container.run(&sh("true")).await.unwrap().sources.memory_peak != Source::Wait4;
     if !has_groups {
-        lacks("a memory group");
+        lacks_groups();
         return;
     }
     let small = limits().memory(32 * MIB);
@@ -153,7 +153,7 @@ async fn a_throttled_run_beside_another_one_dies_at_once() {
     let mut beside = match spawned {
         Err(error) => {
             assert_eq!(error.kind(), cellblock::ErrorKind::Unsupported);
-            return lacks("a CPU group");
+            return lacks_groups();
         }
         Ok(beside) => beside,
     };

@@ -120,6 +120,11 @@ pub fn lacks(what: &str) {
     skip(&format!("this machine lacks {what}"));
 }
 
+/// Skips a test, or a part of it, because this process may make no control groups. Root may.
+pub fn lacks_groups() {
+    if is_root() { lacks("control groups") } else { skip("this user has no control groups") }
+}
+
 /// Waits for the other tests that take a turn. The guard keeps the next ones waiting.
 pub fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());

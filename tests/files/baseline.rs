@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cellblock::{Command, Container, ContainerBuilder, ErrorKind, Limits, Mount, Pool, mount::Tmpfs};
 
-use crate::common::{builder, is_slow, lacks, open_dir, python, says, sh};
+use crate::common::{builder, is_slow, lacks, lacks_groups, open_dir, python, says, sh};
 
 /// Whether programs can delete a directory of a lower layer that has entries. Skips the test if
 /// not.
@@ -219,7 +219,7 @@ async fn the_memory_of_a_baseline_counts_for_no_later_run() {
     let mut fill = sh("head -c 40M /dev/zero >baseline");
     fill.limits(limits());
     let container = match builder().setup_command(fill).build().await {
-        Err(error) if error.kind() == ErrorKind::Unsupported => return lacks("control groups"),
+        Err(error) if error.kind() == ErrorKind::Unsupported => return lacks_groups(),
         built => built.unwrap(),
     };
     let mut more = sh("head -c 40M /dev/zero >more && wc -c <baseline");
