@@ -268,7 +268,9 @@ impl Supervisor {
         }
         if self.struck.is_none() {
             self.struck = Some(name);
-            self.file = (number == libc::SYS_openat).then(|| text_at(notice.pid, notice.data.args[1]));
+            if number == libc::SYS_openat {
+                self.file = text_at(notice.pid, notice.data.args[1]);
+            }
         }
         match self.fault.act {
             Act::Fail(errno) | Act::KeepFailing(errno) => return Verdict::Fail(errno),
@@ -326,12 +328,14 @@ fn strike(process: u32, signal: Signal) {
     kill(Pid::from_raw(process as i32), signal).unwrap();
 }
 
-/// The text in the memory of a caller, which waits for its verdict.
-fn text_at(caller: u32, address: u64) -> String {
+/// The text in the memory of a caller, which waits for its verdict. `None` for an init, if this is
+/// an ordinary user.
+fn text_at(caller: u32, address: u64) -> Option<String> {
     let mut text = [0; 200];
-    let memory = fs::File::open(format!("/proc/{caller}/mem")).unwrap();
+    let memory = fs::File::open(format!("/proc/{caller}/mem")).ok()?;
     let size = memory.read_at(&mut text, address).unwrap_or(0);
-    String::from_utf8_lossy(text[..size].split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+    let text = text[..size].split(|byte| *byte == 0).next().unwrap_or_default();
+    Some(String::from_utf8_lossy(text).into_owned())
 }
 
 /// Installs the filter for this thread and its descendants. Returns the descriptor of the
