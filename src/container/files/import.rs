@@ -1,19 +1,18 @@
 //! Files that are copied into a container, from a tree of the host or from a tar stream.
 //!
-//! Invariant: no more than two batches of a copy are in memory: one is read while the other is
-//! written.
+//! Invariant: no more than three batches of a copy are in memory: one is read, one waits for its
+//! files, and one is written.
 
-#[cfg(feature = "tar")]
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
-use tokio_util::sync::CancellationToken;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::batch::{Batch, Content};
-use super::blocking::steps_off_the_runtime;
+use super::blocking::joined;
 use super::content;
 use super::host_tree::HostSource;
 use super::open_file::OpenFile;
@@ -23,15 +22,27 @@ use crate::wire::{MakeDirectory, Request, Symlink};
 
 /// The tree of a container that a copy in fills.
 pub(super) struct Import<'a> {
-    pub(super) container: &'a Container,
-    pub(super) top: &'a Path,
+    container: &'a Container,
+    top: &'a Path,
     /// Tells blocking threads that the copy's future was dropped.
-    pub(super) canceled: CancellationToken,
+    canceled: CancellationToken,
+    _guard: DropGuard,
+    /// The thread that writes the files of the last batch.
+    writing: Option<JoinHandle<Result<()>>>,
 }
 
-impl Import<'_> {
-    /// Copies a tree of the host. One thread reads the next batch while this one is written.
-    pub(super) async fn copy(&self, open: impl FnOnce() -> Result<HostSource> + Send + 'static) -> Result<()> {
+impl<'a> Import<'a> {
+    /// Makes the directory if it is missing.
+    pub(super) async fn start(container: &'a Container, top: &'a Path) -> Result<Self> {
+        container.create_dir_all(top).await?;
+        let canceled = CancellationToken::new();
+        let _guard = canceled.clone().drop_guard();
+        Ok(Self { container, top, canceled, _guard, writing: None })
+    }
+
+    /// Copies a tree of the host. One thread reads a batch while the init opens the files of the
+    /// batch before it, and another thread writes the files of the one before that.
+    pub(super) async fn copy(mut self, open: impl FnOnce() -> Result<HostSource> + Send + 'static) -> Result<()> {
         let (sender, mut batches) = mpsc::channel(1);
         spawn_blocking(move || {
             let mut source = match open() {
@@ -46,23 +57,44 @@ impl Import<'_> {
                 }
             }
         });
-        self.make_top().await?;
         while let Some(batch) = batches.recv().await {
-            self.write(batch?).await?;
+            self.begin(batch?).await?;
         }
-        Ok(())
+        self.finish().await
     }
 
-    pub(super) async fn make_top(&self) -> Result<()> {
-        self.container.create_dir_all(self.top).await
+    /// Writes a batch whose files may have been written before.
+    #[cfg(feature = "tar")]
+    pub(super) async fn write(&mut self, batch: Batch) -> Result<()> {
+        self.begin(batch).await?;
+        self.finish().await
     }
 
-    /// Writes a batch: directories, files, links.
-    pub(super) async fn write(&self, batch: Batch) -> Result<()> {
+    /// Makes the directories, files and links of a batch. A thread writes the files' contents, once
+    /// those of the last batch are written.
+    async fn begin(&mut self, batch: Batch) -> Result<()> {
         let Batch { directories, files, links, .. } = batch;
-        self.make_directories(directories).await?;
-        self.write_files(files).await?;
+        let to_open = files.iter().map(|(path, mode, _)| OpenFile::write(self.top.join(path)).mode(*mode));
+        let to_open: Vec<_> = to_open.map(OpenFile::create_parents).collect();
+        // In this order, and without a wait between the two.
+        let (made, opened) = tokio::join!(self.make_directories(directories), self.open_all(to_open));
+        made?;
+        let opened = opened?;
+        self.finish().await?;
+        self.writing = Some(self.write_contents(opened, files));
         self.make_links(links).await
+    }
+
+    /// Waits until the contents of the last batch are written.
+    async fn finish(&mut self) -> Result<()> {
+        match &mut self.writing {
+            Some(writing) => {
+                let written = joined(writing).await;
+                self.writing = None;
+                written
+            }
+            None => Ok(()),
+        }
     }
 
     /// Opens one file, with the directories that it needs.
@@ -81,14 +113,13 @@ impl Import<'_> {
         self.container.change_each(Request::MakeDirectories(directories), paths).await?.into_iter().collect()
     }
 
-    async fn write_files(&self, files: Vec<(PathBuf, u32, Content)>) -> Result<()> {
-        if files.is_empty() {
-            return Ok(());
-        }
-        let to_open = files.iter().map(|(path, mode, _)| OpenFile::write(self.top.join(path)).mode(*mode));
-        let opened = self.container.open(to_open.map(OpenFile::create_parents)).await?;
+    async fn open_all(&self, files: Vec<OpenFile>) -> Result<Vec<Result<File>>> {
+        if files.is_empty() { Ok(Vec::new()) } else { self.container.open(files).await }
+    }
+
+    fn write_contents(&self, opened: Vec<Result<File>>, files: Vec<(PathBuf, u32, Content)>) -> JoinHandle<Result<()>> {
         let canceled = self.canceled.clone();
-        steps_off_the_runtime(move || {
+        spawn_blocking(move || {
             for (opened, (path, _, content)) in opened.into_iter().zip(files) {
                 let mut file = opened?;
                 let written = match content {
@@ -99,7 +130,6 @@ impl Import<'_> {
             }
             Ok(())
         })
-        .await
     }
 
     async fn make_links(&self, links: Vec<(PathBuf, PathBuf)>) -> Result<()> {
