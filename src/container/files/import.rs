@@ -1,12 +1,14 @@
 //! Files that are copied into a container, from a tree of the host or from a tar stream.
 //!
-//! Invariant: no more than three batches of a copy are in memory: one is read, one waits for its
-//! files, and one is written.
+//! Invariant: no more than five batches of a copy are in memory: one is read, one waits, two have
+//! their files opened, and one is written.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
+use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -27,9 +29,18 @@ pub(super) struct Import<'a> {
     /// Tells blocking threads that the copy's future was dropped.
     canceled: CancellationToken,
     _guard: DropGuard,
-    /// The thread that writes the files of the last batch.
-    writing: Option<JoinHandle<Result<()>>>,
 }
+
+/// A thread that writes contents of files.
+type Writing = JoinHandle<Result<()>>;
+
+struct OpenedBatch {
+    files: Vec<(Result<File>, PathBuf, Content)>,
+    links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// How many batches the init is asked to open before the first of them is written.
+const OPENED_AHEAD: usize = 2;
 
 impl<'a> Import<'a> {
     /// Makes the directory if it is missing.
@@ -37,12 +48,12 @@ impl<'a> Import<'a> {
         container.create_dir_all(top).await?;
         let canceled = CancellationToken::new();
         let _guard = canceled.clone().drop_guard();
-        Ok(Self { container, top, canceled, _guard, writing: None })
+        Ok(Self { container, top, canceled, _guard })
     }
 
     /// Copies a tree of the host. One thread reads a batch while the init opens the files of the
-    /// batch before it, and another thread writes the files of the one before that.
-    pub(super) async fn copy(mut self, open: impl FnOnce() -> Result<HostSource> + Send + 'static) -> Result<()> {
+    /// batches before it, and another thread writes the files of the one before those.
+    pub(super) async fn copy(self, open: impl FnOnce() -> Result<HostSource> + Send + 'static) -> Result<()> {
         let (sender, mut batches) = mpsc::channel(1);
         spawn_blocking(move || {
             let mut source = match open() {
@@ -57,44 +68,42 @@ impl<'a> Import<'a> {
                 }
             }
         });
-        while let Some(batch) = batches.recv().await {
-            self.begin(batch?).await?;
+        let import = &self;
+        let batches = stream::poll_fn(|context| batches.poll_recv(context));
+        let opening = batches.map(|batch| async { import.open_batch(batch?).await });
+        let mut opened = pin!(opening.buffered(OPENED_AHEAD));
+        let mut writing = None;
+        while let Some(batch) = opened.next().await {
+            writing = Some(import.begin(batch?, writing).await?);
         }
-        self.finish().await
+        finish(writing).await
     }
 
     /// Writes a batch whose files may have been written before.
     #[cfg(feature = "tar")]
-    pub(super) async fn write(&mut self, batch: Batch) -> Result<()> {
-        self.begin(batch).await?;
-        self.finish().await
+    pub(super) async fn write(&self, batch: Batch) -> Result<()> {
+        let opened = self.open_batch(batch).await?;
+        finish(Some(self.begin(opened, None).await?)).await
     }
 
-    /// Makes the directories, files and links of a batch. A thread writes the files' contents, once
-    /// those of the last batch are written.
-    async fn begin(&mut self, batch: Batch) -> Result<()> {
+    /// Makes the directories of a batch, and opens its files.
+    async fn open_batch(&self, batch: Batch) -> Result<OpenedBatch> {
         let Batch { directories, files, links, .. } = batch;
         let to_open = files.iter().map(|(path, mode, _)| OpenFile::write(self.top.join(path)).mode(*mode));
         let to_open: Vec<_> = to_open.map(OpenFile::create_parents).collect();
         // In this order, and without a wait between the two.
-        let (made, opened) = tokio::join!(self.make_directories(directories), self.open_all(to_open));
+        let (made, opened) = tokio::join!(biased; self.make_directories(directories), self.open_all(to_open));
         made?;
-        let opened = opened?;
-        self.finish().await?;
-        self.writing = Some(self.write_contents(opened, files));
-        self.make_links(links).await
+        let files = opened?.into_iter().zip(files).map(|(opened, (path, _, content))| (opened, path, content));
+        Ok(OpenedBatch { files: files.collect(), links })
     }
 
-    /// Waits until the contents of the last batch are written.
-    async fn finish(&mut self) -> Result<()> {
-        match &mut self.writing {
-            Some(writing) => {
-                let written = joined(writing).await;
-                self.writing = None;
-                written
-            }
-            None => Ok(()),
-        }
+    /// Waits for the last batch, has a thread write the contents of this one, and makes its links.
+    async fn begin(&self, batch: OpenedBatch, last: Option<Writing>) -> Result<Writing> {
+        finish(last).await?;
+        let writing = self.write_contents(batch.files);
+        self.make_links(batch.links).await?;
+        Ok(writing)
     }
 
     /// Opens one file, with the directories that it needs.
@@ -117,16 +126,16 @@ impl<'a> Import<'a> {
         if files.is_empty() { Ok(Vec::new()) } else { self.container.open(files).await }
     }
 
-    fn write_contents(&self, opened: Vec<Result<File>>, files: Vec<(PathBuf, u32, Content)>) -> JoinHandle<Result<()>> {
-        let canceled = self.canceled.clone();
+    fn write_contents(&self, files: Vec<(Result<File>, PathBuf, Content)>) -> Writing {
+        let (canceled, top) = (self.canceled.clone(), self.top.to_owned());
         spawn_blocking(move || {
-            for (opened, (path, _, content)) in opened.into_iter().zip(files) {
+            for (opened, path, content) in files {
                 let mut file = opened?;
                 let written = match content {
                     Content::Small(bytes) => file.write_all(&bytes),
                     Content::Host(from, bytes) => content::copy(&from, &file, bytes, &canceled),
                 };
-                written.fail_at(ErrorKind::File, Step::Write, path)?;
+                written.fail_at(ErrorKind::File, Step::Write, top.join(path))?;
             }
             Ok(())
         })
@@ -156,5 +165,12 @@ impl<'a> Import<'a> {
         }
         let path = link.path.clone();
         self.container.change_one(Request::Symlink(vec![link]), path).await
+    }
+}
+
+async fn finish(writing: Option<Writing>) -> Result<()> {
+    match writing {
+        Some(mut writing) => joined(&mut writing).await,
+        None => Ok(()),
     }
 }

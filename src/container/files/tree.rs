@@ -30,7 +30,7 @@ use crate::error::{ErrorKind, Result, ResultExt, Step};
 /// directories and links, and 64 names below each other, unless [`max_bytes`](Self::max_bytes),
 /// [`max_entries`](Self::max_entries) and [`max_depth`](Self::max_depth) say otherwise. A copy
 /// never looks at more than 1,048,576 names. A tree over a cap is an error of kind
-/// [`File`](ErrorKind::File) with errno `EFBIG`; what was copied before stays. At most 128 files of
+/// [`File`](ErrorKind::File) with errno `EFBIG`; what was copied before stays. At most 256 files of
 /// a tree are open at a time, and at most 4 MiB of it are in memory, except for
 /// [`read`](Self::read).
 ///

@@ -44,7 +44,7 @@ impl Tree<'_> {
     /// # Ok(()) }
     /// ```
     pub async fn unpack_tar(self, reader: impl AsyncRead + Unpin) -> Result<()> {
-        let mut import = Import::start(self.container, &self.path).await?;
+        let import = Import::start(self.container, &self.path).await?;
         let mut budget = Budget::new(self.caps, &self.path);
         let mut entries = Entries::new(reader);
         let mut batch = Batch::default();
