@@ -173,6 +173,11 @@ impl Setting<'_> {
                 })
             });
         }
+        bench.pair(
+            &format!("write and read a small file, {flavor}"),
+            |count| timed(runtime, count, async || containers[0].write("small", *b"small").await.unwrap()),
+            |count| timed(runtime, count, async || drop(containers[0].read("small", 100).await.unwrap())),
+        );
         let tree = tools.join("tree");
         make_small_files(&tree, 1000);
         let copies = tempfile::tempdir_in("/dev/shm").unwrap();

@@ -10,64 +10,47 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cellblock::{Command, Container, Error, Lease, Limits, Output, Pool, Stdio, pool::Job};
+use cellblock::{Command, Container, Lease, Limits, Pool, pool::Job};
 use futures::{StreamExt, stream};
 use indicatif::ProgressBar;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    cellblock::init(); // must come first: in a container's init this never returns
-    let runs = std::env::args().nth(1).map_or(Ok(1000), |runs| runs.parse())?;
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let runs = std::env::args().nth(1).map_or(Ok(1000), |runs| runs.parse::<u64>())?;
     // Any recorder of the `metrics` crate will do. A service would install an exporter here.
     let recorder = DebuggingRecorder::new();
     let metrics = recorder.snapshotter();
     recorder.install()?;
-    let verdicts = tokio::runtime::Runtime::new()?.block_on(batch(runs))?;
-    for (verdict, count) in verdicts {
-        println!("{verdict}: {count}");
-    }
-    let mut lines: Vec<_> = metrics
-        .snapshot()
-        .into_vec()
-        .into_iter()
-        .map(|(key, _, _, value)| {
-            let labels = key.key().labels().map(|label| format!(" {}={}", label.key(), label.value()));
-            format!("{}{}: {}", key.key().name(), labels.collect::<String>(), summary(value))
-        })
-        .collect();
-    lines.sort();
-    println!("{}", lines.join("\n"));
-    Ok(())
-}
 
-/// Runs all jobs and counts their verdicts.
-async fn batch(runs: u64) -> Result<BTreeMap<String, u64>, Error> {
+    // Each job squares its number, in a container that was reset.
+    let jobs = stream::iter((0..runs).map(|number| {
+        Job::new(number, async move |lease: &Lease| {
+            let limits = Limits::new().cpu_time(Duration::from_secs(1)).memory(64 << 20).allow_weaker(true);
+            let square = "read number; echo $((number * number)); exit $((number % 10 == 9))";
+            lease.output(Command::new("sh").args(["-c", square]).stdin(number.to_string()).limits(limits)).await
+        })
+    }));
     let pool = Pool::builder(Container::builder()).build().await?;
-    let (bar, mut verdicts) = (ProgressBar::new(runs), BTreeMap::new());
-    let mut results = pool.stream(stream::iter((0..runs).map(job)));
+    let (bar, mut verdicts) = (ProgressBar::new(runs), BTreeMap::<_, u64>::new());
+    let mut results = pool.stream(jobs);
     while let Some((number, result)) = results.next().await {
         let output = result?;
-        let verdict = output.report.verdict();
-        if verdict == cellblock::Verdict::Ok {
-            assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{}\n", number * number));
-        }
-        *verdicts.entry(verdict.to_string()).or_default() += 1;
+        assert_eq!(output.stdout_lossy(), format!("{}\n", number * number));
+        *verdicts.entry(output.verdict().name()).or_default() += 1;
         bar.inc(1);
     }
     bar.finish();
-    drop(results);
     pool.shutdown(Duration::from_secs(1)).await;
-    Ok(verdicts)
-}
 
-/// A job squares its number. Each job gets a container that was reset.
-fn job(number: u64) -> Job<u64, impl AsyncFn(&Lease) -> Result<Output, Error>> {
-    Job::new(number, async move |lease: &Lease| {
-        let limits = Limits::new().cpu_time(Duration::from_secs(1)).memory(64 << 20).allow_weaker(true);
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "read number; echo $((number * number)); exit $((number % 10 == 9))"]);
-        lease.output(command.stdin(Stdio::bytes(number.to_string())).limits(limits)).await
-    })
+    let mut lines: Vec<_> = verdicts.into_iter().map(|(verdict, count)| format!("{verdict}: {count}")).collect();
+    for (key, _, _, value) in metrics.snapshot().into_vec() {
+        let labels = key.key().labels().map(|label| format!(" {}={}", label.key(), label.value()));
+        lines.push(format!("{}{}: {}", key.key().name(), labels.collect::<String>(), summary(value)));
+    }
+    lines.sort();
+    println!("{}", lines.join("\n"));
+    Ok(())
 }
 
 fn summary(value: DebugValue) -> String {

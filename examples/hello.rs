@@ -6,15 +6,12 @@
 
 use cellblock::{Command, Container};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    cellblock::init(); // must come first: in a container's init this never returns
-    let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
-        let container = Container::builder().build().await?;
-        let output = container.output(Command::new("python3").args(["-c", "print(6 * 7)"])).await?;
-        assert!(output.report.status.success(), "{}", output.report);
-        print!("{}", String::from_utf8_lossy(&output.stdout)); // 42
-        container.destroy().await;
-        Ok(())
-    })
+#[tokio::main]
+async fn main() -> cellblock::Result<()> {
+    let container = Container::builder().build().await?;
+    let output = container.output(Command::new("python3").args(["-c", "print(6 * 7)"])).await?;
+    assert!(output.status().success(), "{}", output.report);
+    print!("{}", output.stdout_lossy()); // 42
+    container.destroy().await;
+    Ok(())
 }

@@ -36,24 +36,20 @@ while answer != "right":
     if answer == "lower": high = guess - 1
 "#;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    cellblock::init(); // must come first: in a container's init this never returns
+#[tokio::main]
+async fn main() -> cellblock::Result<()> {
     let number = std::env::args().nth(1).unwrap_or_else(|| "421".into());
-    let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
-        // A conversation needs two containers.
-        let pool = Pool::builder(Container::builder()).size(2).build().await?;
-        let game = pool.converse(&python(KEEPER, &[&number]), &python(GUESSER, &[])).await?;
-        print!("{}", String::from_utf8_lossy(&game.first.stderr));
-        let (keeper, guesser) = (game.first.report.verdict(), game.second.report.verdict());
-        match (keeper, guesser) {
-            (Verdict::Ok, Verdict::Ok) => println!("the guesser wins"),
-            // A program that ends early ends the input of the other one, which then fails too.
-            _ => println!("the game is off: the keeper {keeper}, the guesser {guesser}"),
-        }
-        pool.shutdown(Duration::from_secs(1)).await;
-        Ok(())
-    })
+    // A conversation needs two containers.
+    let pool = Pool::builder(Container::builder()).size(2).build().await?;
+    let game = pool.converse(python(KEEPER, &[&number]), python(GUESSER, &[])).await?;
+    print!("{}", game.first.stderr_lossy());
+    match (game.first.verdict(), game.second.verdict()) {
+        (Verdict::Ok, Verdict::Ok) => println!("the guesser wins"),
+        // A program that ends early ends the input of the other one, which then fails too.
+        (keeper, guesser) => println!("the game is off: the keeper {keeper}, the guesser {guesser}"),
+    }
+    pool.shutdown(Duration::from_secs(1)).await;
+    Ok(())
 }
 
 fn python(program: &str, args: &[&str]) -> Command {

@@ -23,7 +23,7 @@ use axum::extract::{self, FromRequest, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use cellblock::{Command, Container, Error, ErrorKind, Limits, Pool, Report, Stdio, Verdict};
+use cellblock::{Command, Container, Error, ErrorKind, Limits, Pool, Report, Verdict};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -63,15 +63,11 @@ struct Answer {
 
 type Failure = (StatusCode, String);
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    cellblock::init(); // must come first: in a container's init this never returns
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
-    tokio::runtime::Runtime::new()?.block_on(serve(&address))
-}
-
-async fn serve(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let listener = TcpListener::bind(address).await.map_err(|error| format!("{address}: {error}"))?;
+    let listener = TcpListener::bind(&address).await.map_err(|error| format!("{address}: {error}"))?;
     let size = std::thread::available_parallelism()?.get();
     let pool = Pool::builder(Container::builder()).size(size).queue(size).build().await?;
     let router = Router::new().route("/run", post(run)).with_state(pool.clone());
@@ -124,7 +120,7 @@ async fn run(State(pool): State<Pool>, request: extract::Request) -> Result<Json
         .output(1 << 20)
         .allow_weaker(true);
     let mut command = Command::new(program);
-    command.args(args).env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(Stdio::bytes(request.stdin)).limits(limits);
+    command.args(args).env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(request.stdin).limits(limits);
     // A client that disconnects drops this future, and that kills the program.
     let output = pool.output(&command).await.map_err(failure)?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

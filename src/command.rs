@@ -4,14 +4,15 @@
 //! times.
 
 mod capture;
+mod environment;
 mod hook;
 mod stdio;
+mod text;
 
 use std::ffi::{OsStr, OsString};
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,16 +23,22 @@ use crate::wire::{FdRole, RawRlimit, StartRun, Strings};
 
 pub(crate) use capture::Capture;
 pub use capture::Overflow;
+use environment::Environment;
 pub(crate) use hook::PidHook;
 pub use stdio::Stdio;
 pub(crate) use stdio::{Stream, Window};
+use text::without_nul;
 
 /// A program to run in a container, in the manner of `tokio::process::Command`.
 ///
+/// A call that runs a command takes a `Command`, a `&Command` or, from a chain of settings, a
+/// `&mut Command`. To keep a command that was made in one expression, end the chain with `.clone()`.
+///
 /// By default a program has
-/// - no arguments beside its name, and an empty environment;
+/// - no arguments beside its name, and no variable in its environment but `HOME`, which is the
+///   container's [working directory](crate::ContainerBuilder::work_dir);
 /// - null streams (`/dev/null`), and no other descriptor;
-/// - the container's [working directory](crate::ContainerBuilder::work_dir);
+/// - that directory as its own;
 /// - the default [`Limits`];
 /// - otherwise the host process's resource limits, except for fewer pending signals with timers
 ///   (64), less locked memory (64 KiB) and no real-time priorities. POSIX message queues and
@@ -41,8 +48,12 @@ pub(crate) use stdio::{Stream, Window};
 /// ```
 /// use cellblock::Command;
 ///
-/// let mut command = Command::new("python3");
-/// command.args(["-c", "print(6 * 7)"]).env("LANG", "C.UTF-8").current_dir("/tmp");
+/// # async fn example(container: cellblock::Container) -> cellblock::Result<()> {
+/// let output = container.output(Command::new("wc").arg("-c").stdin("6 * 7")).await?;
+///
+/// let python = Command::new("python3").env("LANG", "C.UTF-8").current_dir("/tmp").clone();
+/// let output = container.output(python.clone().args(["-c", "print(6 * 7)"])).await?;
+/// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a command does nothing until a container runs it"]
@@ -50,7 +61,7 @@ pub struct Command {
     program: PathBuf,
     executable: Option<Arc<OwnedFd>>,
     args: Vec<OsString>,
-    env: Vec<(OsString, OsString)>,
+    env: Environment,
     work_dir: Option<PathBuf>,
     pub(crate) limits: Limits,
     pub(crate) syscalls: Option<Syscalls>,
@@ -81,7 +92,7 @@ impl Command {
             program: program.as_ref().into(),
             executable: None,
             args: Vec::new(),
-            env: Vec::new(),
+            env: Environment::default(),
             work_dir: None,
             limits: Limits::new(),
             syscalls: None,
@@ -134,9 +145,7 @@ impl Command {
     /// command.env("PYTHONHASHSEED", "0").env("LANG", "C.UTF-8");
     /// ```
     pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
-        let key = key.as_ref();
-        self.env.retain(|(it, _)| it != key);
-        self.env.push((key.into(), value.as_ref().into()));
+        self.env.set(key.as_ref(), Some(value.as_ref().into()));
         self
     }
 
@@ -145,6 +154,19 @@ impl Command {
         for (key, value) in vars {
             self.env(key, value);
         }
+        self
+    }
+
+    /// Removes an environment variable, the container's default of that name included.
+    pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
+        self.env.set(key.as_ref(), None);
+        self
+    }
+
+    /// Removes all environment variables, the container's defaults included. Variables that are set
+    /// after this call stay.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.env.clear();
         self
     }
 
@@ -162,13 +184,14 @@ impl Command {
         self
     }
 
-    /// Sets the program's standard input.
+    /// Sets the program's standard input: text or bytes, a file or another descriptor, or a
+    /// [`Stdio`].
     ///
     /// ```
-    /// use cellblock::{Command, Stdio};
+    /// use cellblock::Command;
     ///
     /// let mut command = Command::new("sort");
-    /// command.stdin(Stdio::bytes("b\na\n"));
+    /// command.stdin("b\na\n");
     ///
     /// // A file of the host.
     /// # fn example() -> std::io::Result<()> {
@@ -303,6 +326,31 @@ impl Command {
         self
     }
 
+    /// The program's path or name.
+    pub fn get_program(&self) -> &OsStr {
+        self.program.as_os_str()
+    }
+
+    /// The arguments, without the program's name.
+    pub fn get_args(&self) -> impl ExactSizeIterator<Item = &OsStr> {
+        self.args.iter().map(OsString::as_os_str)
+    }
+
+    /// The environment variables that the command sets or, without a value, removes.
+    pub fn get_envs(&self) -> impl Iterator<Item = (&OsStr, Option<&OsStr>)> {
+        self.env.iter()
+    }
+
+    /// The directory that the command sets.
+    pub fn get_current_dir(&self) -> Option<&Path> {
+        self.work_dir.as_deref()
+    }
+
+    /// The limits of the run.
+    pub fn get_limits(&self) -> &Limits {
+        &self.limits
+    }
+
     pub(crate) fn executable(&self) -> Option<&Arc<OwnedFd>> {
         self.executable.as_ref()
     }
@@ -314,13 +362,7 @@ impl Command {
         for arg in std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str)) {
             args.push(&[without_nul(arg)?]);
         }
-        let mut env = Strings::default();
-        for (key, value) in &self.env {
-            if key.is_empty() || key.as_bytes().contains(&b'=') {
-                return Err(Error::invalid(format!("{key:?} cannot be the name of an environment variable")));
-            }
-            env.push(&[without_nul(key)?, b"=", without_nul(value)?]);
-        }
+        let (env, default_env) = self.env.to_wire()?;
         if let Some(dir) = &self.work_dir {
             without_nul(dir.as_os_str())?;
         }
@@ -333,6 +375,7 @@ impl Command {
             program: self.program.clone(),
             args,
             env,
+            default_env,
             work_dir: self.work_dir.clone(),
             fds,
             terminal: self
@@ -348,12 +391,4 @@ impl Command {
             filter: self.syscalls.as_ref().map_or(Vec::new(), |syscalls| syscalls.instructions().to_vec()),
         })
     }
-}
-
-fn without_nul(string: &OsStr) -> Result<&[u8]> {
-    let bytes = string.as_bytes();
-    if bytes.contains(&0) {
-        return Err(Error::invalid(format!("{string:?} contains a NUL byte")));
-    }
-    Ok(bytes)
 }

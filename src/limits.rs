@@ -5,6 +5,7 @@
 //!
 //! Invariant: `plan.rs` alone decides the form of each limit.
 
+mod floors;
 mod held;
 mod lease_limits;
 mod plan;
@@ -14,6 +15,7 @@ mod support;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use floors::{check_lease_memory, check_room_for};
 pub use held::{Form, Held, Limit};
 pub(crate) use lease_limits::LeaseLimits;
 pub(crate) use plan::{GroupLimits, Plan};

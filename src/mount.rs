@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::wire::{BindAccess, MountKind, TmpfsOptions};
+use crate::wire::{BindAccess, Content, MountKind, ShownMachine, TmpfsOptions};
 
 /// One mount of a container's root file system. A missing target is created, inside the container
 /// only.
@@ -66,6 +66,35 @@ impl From<Tmpfs> for TmpfsOptions {
     }
 }
 
+/// What the files of a [proc](Mount::proc_with) say of the machine, in place of the truth about the
+/// host.
+///
+/// Default: 4 GiB of memory, all of it free. A runtime that takes a quarter of that for its heap
+/// gets the default memory limit of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Machine {
+    memory: u64,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self { memory: 4 << 30 }
+    }
+}
+
+impl Machine {
+    /// A machine with the default figures.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how many bytes of memory the machine seems to have.
+    pub fn memory(self, bytes: u64) -> Self {
+        Self { memory: bytes }
+    }
+}
+
 impl Mount {
     /// Mounts a file or directory of the host at `target`, read-only, with all its submounts.
     ///
@@ -117,6 +146,10 @@ impl Mount {
     /// (mount_setattr(2), `MOUNT_ATTR_IDMAP`; needs Linux 5.19 under an overlay). Submounts of a
     /// source are left out; a host without CAP_SYS_ADMIN cannot use a source that has any.
     ///
+    /// A file of another owner or group can be read as its mode says for others, and deleted, but
+    /// not changed. Before Linux 6.6, a directory of a source that has entries cannot be deleted
+    /// (`EIO`).
+    ///
     /// There are at most 64 directories. The target must not lie within a tmpfs or another overlay.
     ///
     /// ```
@@ -137,7 +170,38 @@ impl Mount {
     /// Mounts a read-only proc of the container's pid namespace. It shows only the program's own
     /// processes (`subset=pid,hidepid=invisible`: no `/proc/sys`, no `/proc/meminfo`).
     pub fn proc(target: impl Into<PathBuf>) -> Self {
-        Self::new(target.into(), MountKind::Proc)
+        Self::new(target.into(), MountKind::Proc(None))
+    }
+
+    /// Mounts a [proc](Self::proc) with those files that ordinary programs read beside processes:
+    /// `cpuinfo`, `loadavg`, `meminfo`, `stat`, `uptime`, `version`, and a few of `sys`. They are
+    /// generated when the container is built, do not change, and show `machine`, with the CPUs that
+    /// the host process may use and the kernel's version. No other file of a proc is there.
+    ///
+    /// They can be opened by name; a listing shows processes only. A kernel that cannot restrict a
+    /// mounted proc to its processes shows the processes alone.
+    ///
+    /// ```
+    /// use cellblock::{Container, Mount, mount::Machine};
+    ///
+    /// let machine = Machine::new().memory(16 << 30); // 16 GiB
+    /// let builder = Container::builder().mount(Mount::proc_with("/proc", machine));
+    /// ```
+    pub fn proc_with(target: impl Into<PathBuf>, machine: Machine) -> Self {
+        Self::new(target.into(), MountKind::Proc(Some(ShownMachine { memory_bytes: machine.memory })))
+    }
+
+    /// Puts a file with this content and mode 0644 at `path`. It belongs to the program within a
+    /// tmpfs or an overlay, where a reset restores it. Elsewhere it is read-only. The files outside
+    /// of every mount share less than 1 MiB. A file cannot be put into a bind mount.
+    ///
+    /// ```
+    /// use cellblock::{Container, Mount};
+    ///
+    /// let builder = Container::builder().mount(Mount::file("/etc/machine-id", "c0ffee\n"));
+    /// ```
+    pub fn file(path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) -> Self {
+        Self::new(path.into(), MountKind::File(Content::Bytes(content.into())))
     }
 
     /// Mounts any file system that the kernel allows in a user namespace, by its name in
@@ -162,27 +226,6 @@ impl Mount {
         &self.target
     }
 
-    /// The default mounts of a container: what the host's `/bin/sh`, C compiler and Python need to
-    /// run.
-    ///
-    /// Read-only from the host are `/usr`, `/bin`, `/sbin`, `/lib*`, the files of the loader and of
-    /// the alternatives in `/etc`, and the devices null, zero, full, random and urandom. In
-    /// addition there are `/proc`, and two tmpfs with the limits of `tmpfs`: one on `/w`, and one
-    /// with mode 1777 on `/tmp`.
-    pub fn defaults(tmpfs: Tmpfs) -> Vec<Self> {
-        let system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
-        let settings = ["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "nsswitch.conf"]
-            .map(|name| Path::new("/etc").join(name));
-        let devices = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
-        let bind = |path: PathBuf| Self::bind(path.clone(), path).skip_missing();
-        let mut mounts: Vec<_> = system.map(PathBuf::from).into_iter().chain(settings).map(bind).collect();
-        mounts.extend(devices.map(Self::device));
-        mounts.push(Self::proc("/proc"));
-        mounts.push(Self::tmpfs("/w", tmpfs));
-        mounts.push(Self::tmpfs("/tmp", tmpfs.mode(0o1777)));
-        mounts
-    }
-
     /// Refuses an overlay with no layers, with more layers than the kernel takes, or at a place
     /// where a reset could not restore it: within a mount that the reset replaces.
     pub(crate) fn check_overlay(&self, earlier: &[Self]) -> Result<()> {
@@ -198,11 +241,27 @@ impl Mount {
         Ok(())
     }
 
+    /// Refuses a file that the build would make on the host.
+    pub(crate) fn check_file(&self, earlier: &[Self]) -> Result<()> {
+        let is_around = |mount: &&Self| {
+            matches!(mount.kind, MountKind::Bind { access: BindAccess::Writable, .. })
+                && self.target.starts_with(&mount.target)
+        };
+        match (&self.kind, earlier.iter().find(is_around)) {
+            (MountKind::File(_), Some(around)) => {
+                let around = around.target.display();
+                Err(Error::invalid(format!("a file cannot be put into the host's own directory at {around}"))
+                    .at(&self.target))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn from_host(source: PathBuf, target: PathBuf, access: BindAccess) -> Self {
         Self::new(target, MountKind::Bind { source, access })
     }
 
-    fn new(target: PathBuf, kind: MountKind) -> Self {
+    pub(crate) fn new(target: PathBuf, kind: MountKind) -> Self {
         Self { target, kind, skip_missing: false }
     }
 }

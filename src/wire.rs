@@ -16,15 +16,17 @@ mod mounts;
 mod report;
 mod run;
 
-pub(crate) use configuration::{Configure, FilterChoice, Ids};
+pub(crate) use configuration::{Configure, ConfigureFd, FilterChoice, Ids};
 pub(crate) use datagram::{Broken, Datagram, Decoder, Frame, MAX_FDS, MAX_INLINE, Peer, encode};
 pub(crate) use files::{MakeDirectory, OpenRequest, Rename, Symlink};
 pub(crate) use fingerprint::{RawFileSystem, RawFingerprint};
 pub(crate) use message::{INIT_ARGUMENT, Reply, Request, State, VERSION};
 pub(crate) use metadata::RawMetadata;
-pub(crate) use mounts::{BindAccess, MountEntry, MountKind, TmpfsOptions};
+pub(crate) use mounts::{BindAccess, Content, MountEntry, MountKind, ShownMachine, TmpfsOptions};
 pub(crate) use report::{CgroupVersion, GroupFigures, KillReason, Measurement, WaitStatus};
-pub(crate) use run::{Counter, FdRole, Figure, GroupFile, GroupFiles, RawRlimit, StartRun, Strings, Times};
+pub(crate) use run::{
+    Counter, DefaultVariables, FdRole, Figure, GroupFile, GroupFiles, RawRlimit, StartBeside, StartRun, Strings, Times,
+};
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,13 @@ pub struct Variable {
     pub value: String,
 }
 
+impl Variable {
+    /// The default `PATH`.
+    pub fn path() -> Self {
+        Self { key: "PATH".to_owned(), value: PATH.to_owned() }
+    }
+}
+
 impl FromStr for Variable {
     type Err = String;
 

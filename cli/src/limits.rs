@@ -18,22 +18,22 @@ pub struct LimitOptions {
     #[arg(long, value_name = "TIME")]
     pub wall_time: Option<humantime::Duration>,
     /// Memory of all its processes together [default: 1GiB]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<ByteSize>,
     /// Processes and threads at the same time [default: 256]
     #[arg(long, value_name = "COUNT")]
     processes: Option<u32>,
     /// Stack of the main thread [default: 8MiB]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     stack: Option<ByteSize>,
     /// Size of the largest file it may write [default: no limit]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     file_size: Option<ByteSize>,
     /// Open files of each process [default: 1024]
     #[arg(long, value_name = "COUNT")]
     open_files: Option<u64>,
     /// Standard output and standard error together [default: no limit]
-    #[arg(long, value_name = "SIZE", conflicts_with = "tty")]
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "tty")]
     pub output: Option<ByteSize>,
     /// Accept a weaker form of a limit that this machine cannot hold
     ///
@@ -41,6 +41,10 @@ pub struct LimitOptions {
     /// Without this option such a run is refused.
     #[arg(long)]
     weaker: bool,
+}
+
+fn size(text: &str) -> Result<ByteSize, &'static str> {
+    text.parse().map_err(|_| "a size is a number, with a unit such as KiB, MiB or GB")
 }
 
 impl LimitOptions {

@@ -9,6 +9,8 @@ mod console;
 mod doctor;
 mod environment;
 mod grade;
+mod image;
+mod images;
 mod interrupts;
 mod limits;
 mod run;
@@ -43,6 +45,7 @@ enum Command {
     Run(run::Options),
     Grade(grade::Options),
     Console(console::Options),
+    Images(images::Options),
     Doctor(doctor::Options),
     Completions(completions::Options),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::main(options),
         Command::Grade(options) => grade::main(options),
         Command::Console(options) => console::main(options),
+        Command::Images(options) => images::main(options),
         Command::Doctor(options) => doctor::main(options),
         Command::Completions(options) => completions::main(options, Cli::command()),
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use rig::Rig;
 
-const ACTS: [Act; 27] = [
+const ACTS: [Act; 28] = [
     Act::Open,
     Act::Open,
     Act::Symlink,
@@ -31,7 +31,7 @@ const ACTS: [Act; 27] = [
     Act::Ping,
     Act::Run,
     Act::Run,
-    Act::Run,
+    Act::RunBeside,
     Act::Program,
     Act::Program,
     Act::Strings,
@@ -48,6 +48,7 @@ const ACTS: [Act; 27] = [
     Act::Fingerprint,
     Act::Settle,
     Act::Last,
+    Act::Freeze,
 ];
 
 #[derive(Clone, Copy)]
@@ -62,6 +63,8 @@ enum Act {
     Ping,
     /// Runs the draft that the acts before have made.
     Run,
+    /// Runs it beside the run that is going on.
+    RunBeside,
     Program,
     Strings,
     Fds,
@@ -72,8 +75,11 @@ enum Act {
     Times,
     Filter,
     Directory,
+    /// Kills a run, or sends a signal to its program.
     Kill,
     Reset,
+    /// Makes the present files those that a reset restores.
+    Freeze,
     Fingerprint,
     /// Waits for the replies, or for a moment.
     Settle,

@@ -89,6 +89,7 @@ pub(in crate::container) fn connection(socket: OwnedFd) -> io::Result<Connection
         groups: None,
         nproc_scope: NprocScope::User,
         cpus: 1,
+        configured_cpus: 1,
         hard_stack: u64::MAX,
         hard_open_files: u64::MAX,
     };
@@ -99,7 +100,7 @@ pub(in crate::container) fn connection(socket: OwnedFd) -> io::Result<Connection
         pid1: Pid1::new(pidfd),
         stderr: null,
         group: None,
-        info: ContainerInfo { program: None, support, protections },
+        info: ContainerInfo { command: Arc::default(), program: None, support, protections },
     })
 }
 

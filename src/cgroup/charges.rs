@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// How much may be charged to a group before a run. The next run's peak is too large by no more than
-/// that.
+/// How much may be charged to a group before a run. The next run's peak is too large by no more
+/// than that.
 const LITTLE: u64 = 1 << 20;
 
 /// The file that says how much memory is charged to a group. A read of it does not block.
@@ -31,19 +31,20 @@ impl Charges {
     }
 }
 
-/// How many memory groups the machine may have before a group is emptied at its end.
+/// How many memory groups the machine may have before groups are emptied at their end.
 const MANY: u64 = 1000;
 
-/// Has the kernel drop the pages that are charged to a group without processes, if the machine has
-/// many groups.
+/// Whether the machine has many memory groups.
 ///
 /// The kernel keeps a removed group for as long as pages are charged to it: those of the files that
 /// its runs were the first to read. Other runs read the same files, so the pages stay in memory as
 /// long as the kernel has room for them, unless the groups that are kept for them become too many.
-pub(super) fn empty_if_many(group: &Path) {
-    if count_groups(group) <= MANY {
-        return;
-    }
+pub(super) fn are_many(group: &Path) -> bool {
+    count_groups(group) > MANY
+}
+
+/// Has the kernel drop the pages that are charged to a group without processes. May take seconds.
+pub(super) fn empty(group: &Path) {
     let write = |file: &str, value: &str| {
         OpenOptions::new().write(true).open(group.join(file)).and_then(|mut file| file.write_all(value.as_bytes()))
     };
@@ -54,8 +55,7 @@ pub(super) fn empty_if_many(group: &Path) {
     }
 }
 
-/// The number of memory groups, with those that the kernel keeps after their removal. 0 if the group
-/// is no memory group.
+/// The number of memory groups, with those that the kernel keeps after their removal.
 fn count_groups(group: &Path) -> u64 {
     let number_after = |text: &str, key: &str, column: usize| {
         let line = text.lines().find(|line| line.split_whitespace().next() == Some(key))?;

@@ -13,15 +13,16 @@ use rustix::fs::{FlockOperation, flock};
 use crate::error::{Failure, ResultExt, Step};
 use crate::sys::in_background;
 
-use super::charges::empty_if_many;
+use super::charges::{are_many, empty};
 
 const PREFIX: &str = "cellblock-runs-";
 
 /// The directory of a group that this process made. Dropping it removes the group and the groups
-/// below in the background, once they are empty.
+/// below, which may block. What has processes is removed in the background, once it has none.
 #[derive(Debug)]
 pub(super) struct GroupDirectory {
     pub(super) path: PathBuf,
+    below: Vec<PathBuf>,
     is_removed: bool,
     /// Shows other hosts that the owner is alive.
     _lock: File,
@@ -36,7 +37,7 @@ impl GroupDirectory {
             match make_locked(&path) {
                 // Another host has taken it for abandoned and removed it before it was locked.
                 Ok(_) if !path.exists() => {}
-                Ok(lock) => return Ok(Self { path, is_removed: false, _lock: lock }),
+                Ok(lock) => return Ok(Self { path, below: Vec::new(), is_removed: false, _lock: lock }),
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::EWOULDBLOCK)) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound && parent.exists() => {}
                 Err(error) => return Err(Failure::at(Step::MakeGroup, path, error)),
@@ -48,17 +49,17 @@ impl GroupDirectory {
         write_value(&self.path.join(file), value)
     }
 
-    /// Removes the group now if it is empty, and otherwise in the background.
-    pub(super) fn remove(&mut self) {
-        self.is_removed = remove_group(&self.path).is_ok();
+    /// Names the groups below that are in use now, each before the groups that are below it. With
+    /// their names a removal needs no descriptor.
+    pub(super) fn set_below(&mut self, below: impl Into<Vec<PathBuf>>) {
+        self.below = below.into();
     }
 
     /// Removes the group within 100 ms, and otherwise in the background. Its last processes may
     /// still be exiting.
     pub(super) fn remove_soon(&mut self) {
-        empty_if_many(&self.path);
         for _ in 0..100 {
-            match remove_group(&self.path) {
+            match self.try_remove() {
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
                 removed => {
                     self.is_removed = removed.is_ok();
@@ -68,37 +69,64 @@ impl GroupDirectory {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+
+    /// Removes a group of memory, without a wait for what is charged to it.
+    pub(super) fn remove_charged(mut self) {
+        if are_many(&self.path) {
+            self.is_removed = true;
+            remove_charged(self.path.clone());
+        }
+    }
+
+    fn try_remove(&self) -> io::Result<()> {
+        // What stays is found by its directory.
+        self.below.iter().rev().for_each(|group| drop(fs::remove_dir(group)));
+        remove_group(&self.path)
+    }
 }
 
 impl Drop for GroupDirectory {
     fn drop(&mut self) {
-        if self.is_removed {
-            return;
+        if !self.is_removed && self.try_remove().is_err() {
+            let path = self.path.clone();
+            in_background(move || remove_patiently(&path));
         }
-        remove_in_background(self.path.clone());
     }
 }
 
-/// Removes a group and the groups below on another thread, once they are empty.
-pub(super) fn remove_in_background(path: PathBuf) {
+/// Removes a group of memory and the groups below on another thread. The kernel may take seconds
+/// for what is charged to them.
+pub(super) fn remove_charged(path: PathBuf) {
     in_background(move || {
-        empty_if_many(&path);
-        // The last processes may still be exiting.
-        for _ in 0..1000 {
-            if remove_group(&path).is_ok() {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        if are_many(&path) {
+            empty(&path);
         }
-        remove_group(&path)
+        remove_patiently(&path)
     });
 }
 
+/// Removes a group within ten seconds. Its last processes may still be exiting.
+fn remove_patiently(path: &Path) -> io::Result<()> {
+    for _ in 0..1000 {
+        if remove_group(path).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    remove_group(path)
+}
+
+/// Makes a directory, and has a lock on it. Leaves none if it cannot be locked.
 fn make_locked(path: &Path) -> io::Result<File> {
     fs::create_dir(path)?;
-    let lock = File::open(path)?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(lock)
+    let locked = File::open(path).and_then(|lock| {
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(lock)
+    });
+    if locked.as_ref().is_err_and(|error| error.raw_os_error() != Some(libc::EWOULDBLOCK)) {
+        fs::remove_dir(path).ok();
+    }
+    locked
 }
 
 /// Removes a group and the groups below. A group that is already gone is no error.
@@ -126,17 +154,18 @@ fn remove_empty_group(path: &Path) -> io::Result<()> {
 /// Removes the groups in this directory that belonged to hosts that have died.
 pub(super) fn remove_abandoned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok) {
-        let is_group = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
-        if is_group && is_abandoned(&entry.path()) {
+        if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
             // A group that still has processes stays. The next host that looks finds it again.
-            remove_group(&entry.path()).ok();
+            remove_if_abandoned(&entry.path()).ok();
         }
     }
 }
 
-/// Whether no host has a lock on this group.
-fn is_abandoned(path: &Path) -> bool {
-    File::open(path).is_ok_and(|directory| flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok())
+/// Removes a group that no host has a lock on. The lock keeps a host from taking it meanwhile.
+fn remove_if_abandoned(path: &Path) -> io::Result<()> {
+    let lock = File::open(path)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    remove_group(path)
 }
 
 /// Writes a value to a file of a group.
@@ -170,11 +199,11 @@ mod tests {
         let (left, foreign) = (parent.path().join("cellblock-runs-1-1/box/run"), parent.path().join("cellblock-other"));
         fs::create_dir_all(&left).unwrap();
         fs::create_dir_all(&foreign).unwrap();
-        let mut own = GroupDirectory::make(parent.path()).unwrap();
+        let own = GroupDirectory::make(parent.path()).unwrap();
         remove_abandoned(parent.path());
         assert!(own.path.exists() && foreign.exists());
         // Outside of a cgroup file system rmdir(2) fails with ENOTEMPTY: only the deepest goes.
-        own.remove();
+        drop(own);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 2);
     }
 }

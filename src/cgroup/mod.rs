@@ -19,4 +19,4 @@ mod v2;
 pub(crate) use hierarchy::Hierarchy;
 pub(crate) use join_request::JoinRequest;
 pub(crate) use proc_cgroup::ProcCgroup;
-pub(crate) use run_group::RunGroup;
+pub(crate) use run_group::{PlaceBeside, RunGroup};

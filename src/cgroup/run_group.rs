@@ -2,17 +2,19 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::Failure;
 use crate::limits::GroupLimits;
+use crate::log;
 use crate::sys::in_background;
 use crate::wire::{Ids, Measurement};
 
 use super::directory::write_value;
 use super::hierarchy::Hierarchy;
 use super::join_request::JoinRequest;
-use super::v1::V1Group;
-use super::v2::V2Group;
+use super::v1::{V1Group, V1Hierarchies};
+use super::v2::{V2Group, V2Parent};
 
 #[derive(Debug)]
 pub(crate) enum RunGroup {
@@ -41,7 +43,18 @@ impl RunGroup {
     pub(crate) fn init_directory(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::V1(_) => None,
-            Self::V2(group) => Some(group.init_directory()),
+            Self::V2(group) => group.init_directory(),
+        }
+    }
+
+    /// Where the group of a run beside those of this group can be made.
+    pub(crate) fn place_beside(&self) -> PlaceBeside {
+        match self {
+            Self::V1(group) => PlaceBeside::V1(group.hierarchies()),
+            Self::V2(group) => {
+                let (path, parent, owner) = group.place_beside();
+                PlaceBeside::V2 { path, parent, owner }
+            }
         }
     }
 
@@ -141,12 +154,34 @@ impl RunGroup {
     }
 }
 
+/// See [`RunGroup::place_beside`].
+#[derive(Debug)]
+pub(crate) enum PlaceBeside {
+    V1(Arc<V1Hierarchies>),
+    /// Below this path.
+    V2 {
+        path: PathBuf,
+        parent: Arc<V2Parent>,
+        owner: Option<Ids>,
+    },
+}
+
+impl PlaceBeside {
+    /// Makes the group. May block.
+    pub(crate) fn make(self) -> Result<RunGroup, Failure> {
+        match self {
+            Self::V1(hierarchies) => Ok(RunGroup::V1(V1Group::new(hierarchies))),
+            Self::V2 { path, parent, owner } => Ok(RunGroup::V2(V2Group::beside(&path, parent, owner)?)),
+        }
+    }
+}
+
 fn lift_rates(files: &[(PathBuf, &str)]) {
     match files.iter().try_for_each(|(file, none)| write_value(file, none)) {
         // The group has been removed.
         Ok(()) | Err(Failure { errno: libc::ENOENT | libc::ENODEV, .. }) => {}
         // The container is at its end, so no caller is left to get an error.
-        Err(failure) => eprintln!("cellblock: killed processes may be slow to die: {failure}"),
+        Err(failure) => log::warn("killed processes may be slow to die", &failure),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::{Failure, ResultExt, Step};
 use crate::limits::{CgroupSupport, Form, GroupLimits};
 use crate::wire::{CgroupVersion, Figure, GroupFile};
 
-use super::charges::Charges;
+use super::charges::{Charges, are_many, empty};
 use super::directory::{GroupDirectory, is_writable, make_group, remove_abandoned};
 use super::join_request::{JoinRequest, JoinRequestBuilder};
 use super::proc_cgroup::ProcCgroup;
@@ -124,8 +124,17 @@ impl V1Group {
         Self { hierarchies, members: Vec::new(), is_joined: false, join: None }
     }
 
+    pub(super) fn hierarchies(&self) -> Arc<V1Hierarchies> {
+        Arc::clone(&self.hierarchies)
+    }
+
     pub(super) fn remove(&mut self) {
-        self.members.drain(..).for_each(|mut member| member.directory.remove_soon());
+        for V1Member { mut directory, run, .. } in self.members.drain(..) {
+            if run.charges.is_some() && are_many(&directory.path) {
+                empty(&directory.path);
+            }
+            directory.remove_soon();
+        }
     }
 
     pub(super) fn is_ready(&self, limits: &GroupLimits) -> bool {
@@ -190,12 +199,11 @@ impl V1Group {
     /// Removes the directories that a run with these limits must not enter.
     fn retire_outdated(&mut self, limits: &GroupLimits) {
         let is_outdated = |it: &mut V1Member| it.is_outdated || !is_needed(&it.controllers, limits);
-        for V1Member { mut directory, run, .. } in self.members.extract_if(.., is_outdated) {
+        for V1Member { directory, run, .. } in self.members.extract_if(.., is_outdated) {
             self.is_joined = false;
             match run.charges {
-                // The kernel may take seconds for what is charged there.
-                Some(_) => drop(directory),
-                None => directory.remove(),
+                Some(_) => directory.remove_charged(),
+                None => drop(directory),
             }
         }
     }
@@ -293,6 +301,7 @@ impl V1Member {
         if is_nested(&self.controllers) {
             self.runs_made += 1;
             make_group(&path)?;
+            self.directory.set_below([path.clone()]);
         }
         let usage = path.join("memory.usage_in_bytes");
         let usage = File::open(&usage).step_at(Step::MakeGroup, usage)?;

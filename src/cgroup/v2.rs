@@ -17,9 +17,9 @@ use crate::error::{Failure, ResultExt, Step};
 use crate::limits::{CgroupSupport, Form, GroupLimits};
 use crate::wire::{CgroupVersion, Figure, GroupFile, Ids};
 
-use super::charges::Charges;
+use super::charges::{Charges, are_many, empty};
 use super::directory::{
-    GroupDirectory, is_writable, make_group, open_directory, remove_abandoned, remove_group, remove_in_background,
+    GroupDirectory, is_writable, make_group, open_directory, remove_abandoned, remove_charged, remove_group,
     write_value,
 };
 use super::join_request::{JoinRequest, JoinRequestBuilder};
@@ -137,8 +137,9 @@ fn words(file: &Path) -> Vec<String> {
 /// The groups of a container.
 #[derive(Debug)]
 pub(crate) struct V2Group {
-    /// Dropped first, so that it is closed when the directory is removed.
-    init: OwnedFd,
+    /// `None` in the group of a run beside others. Dropped first, so that it is closed when the
+    /// directory is removed.
+    init: Option<OwnedFd>,
     directory: GroupDirectory,
     parent: Arc<V2Parent>,
     /// The box, which has the limits.
@@ -178,8 +179,29 @@ impl V2Group {
         let of_init = directory.path.join("init");
         make_group(&of_init)?;
         let init = open_directory(&of_init).step_at(Step::MakeGroup, of_init)?;
-        let mut new = Self {
-            init,
+        let mut new = Self { init: Some(init), ..Self::within(directory, parent) };
+        new.make_box()?;
+        Ok(new)
+    }
+
+    /// The group of a run beside those of the container whose group is at `path`. It is below that
+    /// group, so the init may clone processes into it.
+    pub(super) fn beside(path: &Path, parent: Arc<V2Parent>, owner: Option<Ids>) -> Result<Self, Failure> {
+        let directory = GroupDirectory::make(path)?;
+        parent.pass_controllers(&directory.path, &CONTROLLERS)?;
+        let mut new = Self { owner, ..Self::within(directory, parent) };
+        new.make_box()?;
+        Ok(new)
+    }
+
+    /// What [`beside`](Self::beside) needs.
+    pub(super) fn place_beside(&self) -> (PathBuf, Arc<V2Parent>, Option<Ids>) {
+        (self.directory.path.clone(), Arc::clone(&self.parent), self.owner)
+    }
+
+    fn within(directory: GroupDirectory, parent: Arc<V2Parent>) -> Self {
+        Self {
+            init: None,
             limited: PathBuf::new(),
             directory,
             parent,
@@ -190,15 +212,14 @@ impl V2Group {
             join: None,
             applied: GroupLimits::default(),
             may_lack_rate: false,
-        };
-        new.make_box()?;
-        Ok(new)
+        }
     }
 
     fn make_box(&mut self) -> Result<(), Failure> {
         let limited = self.directory.path.join(format!("box-{}", self.boxes_made));
         make_group(&limited)?;
         self.boxes_made += 1;
+        self.directory.set_below([self.directory.path.join("init"), limited.clone(), limited.join("run")]);
         self.run = None;
         self.applied = GroupLimits::default();
         self.limited = limited;
@@ -218,12 +239,15 @@ impl V2Group {
         chown_procs(&self.directory.path, init)
     }
 
-    pub(super) fn init_directory(&self) -> BorrowedFd<'_> {
-        self.init.as_fd()
+    pub(super) fn init_directory(&self) -> Option<BorrowedFd<'_>> {
+        self.init.as_ref().map(AsFd::as_fd)
     }
 
     pub(super) fn remove(&mut self) {
         self.applied = GroupLimits::default();
+        if are_many(&self.directory.path) {
+            empty(&self.directory.path);
+        }
         self.directory.remove_soon();
     }
 
@@ -239,8 +263,7 @@ impl V2Group {
         if self.is_box_outdated {
             let old = self.limited.clone();
             self.make_box()?;
-            // The kernel may take seconds for what is charged there.
-            remove_in_background(old);
+            remove_charged(old);
         }
         self.apply(limits)?;
         if self.run.as_ref().is_some_and(|run| run.fits(limits)) {

@@ -1,7 +1,13 @@
 //! A program's standard streams.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::fs::File;
+use std::io::{PipeReader, PipeWriter};
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
 
 /// Where a standard stream of a program comes from, or goes to.
@@ -90,12 +96,12 @@ impl Stdio {
     }
 
     /// For standard input: these bytes. The program reads them from a sealed file in memory, so no
-    /// task has to write them.
+    /// task has to write them. [`Command::stdin`](crate::Command::stdin) takes them directly.
     ///
     /// ```
     /// use cellblock::{Command, Stdio};
     ///
-    /// Command::new("wc").stdin(Stdio::bytes("6 7\n"));
+    /// Command::new("wc").stdin(Stdio::bytes("6 7\n")); // the same as .stdin("6 7\n")
     /// ```
     pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Stream::Bytes(bytes.into().into()))
@@ -106,14 +112,51 @@ impl Stdio {
     }
 }
 
-/// The program gets a copy of this descriptor. All runs of the command share its file offset, its
-/// flags and its locks. What a program may change about the file, the next run finds changed.
-///
-/// The exception is a sealed memfd, in a container whose programs have the host's user id: each run
-/// gets a copy of the memfd at its current offset, and does not move that.
-impl<T: Into<OwnedFd>> From<T> for Stdio {
-    fn from(fd: T) -> Self {
-        Self(Stream::Fd(Arc::new(fd.into())))
+macro_rules! from_descriptor {
+    ($($kind:ty),* $(,)?) => {$(
+        /// The program gets a copy of this descriptor. All runs of the command share its file
+        /// offset, its flags and its locks. What a program may change about the file, the next run
+        /// finds changed.
+        ///
+        /// The exception is a sealed memfd, in a container whose programs have the host's user id:
+        /// each run gets a copy of the memfd at its current offset, and does not move that.
+        impl From<$kind> for Stdio {
+            fn from(fd: $kind) -> Self {
+                Self(Stream::Fd(Arc::new(fd.into())))
+            }
+        }
+    )*};
+}
+
+from_descriptor! {
+    OwnedFd, File, PipeReader, PipeWriter, ChildStdin, ChildStdout, ChildStderr,
+    UnixStream, UnixDatagram, TcpStream, UdpSocket,
+}
+
+macro_rules! from_bytes {
+    ($($kind:ty),* $(,)?) => {$(
+        /// As [`Stdio::bytes`].
+        impl From<$kind> for Stdio {
+            fn from(bytes: $kind) -> Self {
+                Self::bytes(bytes)
+            }
+        }
+    )*};
+}
+
+from_bytes!(&str, String, &[u8], Vec<u8>, Box<[u8]>, Cow<'_, [u8]>);
+
+/// As [`Stdio::bytes`].
+impl From<&String> for Stdio {
+    fn from(text: &String) -> Self {
+        Self::bytes(text.as_str())
+    }
+}
+
+/// As [`Stdio::bytes`].
+impl<const N: usize> From<&[u8; N]> for Stdio {
+    fn from(bytes: &[u8; N]) -> Self {
+        Self::bytes(bytes)
     }
 }
 

@@ -4,8 +4,10 @@
 //! reply, or answered. When the actor ends, for whatever reason, it records the reason before it
 //! drops what has no answer. A caller whose reply is dropped reads the reason from the record.
 
+mod besides;
 mod group_worker;
 mod link;
+mod live_run;
 mod scheduler;
 mod teardown;
 mod watchdog;
@@ -84,17 +86,17 @@ impl Actor {
     /// Ends the container, records the reason, and only then drops what has no answer.
     async fn end(self, stderr: File, reason: Error) {
         let Self { messages, death, link, pid1, mut scheduler, .. } = self;
-        let reason = teardown(pid1, scheduler.take_group(), stderr, reason).await;
+        let reason = teardown(pid1, scheduler.take_groups(), stderr, reason).await;
         // The reason is told when nothing of the container is left.
         let unanswered = link.close();
         death.set(reason);
         drop((unanswered, scheduler, messages));
     }
 
-    /// Whether the init owes a reply. Of the requests without one, a run that goes on owes none
+    /// Whether the init owes a reply. Of the requests without one, the runs that go on owe none
     /// yet.
     fn is_reply_owed(&self) -> bool {
-        self.link.unanswered() > usize::from(self.scheduler.is_unhurried())
+        self.link.unanswered() > self.scheduler.count_unhurried()
     }
 
     /// Takes a message from a handle.
@@ -110,6 +112,8 @@ impl Actor {
                 self.scheduler.push(operation);
                 Ok(())
             }
+            Message::Beside(main, run) => self.scheduler.begin_beside(main, run, &mut self.link),
+            Message::Signal(run, number, reply) => self.scheduler.signal(run, number, reply, &mut self.link),
             // The holder of the lease wanted the container destroyed, perhaps because it is not as
             // it should be.
             Message::Renew(..) if self.death.is_end_requested() => Err(destroyed()),
@@ -130,8 +134,8 @@ impl Actor {
             return Err(Error::lost(format!("the init sent a reply without a request: {body:?}")));
         };
         match pending {
-            PendingReply::Run(_) => self.scheduler.account(&body),
-            PendingReply::Reset(_) => self.scheduler.renew_memory(),
+            PendingReply::Run(_) => self.scheduler.account(id, &body),
+            PendingReply::Reset(_) | PendingReply::Frozen(_) => self.scheduler.renew_memory(),
             _ => {}
         }
         pending.deliver(body, fds)

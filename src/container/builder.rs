@@ -3,6 +3,7 @@
 //! Invariant: a [`ContainerBuilder`] is only a description. [`ContainerBuilder::build`] may be
 //! called many times, and makes a new container each time.
 
+use std::borrow::Borrow;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,12 +16,13 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::init;
 use crate::mount::Mount;
 use crate::observe;
-use crate::process::Output;
+use crate::root::{ResolvedRoot, Root};
 use crate::seccomp::Filter;
 
 use super::handle::Container;
 use super::launch::{LaunchError, launch};
-use super::spec::{ContainerSpec, symlink};
+use super::set_up::run_setup_commands;
+use super::spec::{ContainerSpec, Mounts, symlink};
 
 /// Room for a burst of messages. If the mailbox is full, callers wait.
 const MAILBOX_CAPACITY: usize = 64;
@@ -42,13 +44,13 @@ const MAILBOX_CAPACITY: usize = 64;
 #[must_use]
 pub struct ContainerBuilder {
     spec: ContainerSpec,
-    setup_command: Option<Command>,
+    setup_commands: Vec<Command>,
     reply_timeout: Duration,
 }
 
 impl Default for ContainerBuilder {
     fn default() -> Self {
-        Self { spec: ContainerSpec::default(), setup_command: None, reply_timeout: Duration::from_secs(10) }
+        Self { spec: ContainerSpec::default(), setup_commands: Vec::new(), reply_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -71,13 +73,17 @@ impl Container {
 }
 
 impl ContainerBuilder {
-    /// Sets the executable that becomes the init. Its `main` must call [`init()`](crate::init())
-    /// before anything else. Default: the host's own executable.
+    /// Sets the executable that becomes the init: any that links this library, in the same version.
+    /// Default: the host's own executable.
     ///
     /// The executable is read once for the whole process, at the first build that names it. After
     /// that the init needs nothing of its directory or environment. Cargo does not build the
     /// binaries of a dependency: to use the small `cellblock-init`, a service installs it (`cargo
-    /// install cellblock`) or has a binary of its own with that one line.
+    /// install cellblock`) or has a binary of its own whose `main` is
+    /// [`init()`](crate::init()).
+    ///
+    /// A service that loads this library at run time, such as an extension of Python, must set it:
+    /// its own executable does not link the library.
     ///
     /// ```
     /// # use cellblock::Container;
@@ -88,8 +94,29 @@ impl ContainerBuilder {
         self
     }
 
+    /// Sets the tree that programs see as "/", in place of the host's `/usr` and the other
+    /// [default mounts](Mount::defaults). Default: none.
+    ///
+    /// The default mounts are [`Mount::defaults_over_root`] then. The root's variables are those of
+    /// runs that do not set them, also `PATH`, in which a run's program is looked up. A root that
+    /// sets no `PATH` has `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`. Its
+    /// working directory takes the place of `/w`, unless [`work_dir`](Self::work_dir) sets one. Its
+    /// command is [`Container::root_command`]. Programs never have the user id 0: they get the
+    /// root's user and group id if those are not 0 and this process may map them (see
+    /// [`id_range`](Self::id_range)).
+    ///
+    /// ```
+    /// use cellblock::{Container, Root};
+    ///
+    /// let builder = Container::builder().root(Root::directory("/srv/roots/debian"));
+    /// ```
+    pub fn root(mut self, root: Root) -> Self {
+        self.spec.root = Some(root);
+        self
+    }
+
     /// Adds a mount after the others, or replaces the mount with the same target. Default:
-    /// [`Mount::defaults`].
+    /// [`Mount::defaults`], or [`Mount::defaults_over_root`] over a [`root`](Self::root).
     ///
     /// ```
     /// use cellblock::{Container, Mount};
@@ -97,10 +124,7 @@ impl ContainerBuilder {
     /// let builder = Container::builder().mount(Mount::bind("/srv/problems", "/problems"));
     /// ```
     pub fn mount(mut self, mount: Mount) -> Self {
-        match self.spec.mounts.iter_mut().find(|it| it.target() == mount.target()) {
-            Some(it) => *it = mount,
-            None => self.spec.mounts.push(mount),
-        }
+        self.spec.mounts.added.push(mount);
         self
     }
 
@@ -112,7 +136,7 @@ impl ContainerBuilder {
     /// let builder = Container::builder().mounts(Mount::defaults(Tmpfs::default()));
     /// ```
     pub fn mounts(mut self, mounts: impl IntoIterator<Item = Mount>) -> Self {
-        self.spec.mounts = mounts.into_iter().collect();
+        self.spec.mounts = Mounts { replaced: Some(mounts.into_iter().collect()), added: Vec::new() };
         self
     }
 
@@ -181,25 +205,27 @@ impl ContainerBuilder {
     }
 
     /// Sets the directory in which programs start and relative paths begin. If it does not exist,
-    /// the build makes it for the program's user. Default: `/w`.
+    /// the build makes it for the program's user. Default: that of the [`root`](Self::root), or
+    /// `/w`.
     pub fn work_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.spec.work_dir = dir.into();
+        self.spec.work_dir = Some(dir.into());
         self
     }
 
-    /// Sets a command that each build runs once, as any other run. If it does not exit with 0, the
-    /// build fails, and the error has what the command printed. Its time does not count for
-    /// [`start_timeout`](Self::start_timeout). Default: none.
+    /// Adds a command that each build runs once, as any other run, after those of earlier calls. If
+    /// it does not exit with 0, the build fails, and the error has what the command printed. Its
+    /// time does not count for [`start_timeout`](Self::start_timeout). Default: none.
+    ///
+    /// The files that the commands leave are those that each reset restores, so every lease of a
+    /// pool finds them. The guide says [what lasts](crate::guide::resets#set-up-that-lasts).
     ///
     /// ```
     /// use cellblock::{Command, Container};
     ///
-    /// let mut command = Command::new("mkdir");
-    /// command.arg("/tmp/cache");
-    /// let builder = Container::builder().setup_command(command);
+    /// let builder = Container::builder().setup_command(Command::new("mkdir").arg("/tmp/cache"));
     /// ```
-    pub fn setup_command(mut self, command: Command) -> Self {
-        self.setup_command = Some(command);
+    pub fn setup_command(mut self, command: impl Borrow<Command>) -> Self {
+        self.setup_commands.push(command.borrow().clone());
         self
     }
 
@@ -252,12 +278,13 @@ impl ContainerBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a relative path, for an overlay that cannot be mounted, and
-    /// in a process that was itself started to be an init: its `main` has not called
-    /// [`init()`](crate::init()). [`ErrorKind::Build`] with the step, path and errno of the
-    /// failure. [`ErrorKind::Host`] if the host is out of descriptors, memory or ids.
+    /// in a process that was itself started to be an init. [`ErrorKind::Build`] with the step, path
+    /// and errno of the failure. [`ErrorKind::Host`] if the host is out of descriptors, memory or
+    /// ids. [`ErrorKind::Image`] if the image of the root cannot be used.
     ///
     /// # Cancel safety
-    /// Dropping the future destroys the unfinished container in the background.
+    /// Dropping the future destroys the unfinished container in the background. It also ends the
+    /// unpacking of an image.
     ///
     /// # Panics
     /// Outside of a tokio runtime, and in a runtime whose IO or time driver is off.
@@ -274,29 +301,38 @@ impl ContainerBuilder {
     /// # Ok(()) }
     /// ```
     pub async fn build(&self) -> Result<Container> {
+        init::keep();
         if init::is_asked_for() {
             return Err(Error::invalid(
-                "this process was started to be a container's init, but its main has not called cellblock::init(): \
-                 call it before anything else",
+                "this process was started to be a container's init, but this library's code did not run before main: \
+                 call cellblock::init() first in main, or set ContainerBuilder::init_exe",
             ));
         }
         self.spec.check()?;
+        observe::describe();
+        // An image may have to be unpacked. That ends if the caller drops this future.
+        let root = match &self.spec.root {
+            Some(root) => Some(root.resolve().await?),
+            None => None,
+        };
         let (ready, built) = oneshot::channel();
-        tokio::spawn(observe::in_container_span(launch_and_serve(self.spec.clone(), self.reply_timeout, ready)));
+        tokio::spawn(observe::in_container_span(launch_and_serve(self.spec.clone(), root, self.reply_timeout, ready)));
         let container = built
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Build, Step::Serve).detail("the runtime ended")))?;
-        match &self.setup_command {
-            Some(command) => run_setup_command(container, command).await,
-            None => Ok(container),
-        }
+        run_setup_commands(container, &self.setup_commands).await
     }
 }
 
 /// The task of a container, from its launch to its end. If the caller has gone, no handle is left
 /// after the launch, and the container ends at once.
-async fn launch_and_serve(spec: ContainerSpec, reply_timeout: Duration, ready: oneshot::Sender<Result<Container>>) {
-    match launch(&spec).await {
+async fn launch_and_serve(
+    spec: ContainerSpec,
+    root: Option<ResolvedRoot>,
+    reply_timeout: Duration,
+    ready: oneshot::Sender<Result<Container>>,
+) {
+    match launch(&spec, root).await {
         Ok(connection) => {
             let (container, actor) = Container::serve(connection, reply_timeout, MAILBOX_CAPACITY);
             drop(ready.send(Ok(container)));
@@ -316,20 +352,4 @@ fn with_hint(error: LaunchError) -> Error {
         }
         LaunchError::NoReply { error, said_hello } => error.hinted(hints::hint_of_silence(said_hello)),
     }
-}
-
-async fn run_setup_command(container: Container, command: &Command) -> Result<Container> {
-    let error = match container.output(command).await {
-        Ok(output) if output.report.status.success() => return Ok(container),
-        Ok(output) => setup_error(&output),
-        Err(error) => error,
-    };
-    container.destroy().await;
-    Err(error)
-}
-
-fn setup_error(Output { report, stdout, stderr, .. }: &Output) -> Error {
-    let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
-    let printed = [text(stdout), text(stderr)].join("\n");
-    Error::new(ErrorKind::Build, Step::SetUp).detail(format!("{}: {}", report.status, printed.trim()))
 }

@@ -6,11 +6,10 @@ use std::os::fd::BorrowedFd;
 
 use crate::cgroup::RunGroup;
 use crate::error::printable;
-use crate::limits::HostSupport;
-use crate::report::Protections;
 use crate::sys::reactor::Async;
-use crate::wire::{Broken, Decoder, Frame, Ids, Reply};
+use crate::wire::{Broken, Decoder, Frame, Reply};
 
+use super::info::ContainerInfo;
 use super::processes::Pid1;
 
 #[derive(Debug)]
@@ -23,15 +22,6 @@ pub(super) struct Connection {
     /// The control group of the runs, if this process may make groups.
     pub(super) group: Option<RunGroup>,
     pub(super) info: ContainerInfo,
-}
-
-/// What a launch found out about its container.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ContainerInfo {
-    /// The program's ids on the host, if they are not the ids of this process's user.
-    pub(super) program: Option<Ids>,
-    pub(super) support: HostSupport,
-    pub(super) protections: Protections,
 }
 
 /// Receives the next message of an init. Returns `None` once the init has closed its end.

@@ -6,7 +6,8 @@
 //! `cfg(fuzzing)`: the published package has no `fuzz/`, and `cfg(fuzzing)` is also set for every
 //! dependency of a crate that is fuzzed.
 
-use super::connection::{Connection, ContainerInfo};
+use super::connection::Connection;
+use super::info::ContainerInfo;
 use super::launch::launch;
 use super::processes::Pid1;
 use super::spec::ContainerSpec;
@@ -21,9 +22,10 @@ use crate::sys::reactor::Async;
 use crate::sys::{clone, memory, socket};
 use crate::wire::datagram::MAX_PAYLOAD;
 use crate::wire::{
-    Broken, CgroupVersion, Counter, Datagram, Decoder, FdRole, Figure, Frame, GroupFigures, GroupFile, GroupFiles, Ids,
-    KillReason, MAX_FDS, MAX_INLINE, MakeDirectory, Measurement, OpenRequest, Peer, RawFingerprint, RawMetadata,
-    Rename, Reply, Request, StartRun, State, Strings, Symlink, Times, WaitStatus, encode,
+    Broken, CgroupVersion, Counter, Datagram, Decoder, DefaultVariables, FdRole, Figure, Frame, GroupFigures,
+    GroupFile, GroupFiles, Ids, KillReason, MAX_FDS, MAX_INLINE, MakeDirectory, Measurement, OpenRequest, Peer,
+    RawFingerprint, RawMetadata, Rename, Reply, Request, StartBeside, StartRun, State, Strings, Symlink, Times,
+    WaitStatus, encode,
 };
 
 // For the seeds.

@@ -3,28 +3,25 @@
 //! Invariant: a handle holds no state of its own. It sends to the actor and waits. When the actor
 //! is gone, it returns the reason that the actor recorded.
 
-use std::os::fd::OwnedFd;
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
-use crate::command::{Command, Stream};
-use crate::doctor::hints;
-use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
+use crate::command::Command;
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::fingerprint::Fingerprint;
-use crate::limits::{LeaseLimits, Plan};
-use crate::process::{CommandStreams, KillSwitch, Output, Process, ProgramFds, RunHandle, SealedInputs, open_streams};
+use crate::limits::LeaseLimits;
+use crate::process::{Output, Process};
 use crate::report::Report;
-use crate::sys::socket;
-use crate::wire::{FdRole, Request};
+use crate::wire::Request;
 
 use super::actor;
-use super::connection::{Connection, ContainerInfo};
+use super::connection::Connection;
 use super::death::DeathGuard;
+use super::info::ContainerInfo;
 use super::mailbox::Mailbox;
-use super::message::{Message, Operation, QueuedRun};
-use super::reply::{PendingReply, ReplySender};
+use super::message::{Message, Operation, Place};
+use super::reply::PendingReply;
 
 /// A pre-forked container: namespaces, a root file system and their init, which lives through many
 /// runs.
@@ -43,6 +40,8 @@ pub struct Container {
     pub(super) info: ContainerInfo,
     /// What the lease adds to the limits of its runs.
     pub(super) lease: LeaseLimits,
+    /// The slot of the pool that the container is in.
+    pub(super) slot: Option<usize>,
 }
 
 impl Container {
@@ -55,7 +54,7 @@ impl Container {
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (mailbox, receiver) = Mailbox::new(capacity);
         let death = DeathGuard::new(Arc::clone(mailbox.record()));
-        let container = Self { mailbox, info: connection.info, lease: LeaseLimits::default() };
+        let container = Self { mailbox, info: connection.info.clone(), lease: LeaseLimits::default(), slot: None };
         (container, actor::serve(connection, receiver, death, reply_timeout))
     }
 
@@ -82,8 +81,8 @@ impl Container {
         }
     }
 
-    /// Makes all that a run may have changed as good as new: every tmpfs, every overlay, System V
-    /// objects, and the network of a container with a
+    /// Makes all that a run may have changed as good as new, or as set-up commands have left it:
+    /// every tmpfs, every overlay, System V objects, and the network of a container with a
     /// [`loopback`](crate::ContainerBuilder::loopback). Then compares the
     /// [`fingerprint`](Self::fingerprint) with the first one.
     ///
@@ -159,13 +158,8 @@ impl Container {
     /// assert!(process.wait().await?.status.success());
     /// # Ok(()) }
     /// ```
-    pub async fn spawn(&self, command: &Command) -> Result<Process> {
-        let streams = self.open_streams(command, &Stream::Null)?;
-        let run = match &command.hook {
-            Some(_) => self.start(command, streams.program).await?,
-            None => self.start_announced(command, streams.program).await?,
-        };
-        Ok(Process::new(streams.host, run))
+    pub async fn spawn(&self, command: impl Borrow<Command>) -> Result<Process> {
+        self.spawn_in(Place::Queue, command.borrow()).await
     }
 
     /// Runs a program to its end. An output that is [piped](crate::Stdio::piped) is closed at once.
@@ -186,13 +180,8 @@ impl Container {
     /// println!("{}: {}", report.status, report.verdict());
     /// # Ok(()) }
     /// ```
-    pub async fn run(&self, command: &Command) -> Result<Report> {
-        let streams = self.open_streams(command, &Stream::Null)?;
-        if streams.host.has_terminal() {
-            return Err(Error::invalid("a program on a terminal needs its other end: spawn it, or collect its output"));
-        }
-        drop(streams.host);
-        self.start(command, streams.program).await?.wait().await
+    pub async fn run(&self, command: impl Borrow<Command>) -> Result<Report> {
+        self.run_in(Place::Queue, command.borrow()).await
     }
 
     /// Runs a program to its end, and collects each output that is piped or that the command does
@@ -220,15 +209,13 @@ impl Container {
     /// assert_eq!(output.stdout, b"42\n");
     /// # Ok(()) }
     /// ```
-    pub async fn output(&self, command: &Command) -> Result<Output> {
-        self.start_output(command).await?.await
+    pub async fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
+        self.start_output(command.borrow()).await?.await
     }
 
     /// The first half of [`output`](Self::output). Its second half needs nothing of the command.
     pub(crate) async fn start_output(&self, command: &Command) -> Result<impl Future<Output = Result<Output>> + use<>> {
-        let streams = self.open_streams(command, &Stream::Piped)?;
-        let run = self.start(command, streams.program).await?;
-        Ok(Output::collect(streams.host, run, command.capture))
+        self.start_output_in(Place::Queue, command).await
     }
 
     /// Destroys the container, ahead of all that waits: kills the programs, and returns when the
@@ -253,6 +240,24 @@ impl Container {
         record.wait().await;
     }
 
+    /// The command of the container's [`Root`](crate::Root): what an image runs if its user names
+    /// no program. `None` without a root, and for a root that has none, such as
+    /// [`Root::directory`](crate::Root::directory).
+    ///
+    /// ```no_run
+    /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// if let Some(command) = container.root_command() {
+    ///     container.run(&command).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn root_command(&self) -> Option<Command> {
+        let (program, args) = self.info.command.split_first()?;
+        let mut command = Command::new(program);
+        command.args(args);
+        Some(command)
+    }
+
     /// Waits for the container's end, and returns the reason.
     ///
     /// # Cancel safety
@@ -273,67 +278,4 @@ impl Container {
     pub(crate) fn has_own_ids(&self) -> bool {
         self.info.protections.own_ids
     }
-
-    fn open_streams(&self, command: &Command, unset: &Stream) -> Result<CommandStreams> {
-        let inputs = if self.has_own_ids() { SealedInputs::Shared } else { SealedInputs::Copied };
-        open_streams(command, unset, self.info.program, inputs)
-    }
-
-    /// Queues a command. If it has a hook, passes its process to that.
-    async fn start(&self, command: &Command, fds: ProgramFds) -> Result<RunHandle> {
-        let Some(hook) = &command.hook else {
-            return self.enqueue(command, fds, None, None).await;
-        };
-        let (inside, gate) = socket::pair().fail(ErrorKind::Host, Step::PidHook)?;
-        let (sender, forked) = oneshot::channel();
-        let mut run = self.enqueue(command, fds, Some(inside), Some(sender)).await?;
-        run.pass_hook(hook, forked, gate).await?;
-        Ok(run)
-    }
-
-    /// Queues a command without a hook, and waits until its process exists.
-    async fn start_announced(&self, command: &Command, fds: ProgramFds) -> Result<RunHandle> {
-        let (sender, forked) = oneshot::channel();
-        let mut run = self.enqueue(command, fds, None, Some(sender)).await?;
-        run.wait_forked(forked).await?;
-        Ok(run)
-    }
-
-    /// Queues a command with its descriptors. `gate` holds its process until the hook has decided.
-    /// `forked` gets its process, if the caller waits for it.
-    async fn enqueue(
-        &self,
-        command: &Command,
-        program: ProgramFds,
-        gate: Option<OwnedFd>,
-        forked: Option<ReplySender<(u32, OwnedFd)>>,
-    ) -> Result<RunHandle> {
-        let plan = self.plan(command, program.writes_elsewhere)?;
-        let (roles, fds) = with_roles(program, gate);
-        let request = command.to_start_run(roles, forked.is_some(), &plan)?;
-        let (outcome, report) = oneshot::channel();
-        let (kill, killed) = KillSwitch::new();
-        let run = RunHandle::new(self.mailbox.clone(), report, kill, plan.output);
-        let Plan { group, held, .. } = plan;
-        let queued = QueuedRun { request, fds, group, held, forked, outcome, memory_deadline: None, killed };
-        self.mailbox.send(Message::Queue(Operation::Run(queued))).await?;
-        Ok(run)
-    }
-
-    /// Decides how each limit of a command is held.
-    fn plan(&self, command: &Command, writes_elsewhere: bool) -> Result<Plan> {
-        self.lease.plan(&command.limits, &self.info.support, writes_elsewhere).map_err(|error| {
-            let lacks_groups = error.kind() == ErrorKind::Unsupported && self.info.support.groups.is_none();
-            if lacks_groups { error.hinted(hints::hint(Step::HoldLimit, None)) } else { error }
-        })
-    }
-}
-
-/// The descriptors of a run, each with its role.
-fn with_roles(program: ProgramFds, gate: Option<OwnedFd>) -> (Vec<FdRole>, Vec<Arc<OwnedFd>>) {
-    let ProgramFds { fds, executable, .. } = program;
-    let program = fds.into_iter().map(|(number, fd)| (FdRole::Program(number), fd));
-    let executable = executable.map(|fd| (FdRole::Executable, fd));
-    let gate = gate.map(|fd| (FdRole::Gate, Arc::new(fd)));
-    program.chain(executable).chain(gate).unzip()
 }

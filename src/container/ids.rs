@@ -23,17 +23,17 @@ pub(crate) const DEFAULT_RANGE: Range<u32> = 1_900_000_000..1_900_131_072;
 /// The init's id and the program's.
 const IDS_PER_CONTAINER: u32 = 2;
 
-/// The uid and gid inside of a program that has ids of its own.
-const PROGRAM: u32 = 1000;
+/// The uid and gid inside of a program that has ids of its own, unless the root names others.
+const PROGRAM: Ids = Ids { uid: 1000, gid: 1000 };
 
 /// The ids of one container.
 #[derive(Debug)]
 pub(crate) enum Mapping {
     /// Two host ids that only this container has.
-    Own { first: u32, reservation: Reservation },
+    Own { program: Ids, first: u32, reservation: Reservation },
     /// The ids of the host's process for the init, and a subordinate id of this user for the
     /// program. The set-user-ID tools newuidmap(1) and newgidmap(1) may map it.
-    Subordinate { program: Ids, reservation: Reservation },
+    Subordinate { program: Ids, on_host: Ids, reservation: Reservation },
     /// The ids of the host's process, for the init and the program. An ordinary user may map no
     /// other ids alone.
     Shared,
@@ -43,13 +43,16 @@ impl Mapping {
     /// Ids out of `range`, or the default range, if this process may map them. Without the rights
     /// and without a range, a subordinate id or the ids of this process. If the kernel refuses a
     /// range that the caller asked for, that is an error.
-    pub(super) fn choose(range: Option<&Range<u32>>) -> io::Result<Self> {
+    ///
+    /// `inside` are the program's ids inside, where they can be chosen: not 0, which are the init's.
+    pub(super) fn choose(range: Option<&Range<u32>>, inside: Option<Ids>) -> io::Result<Self> {
+        let program = inside.unwrap_or(PROGRAM);
         let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
         if range.is_none() && !capabilities(None)?.effective.contains(needed) {
-            return subordinate();
+            return subordinate(program);
         }
         let (first, reservation) = reserve(range.unwrap_or(&DEFAULT_RANGE), IDS_PER_CONTAINER)?;
-        Ok(Self::Own { first, reservation })
+        Ok(Self::Own { program, first, reservation })
     }
 
     /// Whether the program's ids differ from the init's.
@@ -60,7 +63,7 @@ impl Mapping {
     /// The program's ids inside.
     pub(super) fn program(&self) -> Ids {
         match self {
-            Self::Own { .. } | Self::Subordinate { .. } => Ids { uid: PROGRAM, gid: PROGRAM },
+            Self::Own { program, .. } | Self::Subordinate { program, .. } => *program,
             Self::Shared => Ids { uid: 0, gid: 0 },
         }
     }
@@ -85,15 +88,15 @@ impl Mapping {
     pub(super) fn write(&self, pid: u32) -> io::Result<()> {
         let write = |file, content: String| fs::write(format!("/proc/{pid}/{file}"), content);
         match self {
-            Self::Own { first, .. } => {
-                let map = format!("0 {first} 1\n{PROGRAM} {} 1\n", first + 1);
-                write("uid_map", map.clone())?;
-                write("gid_map", map)
+            Self::Own { program, first, .. } => {
+                let map = |inside: u32| format!("0 {first} 1\n{inside} {} 1\n", first + 1);
+                write("uid_map", map(program.uid))?;
+                write("gid_map", map(program.gid))
             }
-            Self::Subordinate { program, .. } => {
+            Self::Subordinate { program, on_host, .. } => {
                 let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-                map_by("newuidmap", "uid_map", pid, [uid, program.uid])?;
-                map_by("newgidmap", "gid_map", pid, [gid, program.gid])
+                map_by("newuidmap", "uid_map", pid, [uid, program.uid, on_host.uid])?;
+                map_by("newgidmap", "gid_map", pid, [gid, program.gid, on_host.gid])
             }
             Self::Shared => {
                 let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
@@ -116,7 +119,7 @@ impl Mapping {
 
 /// A subordinate id, if this user has some and the tools that map them (subuid(5)). Otherwise the
 /// ids of this process.
-fn subordinate() -> io::Result<Mapping> {
+fn subordinate(program: Ids) -> io::Result<Mapping> {
     // With no_new_privs a tool gains nothing by its set-user-ID bit.
     let may_gain = fs::read_to_string("/proc/thread-self/status")?.lines().any(|line| line == "NoNewPrivs:\t0");
     let has_tools = ["newuidmap", "newgidmap"].iter().all(|tool| tool_path(tool).is_some());
@@ -128,7 +131,7 @@ fn subordinate() -> io::Result<Mapping> {
     let length = (uids.end - uids.start).min(gids.end - gids.start);
     let (uid, reservation) = reserve(&(uids.start..uids.start + length), 1)?;
     let gid = gids.start + (uid - uids.start);
-    Ok(Mapping::Subordinate { program: Ids { uid, gid }, reservation })
+    Ok(Mapping::Subordinate { program, on_host: Ids { uid, gid }, reservation })
 }
 
 /// The first range that `/etc/subuid` or `/etc/subgid` grants to a user.
@@ -147,9 +150,9 @@ fn tool_path(name: &str) -> Option<PathBuf> {
 }
 
 /// Has a tool map an id to the init's 0, and a subordinate id to the program's.
-fn map_by(tool: &str, file: &str, pid: u32, [own, subordinate]: [u32; 2]) -> io::Result<()> {
+fn map_by(tool: &str, file: &str, pid: u32, [own, inside, subordinate]: [u32; 3]) -> io::Result<()> {
     let path = tool_path(tool).ok_or(io::ErrorKind::NotFound)?;
-    let words = [pid, 0, own, 1, PROGRAM, subordinate, 1].map(|word| word.to_string());
+    let words = [pid, 0, own, 1, inside, subordinate, 1].map(|word| word.to_string());
     let output = std::process::Command::new(path).args(words).stdin(std::process::Stdio::null()).output();
     // A host that ignores SIGCHLD gets no exit status. The map shows whether the tool worked.
     if !fs::read_to_string(format!("/proc/{pid}/{file}"))?.trim().is_empty() {

@@ -7,12 +7,12 @@ mod configure;
 mod error;
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -25,13 +25,15 @@ use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
 
 use crate::limits::{CgroupSupport, HostSupport, NprocScope};
 use crate::report::Protections;
+use crate::root::ResolvedRoot;
 use crate::sys::process::Pidfd;
 use crate::sys::reactor::Async;
-use crate::sys::{clone, kernel, landlock, memory, socket};
-use crate::wire::{self, Decoder, Frame, INIT_ARGUMENT, Ids, Peer, Reply, Request};
+use crate::sys::{clone, in_background, kernel, landlock, memory, socket};
+use crate::wire::{self, ConfigureFd, Decoder, Frame, INIT_ARGUMENT, Ids, Peer, Reply, Request};
 
-use super::connection::{Connection, ContainerInfo, receive, stderr_tail};
+use super::connection::{Connection, receive, stderr_tail};
 use super::ids::Mapping;
+use super::info::ContainerInfo;
 use super::processes::{Pid1, StageOne};
 use super::spec::ContainerSpec;
 
@@ -40,12 +42,13 @@ pub(super) use error::LaunchError;
 use error::host_error;
 
 /// Starts an init and has it make its root file system.
-pub(super) async fn launch(spec: &ContainerSpec) -> Result<Connection, LaunchError> {
+pub(super) async fn launch(spec: &ContainerSpec, root: Option<ResolvedRoot>) -> Result<Connection, LaunchError> {
     let mut launch = Launch::start(spec).await?;
-    match tokio::time::timeout(spec.start_timeout, launch.bring_up(spec)).await {
+    match tokio::time::timeout(spec.start_timeout, launch.bring_up(spec, root.as_ref())).await {
         Ok(result) => {
             let (pid1, program) = result?;
-            Ok(launch.into_connection(spec, pid1, program))
+            let command = root.map_or_else(Arc::default, |root| root.command.into());
+            Ok(launch.into_connection(spec, command, pid1, program))
         }
         Err(_) => Err(LaunchError::timed_out(launch.step, spec.start_timeout)),
     }
@@ -57,10 +60,14 @@ struct Launch {
     socket: Async,
     decoder: Decoder,
     stderr: File,
-    group: Option<(RunGroup, CgroupSupport)>,
+    group: LaunchGroup,
     /// The step that the host waits for.
     step: Step,
 }
+
+/// The control group of the runs, if this process may make groups, until the container is built.
+/// Dropped before that, it is removed on another thread.
+struct LaunchGroup(Option<(RunGroup, CgroupSupport)>);
 
 /// The ids of the programs.
 struct ProgramIds {
@@ -75,29 +82,40 @@ impl Launch {
     async fn start(spec: &ContainerSpec) -> Result<Self> {
         let image = init_image(&spec.init_exe).fail_at(ErrorKind::Build, Step::ReadInitExecutable, &spec.init_exe)?;
         // The kernel may make a group only after others are done with theirs.
-        let group = spawn_blocking(make_group).await.fail(ErrorKind::Host, Step::MakeGroup)??;
+        let group = spawn_blocking(|| make_group().map(LaunchGroup)).await.fail(ErrorKind::Host, Step::MakeGroup)??;
         let (stage_one, socket, stderr) =
-            start_stage_one(&image, group.as_ref().and_then(|(group, _)| group.init_directory()))
-                .map_err(host_error(Step::StartInit))?;
+            start_stage_one(&image, group.init_directory()).map_err(host_error(Step::StartInit))?;
         Ok(Self { stage_one, socket, decoder: Decoder::new(Peer::Init), stderr, group, step: Step::Hello })
     }
 
     /// Takes the init through its states, and reaps stage one, which exits once it has made pid 1.
-    async fn bring_up(&mut self, spec: &ContainerSpec) -> Result<(Pid1, ProgramIds), LaunchError> {
+    async fn bring_up(
+        &mut self,
+        spec: &ContainerSpec,
+        root: Option<&ResolvedRoot>,
+    ) -> Result<(Pid1, ProgramIds), LaunchError> {
         // Stage one makes its namespaces meanwhile.
-        let mapping = Mapping::choose(spec.id_range.as_ref()).fail(ErrorKind::Host, Step::ReserveIds)?;
-        let clones_into_group = self.group.as_ref().is_some_and(|(group, _)| group.init_directory().is_some());
-        if let (Some((group, _)), Some(init)) = (&mut self.group, mapping.init_on_host()) {
+        let inside = root.and_then(|root| root.program);
+        let mapping = Mapping::choose(spec.id_range.as_ref(), inside).fail(ErrorKind::Host, Step::ReserveIds)?;
+        let clones_into_group = self.group.init_directory().is_some();
+        if let (LaunchGroup(Some((group, _))), Some(init)) = (&mut self.group, mapping.init_on_host()) {
             group.delegate_to(init).map_err(|failure| Error::failure(ErrorKind::Host, failure))?;
         }
-        let (configure, mut fds) = configuration(spec, &mapping, clones_into_group)?;
+        let (mut configure, mut fds) = configuration(spec, root, &mapping, clones_into_group)?;
 
         self.expect_hello(&spec.init_exe).await?;
         self.map_ids(&mapping).await?;
         let program = ProgramIds { on_host: mapping.program_on_host(), are_own: mapping.is_own() };
         self.send(&Request::Start { cgroup_namespace: !clones_into_group }, Vec::new()).await?;
         // Sent ahead: pid 1 reads it as soon as it exists.
-        fds.extend(mapping.into_reservation().into_iter().map(Arc::new));
+        for reservation in mapping.into_reservation() {
+            configure.fds.push(ConfigureFd::IdReservation);
+            fds.push(Arc::new(reservation));
+        }
+        if let Some(guard) = root.and_then(|root| root.guard.clone()) {
+            configure.fds.push(ConfigureFd::ImageInUse);
+            fds.push(guard);
+        }
         self.send(&Request::Configure(configure), fds).await?;
 
         let pid1 = self.expect_pid1().await?;
@@ -110,10 +128,17 @@ impl Launch {
         Ok((pid1, program))
     }
 
-    fn into_connection(self, spec: &ContainerSpec, pid1: Pid1, program: ProgramIds) -> Connection {
-        let Self { socket, decoder, stderr, group, .. } = self;
-        let (group, groups) = group.unzip();
+    fn into_connection(
+        self,
+        spec: &ContainerSpec,
+        command: Arc<[OsString]>,
+        pid1: Pid1,
+        program: ProgramIds,
+    ) -> Connection {
+        let Self { socket, decoder, stderr, mut group, .. } = self;
+        let (group, groups) = group.0.take().unzip();
         let info = ContainerInfo {
+            command,
             program: program.on_host,
             support: host_support(groups, program.are_own),
             protections: Protections::new(spec.filter, program.are_own, landlock::is_supported()),
@@ -205,6 +230,23 @@ impl Launch {
     }
 }
 
+impl LaunchGroup {
+    fn init_directory(&self) -> Option<BorrowedFd<'_>> {
+        self.0.as_ref().and_then(|(group, _)| group.init_directory())
+    }
+}
+
+impl Drop for LaunchGroup {
+    fn drop(&mut self) {
+        if let Some(group) = self.0.take() {
+            in_background(move || {
+                drop(group);
+                Ok(())
+            });
+        }
+    }
+}
+
 /// Makes a control group for the runs, if this process may.
 fn make_group() -> Result<Option<(RunGroup, CgroupSupport)>> {
     let found = Hierarchy::find().map_err(host_error(Step::MakeGroup))?;
@@ -248,9 +290,20 @@ fn host_support(groups: Option<CgroupSupport>, own_ids: bool) -> HostSupport {
         groups,
         nproc_scope: nproc_scope(own_ids),
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
+        configured_cpus: configured_cpus(),
         hard_stack: hard(nix::sys::resource::Resource::RLIMIT_STACK),
         hard_open_files: hard(nix::sys::resource::Resource::RLIMIT_NOFILE),
     }
+}
+
+/// The number of CPUs that the machine has, whether this process may use them or not.
+fn configured_cpus() -> u32 {
+    // The C library reads it from files.
+    static COUNT: LazyLock<u32> = LazyLock::new(|| {
+        let count = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_CONF).ok().flatten();
+        count.and_then(|count| count.try_into().ok()).unwrap_or(u32::MAX)
+    });
+    *COUNT
 }
 
 /// Since Linux 5.14 the kernel counts the processes of a user in each user namespace.

@@ -12,13 +12,13 @@ use crate::limits::LeaseLimits;
 use crate::seccomp::Filter;
 
 use super::handle::Container;
-use super::message::Message;
+use super::message::{Message, Operation};
 
 impl Container {
-    /// This handle, with its runs and the runs of the leases after it on this CPU, unless a command
-    /// sets CPUs itself.
-    pub(crate) fn on_cpu(self, cpu: Option<u32>) -> Self {
-        Self { lease: LeaseLimits { cpu, ..self.lease }, ..self }
+    /// This handle, in this slot of a pool, with its runs and the runs of the leases after it on
+    /// this CPU, unless a command sets CPUs itself.
+    pub(crate) fn in_slot(self, slot: usize, cpu: Option<u32>) -> Self {
+        Self { lease: LeaseLimits { cpu, ..self.lease }, slot: Some(slot), ..self }
     }
 
     /// This handle, with its runs limited to this many bytes of memory at most.
@@ -56,6 +56,12 @@ impl Container {
     pub(crate) async fn retire(&self) {
         self.condemn();
         self.mailbox.closed().await;
+    }
+
+    /// Makes the present state of the file systems the one that resets restore. Waits for the runs
+    /// before it. After a failure the container is destroyed.
+    pub(crate) async fn freeze(&self) -> Result<()> {
+        self.mailbox.call(|sender| Message::Queue(Operation::Freeze(sender))).await
     }
 
     /// Whether a reset undoes all that a run could do. Without the filter a program may leave keys

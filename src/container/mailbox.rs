@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::Result;
 
 use super::death::DeathRecord;
-use super::message::{Envelope, Message};
+use super::message::{Envelope, Message, RunKey};
 use super::reply::ReplySender;
 
 /// Sends to the actor, for one record.
@@ -41,6 +41,11 @@ impl Mailbox {
         let (sender, reply) = oneshot::channel();
         self.send(message(sender)).await?;
         self.reply(reply).await
+    }
+
+    /// Sends a signal to the program of a run.
+    pub(crate) async fn signal(&self, run: RunKey, number: i32) -> Result<()> {
+        self.call(|sender| Message::Signal(run, number, sender)).await
     }
 
     /// Sends a message, unless the record has a reason.

@@ -5,6 +5,7 @@
 // names them.
 
 mod actor;
+mod beside;
 mod builder;
 mod connection;
 mod death;
@@ -14,15 +15,20 @@ mod files;
 pub mod fuzzing;
 mod handle;
 pub(crate) mod ids;
+mod info;
 mod launch;
 mod lease;
 pub(crate) mod mailbox;
 mod message;
+pub(crate) mod origin;
 mod processes;
 mod reply;
+mod set_up;
 mod spec;
+mod start;
 
 pub use crate::fingerprint::{FileSystem, Fingerprint};
+pub use beside::Beside;
 pub use builder::ContainerBuilder;
 pub use files::{DirEntry, FileType, Links, Metadata, NewFile, OpenFile, ReadDir, Tree};
 pub use handle::Container;

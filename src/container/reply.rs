@@ -32,7 +32,9 @@ pub(super) enum PendingReply {
     Target(ReplySender<PathBuf>),
     Directory(ReplySender<OwnedFd>),
     Reset(ReplySender<()>),
+    Frozen(ReplySender<()>),
     Fingerprint(ReplySender<Fingerprint>),
+    Signaled(ReplySender<()>),
     Run(PendingRun),
 }
 
@@ -53,7 +55,14 @@ impl PendingReply {
             return Err(Error::lost("the init sent descriptors without a request for them"));
         }
         match (self, reply) {
-            (Self::Ping(sender) | Self::Renamed(sender) | Self::Reset(sender), Reply::Done) => {
+            (
+                Self::Ping(sender)
+                | Self::Renamed(sender)
+                | Self::Reset(sender)
+                | Self::Frozen(sender)
+                | Self::Signaled(sender),
+                Reply::Done,
+            ) => {
                 sender.send(Ok(())).ok();
             }
             (Self::Opened(count, sender), Reply::Opened(results)) => {
@@ -80,6 +89,11 @@ impl PendingReply {
                 sender.send(Err(Error::failure(ErrorKind::File, failure))).ok();
                 return Err(reason);
             }
+            (Self::Frozen(sender), Reply::Failed(failure)) => {
+                let reason = Error::lost(format!("keeping what set-up commands left failed: {failure}"));
+                sender.send(Err(Error::failure(ErrorKind::Build, failure))).ok();
+                return Err(reason);
+            }
             (Self::Reset(sender), Reply::Differs { first, now }) => {
                 let things = Fingerprint::from(first).differences(&now.into()).join(", ");
                 let reason = Error::lost(format!("after a reset these were not as they had been at first: {things}"));
@@ -98,7 +112,16 @@ impl PendingReply {
                 pending.reject(Error::failure(ErrorKind::Host, failure));
             }
             (pending @ Self::Run(_), Reply::Failed(failure)) => {
-                let kind = if is_group_failure(&failure) { ErrorKind::Host } else { ErrorKind::Exec };
+                let kind = match failure.step {
+                    _ if is_group_failure(&failure) => ErrorKind::Host,
+                    Step::EnterPidNamespace => ErrorKind::Host,
+                    Step::FindRun => ErrorKind::NotRunning,
+                    _ => ErrorKind::Exec,
+                };
+                pending.reject(Error::failure(kind, failure));
+            }
+            (pending @ Self::Signaled(_), Reply::Failed(failure)) => {
+                let kind = if failure.errno == libc::ESRCH { ErrorKind::NotRunning } else { ErrorKind::Host };
                 pending.reject(Error::failure(kind, failure));
             }
             (_, reply) => return Err(Error::lost(format!("the init answered something else: {reply:?}"))),
@@ -109,7 +132,13 @@ impl PendingReply {
     /// Gives an error to the caller in place of a reply.
     pub(super) fn reject(self, error: Error) {
         match self {
-            Self::Ping(sender) | Self::Renamed(sender) | Self::Reset(sender) => drop(sender.send(Err(error))),
+            Self::Ping(sender)
+            | Self::Renamed(sender)
+            | Self::Reset(sender)
+            | Self::Frozen(sender)
+            | Self::Signaled(sender) => {
+                drop(sender.send(Err(error)));
+            }
             Self::Opened(_, sender) => drop(sender.send(Err(error))),
             Self::Each(_, sender) => drop(sender.send(Err(error))),
             Self::Metadata(sender) => drop(sender.send(Err(error))),
@@ -127,6 +156,14 @@ impl PendingRun {
         self.watched.finish(&report);
         self.outcome.send(Ok(report)).ok();
     }
+}
+
+/// The error of a control group that could not be prepared for a run.
+pub(super) fn group_error(failure: Failure) -> Error {
+    let is_cpu_set = failure.path.as_ref().is_some_and(|path| path.ends_with("cpuset.cpus"));
+    // CPUs that are off, or that the group above does not have.
+    let lacks_cpus = is_cpu_set && [libc::EINVAL, libc::ERANGE, libc::EACCES, libc::ENOSPC].contains(&failure.errno);
+    Error::failure(if lacks_cpus { ErrorKind::Unsupported } else { ErrorKind::Host }, failure)
 }
 
 /// Whether the control group failed, and not the program.

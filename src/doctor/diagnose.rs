@@ -6,9 +6,10 @@ use crate::container::ContainerBuilder;
 use crate::error::Error;
 
 use super::causes::cause;
-use super::findings::{Diagnosis, Finding, Grant, Lack, Subject};
+use super::findings::{Diagnosis, Finding, Grant, Lack};
 use super::machine::Machine;
 use super::obstacles::Obstacle;
+use super::subject::Subject;
 use super::survey::obstacles;
 
 /// Examines what this machine grants to containers as the builder describes them, and builds one.
@@ -62,7 +63,7 @@ pub(super) fn examine(machine: &Machine<'_>, built: &Result<Built, Error>) -> Di
             // This container shows that these do not hinder it. They may hinder others.
             let is_refuted = |it: &Obstacle| it.is_fatal() || (built.has_own_ids && *it == Obstacle::NoSetIds);
             obstacles.retain(|it| !is_refuted(it));
-            Finding { subject: Subject::Container, seen: "one was built".into(), grant: Grant::Granted }
+            Finding { subject: Subject::Container, seen: "one was built".into(), grant: Grant::Granted, obstacle: None }
         }
         Err(error) => {
             let cause = error.failed_step().and_then(|step| cause(machine, step, error.raw_os_error()));
@@ -74,10 +75,10 @@ pub(super) fn examine(machine: &Machine<'_>, built: &Result<Built, Error>) -> Di
     let mut findings = vec![container];
     for (subject, seen) in observations(machine, built.is_ok()) {
         let known = findings.len();
-        findings.extend(obstacles.iter().map(Obstacle::finding).filter(|it| it.subject == subject));
+        findings.extend(about(&obstacles, machine).filter(|it| it.subject == subject));
         // Without a readable /proc nothing else can be told.
         if findings.len() == known && machine.caller().is_some() {
-            findings.push(Finding { subject, seen, grant: Grant::Granted });
+            findings.push(Finding { subject, seen, grant: Grant::Granted, obstacle: None });
         }
     }
     Diagnosis { findings }
@@ -89,7 +90,13 @@ fn failed_build(error: &Error, cause: Option<&Obstacle>) -> Finding {
     let fix = if cause.is_none() { error.hint().map(str::to_owned) } else { None };
     let lack = Lack { costs: "no program can be run".into(), fix };
     let seen = error.clone().hinted(None).to_string();
-    Finding { subject: Subject::Container, seen, grant: Grant::Missing(lack) }
+    Finding { subject: Subject::Container, seen, grant: Grant::Missing(lack), obstacle: None }
+}
+
+/// The findings about obstacles, with the fixes of this machine's platform.
+fn about(obstacles: &[Obstacle], machine: &Machine<'_>) -> impl Iterator<Item = Finding> {
+    let platform = machine.platform();
+    obstacles.iter().map(move |obstacle| Finding::of(obstacle, platform))
 }
 
 /// What is seen of each subject when no obstacle is in the way.

@@ -4,6 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::obstacles::{Description, Obstacle};
+use super::platform::Platform;
+use super::settings::fix;
+use super::subject::Subject;
+
 /// The findings about this machine: the result of [`diagnose`](crate::doctor::diagnose()).
 ///
 /// It displays as a list for people. It serializes as
@@ -35,29 +40,19 @@ pub struct Finding {
     /// Whether containers get it.
     #[serde(flatten)]
     pub grant: Grant,
+    /// What stands in the way, where it is known.
+    #[serde(skip)]
+    pub(super) obstacle: Option<Obstacle>,
 }
 
-/// Something that containers need, or that makes them stronger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Subject {
-    /// A container as the builder describes it. One is built and destroyed.
-    Container,
-    /// The kernel's version and configuration.
-    Kernel,
-    /// Namespaces for a container, and the operations that the machine allows in them.
-    Namespaces,
-    /// A seccomp filter that confines this process.
-    Seccomp,
-    /// A proc file system for a container.
-    Proc,
-    /// User and group ids that a container shares with no other process.
-    Ids,
-    /// Control groups that this process may divide.
-    Cgroup,
-    /// Landlock, which bounds how a program may reopen the files it is given.
-    Landlock,
+impl Finding {
+    /// The finding about an obstacle on a machine, or in a container of `platform`.
+    pub(super) fn of(obstacle: &Obstacle, platform: Option<Platform>) -> Self {
+        let Description { subject, seen, costs, .. } = obstacle.describe();
+        let lack = Lack { costs, fix: Some(fix(obstacle, platform)) };
+        let grant = if obstacle.is_fatal() { Grant::Missing(lack) } else { Grant::Weaker(lack) };
+        Self { subject, seen, grant, obstacle: Some(obstacle.clone()) }
+    }
 }
 
 /// Whether containers get a subject.
@@ -93,10 +88,11 @@ impl fmt::Display for Finding {
             Grant::Weaker(lack) => ("weaker", Some(lack)),
             Grant::Missing(lack) => ("missing", Some(lack)),
         };
-        write!(f, "{:10}  {grant:7}  {}", format!("{:?}", self.subject), self.seen)?;
+        let head = format!("{:10}  {grant:7}  ", format!("{:?}", self.subject));
+        f.write_str(&wrapped(&head, &self.seen, &" ".repeat(21)))?;
         let Some(Lack { costs, fix }) = lack else { return Ok(()) };
-        write!(f, "\n{:21}costs: {costs}", "")?;
-        fix.iter().try_for_each(|fix| write!(f, "\n{:21}fix:   {fix}", ""))
+        write!(f, "\n{}", wrapped("    costs: ", costs, &" ".repeat(11)))?;
+        fix.iter().try_for_each(|fix| write!(f, "\n{}", wrapped("    fix:   ", fix, &" ".repeat(11))))
     }
 }
 
@@ -104,4 +100,22 @@ impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.findings.iter().try_for_each(|finding| writeln!(f, "{finding}"))
     }
+}
+
+/// `head` and then a text, in lines of at most 80 columns where its words allow that. Further lines
+/// begin with `margin`.
+pub(super) fn wrapped(head: &str, text: &str, margin: &str) -> String {
+    let (mut lines, mut column) = (head.to_owned(), head.len());
+    for (at, word) in text.split_whitespace().enumerate() {
+        if at > 0 && column + 1 + word.len() > 80 {
+            lines = lines + "\n" + margin;
+            column = margin.len();
+        } else if at > 0 {
+            lines.push(' ');
+            column += 1;
+        }
+        lines += word;
+        column += word.len();
+    }
+    lines
 }

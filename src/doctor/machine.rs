@@ -12,6 +12,8 @@ use crate::cgroup::ProcCgroup;
 use crate::sys::landlock;
 use crate::sys::mountinfo::MountPoint;
 
+use super::platform::Platform;
+
 /// A machine's files.
 pub(super) struct Machine<'a> {
     pub(super) read: &'a dyn Fn(&Path) -> Option<String>,
@@ -33,10 +35,20 @@ impl Caller {
     }
 }
 
+/// Which form of control groups a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hierarchy {
+    V1,
+    V2,
+    /// Neither is mounted.
+    None,
+}
+
 /// The control groups of this process that could limit memory and processes.
 pub(super) struct Cgroups {
     /// What was seen of each controller.
     pub(super) seen: String,
+    pub(super) hierarchy: Hierarchy,
     /// Whether this process may divide the groups of both controllers.
     pub(super) can_limit: bool,
 }
@@ -124,7 +136,13 @@ impl Machine<'_> {
             Some((false, group)) => (false, format!("{controller}: {group}, not writable")),
             None => (false, format!("{controller}: no such controller")),
         });
+        let hierarchy = match own.of_v2() {
+            _ if ["memory", "pids"].iter().any(|it| own.of_controller(it).is_some()) => Hierarchy::V1,
+            Some(_) => Hierarchy::V2,
+            None => Hierarchy::None,
+        };
         Cgroups {
+            hierarchy,
             seen: found.each_ref().map(|(_, seen)| seen.as_str()).join("; "),
             can_limit: found.iter().all(|(can_write, _)| *can_write),
         }
@@ -142,6 +160,27 @@ impl Machine<'_> {
         let files = ["", "cgroup.procs", "cgroup.subtree_control"];
         let can_write = files.iter().all(|file| (self.can_write)(&dir.join(file)));
         Some((can_write, format!("{} (v2)", dir.display())))
+    }
+
+    /// What this process was started by, if a file tells.
+    pub(super) fn platform(&self) -> Option<Platform> {
+        let exists = |path: &str| (self.read)(Path::new(path)).is_some();
+        if exists("/var/run/secrets/kubernetes.io/serviceaccount/namespace") {
+            return Some(Platform::Kubernetes);
+        }
+        // An image of a machine may have the first file too. Only a container has this mount.
+        let mountinfo = self.text("/proc/self/mountinfo");
+        let is_mounted = MountPoint::all(&mountinfo).iter().any(|it| it.path == "/etc/resolv.conf");
+        if is_mounted && (exists("/.dockerenv") || exists("/run/.containerenv")) {
+            return Some(Platform::Docker);
+        }
+        let is_in_unit = self.text("/proc/self/cgroup").lines().any(|line| line.ends_with(".service"));
+        is_in_unit.then_some(Platform::Systemd)
+    }
+
+    /// Whether systemd manages this machine's processes.
+    pub(super) fn has_systemd(&self) -> bool {
+        self.text("/proc/1/comm") == "systemd"
     }
 
     /// A file's content without the space around it; empty if the file cannot be read.

@@ -19,10 +19,16 @@ mod findings;
 pub(crate) mod hints;
 mod machine;
 mod obstacles;
+mod platform;
+mod settings;
+mod snippet;
+mod subject;
 mod survey;
 
 #[cfg(test)]
 mod tests;
 
 pub use diagnose::diagnose;
-pub use findings::{Diagnosis, Finding, Grant, Lack, Subject};
+pub use findings::{Diagnosis, Finding, Grant, Lack};
+pub use platform::Platform;
+pub use subject::Subject;

@@ -11,7 +11,8 @@
 
 use std::ops::Range;
 
-use super::findings::{Finding, Grant, Lack, Subject};
+use super::machine::Hierarchy;
+use super::subject::Subject;
 
 /// Something that stands in a container's way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub(super) enum Obstacle {
     /// This process lacks CAP_SETUID or CAP_SETGID.
     NoSetIds,
     /// This process cannot make control groups.
-    NoCgroup { seen: String, is_root: bool },
+    NoCgroup { seen: String, hierarchy: Hierarchy, is_root: bool, has_systemd: bool },
     /// The kernel lacks Landlock or its control of truncation.
     NoLandlock,
 }
@@ -158,17 +159,12 @@ impl Obstacle {
                  subordinate ids (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, and newuidmap), \
                  unshare --map-root-user --map-auto PROGRAM, and ContainerBuilder::id_range(1..65535)",
             ),
-            Self::NoCgroup { seen, is_root } => describe(
+            Self::NoCgroup { seen, hierarchy, is_root, has_systemd } => describe(
                 Cgroup,
                 seen,
                 "limits on memory, processes and CPU time are held in weaker forms, and refused unless \
                  Limits::allow_weaker accepts these forms",
-                match is_root {
-                    true => {
-                        "systemd-run --scope -p Delegate=yes PROGRAM; docker run --security-opt writable-cgroups=true"
-                    }
-                    false => "systemd-run --user --scope -p Delegate=yes PROGRAM (cgroup v2); or start PROGRAM as root",
-                },
+                cgroup_fix(*hierarchy, *is_root, *has_systemd),
             ),
             Self::NoLandlock => describe(
                 Landlock,
@@ -181,15 +177,34 @@ impl Obstacle {
         }
     }
 
-    pub(super) fn finding(&self) -> Finding {
-        let Description { subject, seen, costs, fix } = self.describe();
-        let lack = Lack { costs, fix: Some(fix) };
-        Finding { subject, seen, grant: if self.is_fatal() { Grant::Missing(lack) } else { Grant::Weaker(lack) } }
-    }
-
     /// Whether it keeps containers from being built.
     pub(super) fn is_fatal(&self) -> bool {
         !matches!(self, Self::NoSetIds | Self::NoCgroup { .. } | Self::NoLandlock)
+    }
+}
+
+/// How a process gets control groups of its own, where no platform has a setting for it.
+fn cgroup_fix(hierarchy: Hierarchy, is_root: bool, has_systemd: bool) -> &'static str {
+    match (hierarchy, is_root) {
+        (Hierarchy::None, _) => "mount -t cgroup2 none /sys/fs/cgroup",
+        (Hierarchy::V2, true) if has_systemd => "systemd-run --scope -p Delegate=yes PROGRAM",
+        (Hierarchy::V2, false) if has_systemd => {
+            "systemd-run --user --scope -p Delegate=yes PROGRAM; or start PROGRAM as root"
+        }
+        (Hierarchy::V2, true) => "mount -o remount,rw /sys/fs/cgroup, where it is read-only; keep CAP_DAC_OVERRIDE",
+        (Hierarchy::V2, false) => {
+            "as root mkdir /sys/fs/cgroup/judge; chown -R USER /sys/fs/cgroup/judge; echo $$ \
+             >/sys/fs/cgroup/judge/cgroup.procs, and start PROGRAM as USER from that shell; or start PROGRAM as root"
+        }
+        (Hierarchy::V1, true) => {
+            "for it in memory pids cpuacct; do mount -o remount,rw /sys/fs/cgroup/$it; done, where they are \
+             read-only; keep CAP_DAC_OVERRIDE"
+        }
+        (Hierarchy::V1, false) => {
+            "as root for it in memory pids cpuacct; do mkdir /sys/fs/cgroup/$it/judge; chown USER \
+             /sys/fs/cgroup/$it/judge; echo $$ >/sys/fs/cgroup/$it/judge/cgroup.procs; done, and start PROGRAM as USER \
+             from that shell; or start PROGRAM as root"
+        }
     }
 }
 

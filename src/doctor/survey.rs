@@ -7,7 +7,7 @@ use rustix::thread::CapabilitySet;
 use crate::container::ids::DEFAULT_RANGE;
 use crate::sys::kernel;
 
-use super::machine::{Caller, Machine};
+use super::machine::{Caller, Cgroups, Machine};
 use super::obstacles::Obstacle;
 
 /// The kinds of namespaces that a container has.
@@ -33,8 +33,9 @@ pub(super) fn obstacles(machine: &Machine<'_>) -> Vec<Obstacle> {
 }
 
 fn missing_cgroup(machine: &Machine<'_>, caller: &Caller) -> Option<Obstacle> {
-    let cgroups = machine.cgroups();
-    (!cgroups.can_limit).then_some(Obstacle::NoCgroup { seen: cgroups.seen, is_root: caller.uid == 0 })
+    let Cgroups { seen, hierarchy, can_limit } = machine.cgroups();
+    let (is_root, has_systemd) = (caller.uid == 0, machine.has_systemd());
+    (!can_limit).then_some(Obstacle::NoCgroup { seen, hierarchy, is_root, has_systemd })
 }
 
 fn old_kernel(machine: &Machine<'_>) -> Option<Obstacle> {

@@ -5,16 +5,22 @@ use crate::error::{Error, ErrorKind, Failure, Step};
 
 use super::causes::cause;
 use super::diagnose::{Built, examine};
-use super::findings::{Diagnosis, Grant, Subject};
+use super::findings::{Diagnosis, Grant};
 use super::machine::{Cgroups, Machine};
 use super::obstacles::Obstacle;
+use super::platform::Platform;
+use super::settings::fix;
+use super::subject::Subject;
 use super::survey::obstacles;
+
+mod platforms;
 
 /// The files of a machine that lets an ordinary user do everything. Each test changes some of them.
 const OPEN: &[(&str, &str)] = &[
     ("/proc/thread-self/status", "Name:\tx\nUid:\t1000\t1000\t1000\t1000\nCapEff:\t0000000000000000\nSeccomp:\t0\n"),
     ("/proc/sys/kernel/osrelease", "6.8.0-31-generic\n"),
     ("/proc/sys/user/max_user_namespaces", "62870\n"),
+    ("/proc/1/comm", "systemd\n"),
     ("/proc/self/uid_map", "         0          0 4294967295\n"),
     ("/proc/self/gid_map", "         0          0 4294967295\n"),
     (
@@ -35,6 +41,7 @@ const ROOT: &str = "Uid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff\nSeccomp:\t0\n";
 /// Root in a Docker container with default options: 14 capabilities, a seccomp filter, an AppArmor
 /// profile, and a partly hidden /proc.
 const DOCKER: &[(&str, &str)] = &[
+    ("/.dockerenv", ""),
     ("/proc/thread-self/status", "Uid:\t0\t0\t0\t0\nCapEff:\t00000000a80425fb\nSeccomp:\t2\n"),
     ("/proc/self/attr/apparmor/current", "docker-default (enforce)\n"),
     ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n"),
@@ -44,6 +51,7 @@ const DOCKER: &[(&str, &str)] = &[
          549 548 0:54 / /proc rw,nosuid - proc proc rw\n\
          560 548 0:57 / /sys ro - sysfs sysfs ro\n\
          561 560 0:29 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n\
+         570 548 252:1 /docker/containers/x/resolv.conf /etc/resolv.conf rw - ext4 /dev/vda1 rw\n\
          452 549 0:54 /bus /proc/bus ro - proc proc rw\n\
          456 549 0:59 / /proc/acpi ro - tmpfs tmpfs ro\n\
          457 549 0:55 /null /proc/kcore rw - tmpfs tmpfs rw\n",
@@ -115,7 +123,8 @@ fn everything_that_docker_withholds_is_reported_at_once() {
         assert!(lacks.iter().any(|(of, fix)| *of == subject && fix.contains(option)), "{option}: {diagnosis}");
     }
     let seen = diagnosis.to_string();
-    assert!(seen.contains("covered: /proc/bus /proc/acpi /proc/kcore\n"), "{seen}");
+    let seen = seen.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(seen.contains("covered: /proc/bus /proc/acpi /proc/kcore costs:"), "{seen}");
     assert!(
         !seen.contains("apparmor_restrict_unprivileged_userns"),
         "a profile confines this process, so the restriction does not apply: {seen}"
@@ -159,7 +168,8 @@ fn settings_are_named_with_the_command_that_changes_them() {
             let is_named =
                 |(subject, fix): &(Subject, &str)| *subject == Subject::Namespaces && fix.starts_with(&expected);
             assert!(lacks(&diagnosis).iter().any(is_named), "{diagnosis}");
-            let fix = cause(it, error.failed_step().unwrap(), error.raw_os_error()).unwrap().describe().fix;
+            let cause = cause(it, error.failed_step().unwrap(), error.raw_os_error()).unwrap();
+            let fix = fix(&cause, it.platform());
             assert!(fix.starts_with(&expected), "the error's hint is the same: {fix}");
         });
     }
@@ -228,13 +238,13 @@ fn each_v1_controller_is_examined_separately() {
         ),
         ("/proc/self/cgroup", "8:pids:/\n4:memory:/docker/abc/x\n1:name=systemd:/\n"),
     ];
-    let Cgroups { seen, can_limit } = on(&[v1], "/sys/fs/cgroup", |it| it.cgroups());
+    let Cgroups { seen, can_limit, .. } = on(&[v1], "/sys/fs/cgroup", |it| it.cgroups());
     assert_eq!(
         (seen.as_str(), can_limit),
         ("memory: /sys/fs/cgroup/memory/x (v1); pids: /sys/fs/cgroup/pids (v1)", true)
     );
-    let Cgroups { seen, can_limit } = on(&[v1], "/sys/fs/cgroup/memory", |it| it.cgroups());
+    let Cgroups { seen, can_limit, .. } = on(&[v1], "/sys/fs/cgroup/memory", |it| it.cgroups());
     assert!(seen.ends_with("pids: /sys/fs/cgroup/pids (v1), not writable") && !can_limit, "{seen}");
-    let Cgroups { seen, can_limit } = on(&[&[]], "", |it| it.cgroups());
+    let Cgroups { seen, can_limit, .. } = on(&[&[]], "", |it| it.cgroups());
     assert_eq!((seen.as_str(), can_limit), ("memory: no such controller; pids: no such controller", false));
 }

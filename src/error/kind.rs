@@ -14,9 +14,16 @@ pub enum ErrorKind {
     /// the machine that must change; [`doctor::diagnose`](crate::doctor::diagnose()) examines all
     /// of them.
     Build,
+    /// An image could not be used: it is missing, damaged or hostile, exceeds a cap, or is for
+    /// another machine; or the image store could not be read or written. Correct the image, the cap
+    /// or the store.
+    Image,
     /// The program could not be started: it is missing or not executable, or something that the
     /// command gives it is wrong. The container continues. Correct the command.
     Exec,
+    /// The run that the call is about has ended, or there is none: a program cannot start
+    /// [beside](crate::Beside) it, or get a signal. Nothing ran. The container continues.
+    NotRunning,
     /// A file of the container could not be opened, read, written or deleted, or the container
     /// could not be reset. After a failed reset the container is destroyed; otherwise it continues.
     File,
@@ -35,8 +42,8 @@ pub enum ErrorKind {
     /// The lease that the handle comes from is over. The container is back in its pool. Lease a
     /// container again.
     Returned,
-    /// The pool's queue is full. Nothing was started. Try again later, or pass the overload on to
-    /// the client.
+    /// The pool's queue is full, or as many programs as are allowed run [beside](crate::Beside)
+    /// one. Nothing was started. Try again later, or pass the overload on to the client.
     Busy,
     /// The pool is shut down. It leases no container any more.
     Closed,

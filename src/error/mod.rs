@@ -24,6 +24,7 @@
 
 pub(crate) mod bytes_path;
 mod failure;
+mod io_kind;
 mod kind;
 mod printable;
 mod step;
@@ -38,6 +39,7 @@ pub use kind::ErrorKind;
 pub(crate) use printable::printable;
 pub(crate) use step::Step;
 
+use io_kind::io_kind;
 use printable::PrintablePath;
 
 /// A result whose error is, by default, an [`Error`].
@@ -48,7 +50,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// An error has a [kind](Self::kind) for programs to act on. For logs and people it has the
 /// [step](Self::step) that failed, the [path](Self::path) that the step was about, the kernel's
 /// error as its [source](std::error::Error::source), and a [hint](Self::hint). It displays as all
-/// of them.
+/// of them, and its `Debug` is the same text: `fn main() -> Result` prints that.
+///
+/// `?` turns it into an [`io::Error`] of the kind that fits best, with this error inside.
 ///
 /// An error is cheap to clone. A container's death is recorded once, and every later call returns a
 /// clone of that error.
@@ -71,7 +75,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Error(Arc<Parts>);
 
 #[derive(Clone, Debug)]
@@ -99,12 +103,12 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
             ErrorKind::Timeout | ErrorKind::Host | ErrorKind::Lost | ErrorKind::Busy => true,
-            ErrorKind::Build | ErrorKind::Exec | ErrorKind::File => {
+            ErrorKind::Build | ErrorKind::Image | ErrorKind::Exec | ErrorKind::File => {
                 let transient = [libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR, libc::ETXTBSY];
                 self.raw_os_error().is_some_and(|errno| transient.contains(&errno))
             }
             ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::Destroyed => false,
-            ErrorKind::Returned | ErrorKind::Closed => false,
+            ErrorKind::Returned | ErrorKind::Closed | ErrorKind::NotRunning => false,
         }
     }
 
@@ -203,14 +207,16 @@ impl fmt::Display for Error {
         f.write_str(match self.0.kind {
             ErrorKind::InvalidInput => "invalid input",
             ErrorKind::Build => "the container could not be built",
+            ErrorKind::Image => "the image cannot be used",
             ErrorKind::Exec => "the program could not be started",
+            ErrorKind::NotRunning => "the run is not going on",
             ErrorKind::File => "the file command failed",
             ErrorKind::Timeout => "no answer in time",
             ErrorKind::Unsupported => "this machine cannot hold a limit",
             ErrorKind::Host => "the host lacks a resource",
             ErrorKind::Destroyed => "the container was destroyed",
             ErrorKind::Returned => "the lease is over",
-            ErrorKind::Busy => "the pool is busy",
+            ErrorKind::Busy => "too much is going on",
             ErrorKind::Closed => "the pool is shut down",
             ErrorKind::Lost => "the container is lost",
         })?;
@@ -230,6 +236,21 @@ impl fmt::Display for Error {
             write!(f, " (hint: {hint})")?;
         }
         Ok(())
+    }
+}
+
+/// As [`Display`](fmt::Display).
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An error of the kernel keeps its kind. The error itself is [inside](io::Error::get_ref).
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kernel = error.0.source.as_ref().map(|source| source.kind());
+        Self::new(kernel.unwrap_or(io_kind(error.kind())), error)
     }
 }
 

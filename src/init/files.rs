@@ -12,13 +12,13 @@ mod resolve;
 
 // For the fuzz harnesses.
 #[cfg(any(test, all(fuzzing, feature = "fuzz-harness")))]
-pub(crate) use {directories::make_directory, names::delete, open::open};
+pub(crate) use {directories::make_directory, open::open};
 
 pub(super) use directories::make_all;
 pub(crate) use directories::make_dirs;
 pub(crate) use inspect::{metadata, open_directory, read_link};
+pub(crate) use names::{delete, rename, symlink};
 pub(super) use names::{delete_all, link_all};
-pub(crate) use names::{rename, symlink};
 pub(super) use open::{open_all, read};
 pub(crate) use resolve::ROOT;
 pub(super) use resolve::resolve;

@@ -1,8 +1,8 @@
 //! What a run has used, as its control group or its processes show it.
 //!
-//! Invariant: a figure is the run's own. What was counted before the run began is subtracted, except
-//! from the peak of memory: a run may free what was charged before it began, and then use as much.
-//! The host makes another group where more than a little is charged.
+//! Invariant: a figure is the run's own. What was counted before the run began is subtracted,
+//! except from the peak of memory: a run may free what was charged before it began, and then use as
+//! much. The host makes another group where more than a little is charged.
 
 use std::fs::File;
 use std::io;
@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{SysconfVar, sysconf};
 use rustix::fs::Dir;
 
@@ -19,7 +19,7 @@ use crate::error::{Failure, ResultExt, Step};
 use crate::sys::mount::{forbid, new_file_system};
 use crate::wire::{CgroupVersion, Counter, Figure, GroupFigures, GroupFile, GroupFiles};
 
-/// The control group of the runs.
+/// The control group of the main runs, or that of one run beside them.
 pub(super) struct RunGroup {
     version: CgroupVersion,
     tasks: Vec<OwnedFd>,
@@ -74,6 +74,10 @@ impl RunGroup {
     /// Notes what the group has counted before a run.
     pub(super) fn start_counting(&mut self) -> Result<(), Failure> {
         self.gauges.iter_mut().try_for_each(Gauge::start).step(Step::ReadGroup)
+    }
+
+    pub(super) fn counts_cpu_time(&self) -> bool {
+        self.gauge(Figure::CpuTime).is_some()
     }
 
     /// The CPU time of the run so far. `None` if the group does not count it.
@@ -138,26 +142,87 @@ impl Gauge {
     }
 }
 
+/// A pid namespace, by its number in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Namespace(u64);
+
+/// Whose CPU time is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scope {
+    /// That of all processes but the init: there is one run.
+    Container,
+    /// That of the main run, which is in the init's own pid namespace.
+    Main,
+    /// That of a run beside it: the processes of its namespace and those that its reaper has
+    /// reaped.
+    Beside { namespace: Option<Namespace>, reaper: i32 },
+}
+
+/// The CPU time that a run has used so far: what its group counts or, without a group, that of its
+/// `reaped` processes and of those that are alive.
+pub(super) fn cpu_time(
+    reaped: Duration,
+    group: Option<&RunGroup>,
+    processes: &mut Option<ProcessTable>,
+    scope: Scope,
+) -> Result<Duration, Failure> {
+    if let Some(nanos) = group.map_or(Ok(None), RunGroup::cpu_nanos)? {
+        return Ok(Duration::from_nanos(nanos));
+    }
+    Ok(ProcessTable::opened(processes)?.cpu_time(scope).step(Step::ReadProcesses)? + reaped)
+}
+
 /// All processes of the container, in a proc that only the init sees.
 pub(super) struct ProcessTable(OwnedFd);
 
 impl ProcessTable {
-    pub(super) fn open() -> io::Result<Self> {
+    /// The table in this place, which is opened when it is first needed.
+    pub(super) fn opened(place: &mut Option<Self>) -> Result<&Self, Failure> {
+        match place {
+            Some(table) => Ok(table),
+            None => Ok(place.insert(Self::open().step(Step::ReadProcesses)?)),
+        }
+    }
+
+    fn open() -> io::Result<Self> {
         let options = [("subset".to_owned(), "pid".to_owned())];
         Ok(Self(new_file_system("proc", &options, forbid::WRITES | forbid::DEVICES | forbid::EXEC)?))
     }
 
-    /// The CPU time of every process but the init and of the children that each has waited for, in
+    /// The pid namespace of a process. It cannot be told of a process that may still execute a
+    /// program, and of no process that has been reaped.
+    pub(super) fn namespace_of(&self, pid: i32) -> io::Result<Namespace> {
+        self.namespace(&format!("{pid}/ns/pid"))
+    }
+
+    /// The pid namespace of the init's next children. It has a pid 1.
+    pub(super) fn namespace_of_children(&self) -> io::Result<Namespace> {
+        self.namespace("1/ns/pid_for_children")
+    }
+
+    fn namespace(&self, path: &str) -> io::Result<Namespace> {
+        Ok(Namespace(fstatat(&self.0, path, AtFlags::empty())?.st_ino))
+    }
+
+    /// The CPU time of the processes in this scope and of the children that each has waited for, in
     /// the kernel's unit of a hundredth of a second.
-    pub(super) fn cpu_time(&self) -> io::Result<Duration> {
+    fn cpu_time(&self, scope: Scope) -> io::Result<Duration> {
+        let of_main = match scope {
+            Scope::Main => Some(self.namespace_of(1)?),
+            Scope::Container | Scope::Beside { .. } => None,
+        };
+        let is_in_scope = |pid: i32| match scope {
+            Scope::Container => true,
+            Scope::Main => self.namespace_of(pid).ok() == of_main,
+            Scope::Beside { reaper, .. } if pid == reaper => true,
+            Scope::Beside { namespace, .. } => namespace.is_some() && self.namespace_of(pid).ok() == namespace,
+        };
         let mut ticks = 0;
         for entry in Dir::new(self.open_at(".")?)? {
             let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name == b"1" || !name.iter().all(u8::is_ascii_digit) {
-                continue;
-            }
-            let stat = self.open_at(&format!("{}/stat", String::from_utf8_lossy(name)));
+            let pid = entry.file_name().to_str().ok().and_then(|name| name.parse().ok());
+            let Some(pid) = pid.filter(|&pid| pid != 1 && is_in_scope(pid)) else { continue };
+            let stat = self.open_at(&format!("{pid}/stat"));
             // A process that has ended since is counted by its parent.
             if let Ok(stat) = stat.and_then(|fd| io::read_to_string(File::from(fd))) {
                 ticks += ticks_in(&stat);

@@ -21,10 +21,11 @@ use crate::wire::{
     BindAccess, Configure, FilterChoice, Frame, Ids, MountEntry, MountKind, RawFingerprint, Reply, Request, State,
 };
 
+use super::attached::Attached;
 use super::files;
 use super::host::{End, Host};
 use super::meter::RunGroup;
-use super::rootfs::{Discarded, Rootfs};
+use super::rootfs::{Discarded, Rootfs, is_root};
 use super::runner::Runner;
 
 pub(super) struct Init {
@@ -32,9 +33,9 @@ pub(super) struct Init {
     sigchld: SignalFd,
     runner: Runner,
     container: Container,
-    /// The container's state before its first run.
+    /// The container's state before its first run, or when it was frozen.
     first: RawFingerprint,
-    /// Descriptors that the host wants to be open for as long as the container lives.
+    /// Descriptors that are open for as long as the container lives.
     _kept: Vec<OwnedFd>,
 }
 
@@ -58,10 +59,9 @@ struct Wakeup {
 impl Init {
     /// Takes the configuration, which must come first, and makes the root file system.
     pub(super) fn new(mut host: Host) -> Result<Self, End> {
-        let Frame { id, body, fds: mut trees } = host.receive(State::Born)?;
+        let Frame { id, body, fds } = host.receive(State::Born)?;
         let Request::Configure(configure) = body else { unreachable!("the state admits nothing else") };
-        let attached_trees = configure.mounts.iter().fold(0, |sum: usize, mount| sum.saturating_add(mount.trees));
-        let kept = trees.split_off(attached_trees.min(trees.len()));
+        let Attached { trees, kept } = host.require(Attached::new(&configure, fds))?;
 
         let sigchld = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC);
         let sigchld = host.require(sigchld.step(Step::ResetInherited))?;
@@ -75,7 +75,7 @@ impl Init {
         let end = self.serve_requests();
         // The kernel kills what is left together with this process, but only as fast as its CPU
         // rate.
-        self.runner.lift_rate()?;
+        self.runner.lift_rates()?;
         end
     }
 
@@ -136,13 +136,22 @@ impl Init {
                 Err(failure) => Reply::Failed(failure),
             },
             Request::Reset => return self.reset(id),
+            Request::Freeze => return self.freeze(id),
             Request::Fingerprint => self.container.fingerprint().map_or_else(Reply::Failed, Reply::Fingerprint),
             Request::StartRun(request) => match self.runner.start(id, request, fds) {
                 Ok(None) => return Ok(()),
                 Ok(Some(pidfd)) => return self.announce(id, pidfd),
                 Err(failure) => Reply::Failed(failure),
             },
+            Request::StartBeside(request) => match self.runner.start_beside(id, request, fds)? {
+                Ok(None) => return Ok(()),
+                Ok(Some(pidfd)) => return self.announce(id, pidfd),
+                Err(failure) => Reply::Failed(failure),
+            },
             Request::Kill(run, reason) => return self.runner.kill(run, reason),
+            Request::Signal(run, number) => {
+                self.runner.signal(run, number).map_or_else(Reply::Failed, |()| Reply::Done)
+            }
             Request::Join(group) => {
                 self.runner.join(RunGroup::new(group, fds)?);
                 return Ok(());
@@ -165,26 +174,44 @@ impl Init {
         Ok(())
     }
 
+    /// Makes the present state the first one.
+    fn freeze(&mut self, id: u64) -> Result<(), End> {
+        let frozen = self.container.freeze().and_then(|discarded| Ok((discarded, self.container.fingerprint()?)));
+        let reply = match frozen {
+            Ok((_, now)) => {
+                self.first = now;
+                Reply::Done
+            }
+            Err(failure) => Reply::Failed(failure),
+        };
+        self.host.send(id, &reply, Vec::new())
+    }
+
     /// Sends the pidfd of a run that has just been started. A run that cannot be announced is
     /// killed.
     fn announce(&mut self, run: u64, pidfd: OwnedFd) -> Result<(), End> {
         match self.host.try_send(run, &Reply::Forked, vec![pidfd.into()])? {
             Ok(()) => Ok(()),
-            Err(failure) => self.runner.abandon(failure),
+            Err(failure) => self.runner.abandon(run, failure),
         }
     }
 }
 
 /// Makes everything that is configured. The filter comes last, because it applies to the init as
 /// well.
-fn set_up(configure: Configure, trees: Vec<OwnedFd>) -> Result<(Container, Runner), Failure> {
+fn set_up(mut configure: Configure, trees: Vec<Vec<OwnedFd>>) -> Result<(Container, Runner), Failure> {
     let (program, has_loopback) = (configure.program, configure.loopback);
-    let needs = Needs { clone3: configure.clones_into_group, sync: configure.mounts.iter().any(writes_to_host) };
+    let needs = Needs {
+        clone3: configure.clones_into_group,
+        sync: configure.mounts.iter().any(writes_to_host),
+        chroot: configure.mounts.iter().any(is_root),
+    };
     let filter = configure.filter.compile(needs);
+    let env = std::mem::take(&mut configure.env);
     let has_keys = configure.filter == FilterChoice::Off;
 
     let (rootfs, null) = Rootfs::make(configure, trees)?;
-    let runner = Runner::new(program, null)?;
+    let runner = Runner::new(program, null, &env)?;
     if has_loopback {
         network::bring_loopback_up().step(Step::RaiseLoopback)?;
     }
@@ -202,6 +229,20 @@ impl Container {
     /// Brings everything that runs may have changed back to its first state.
     fn reset(&mut self) -> Result<Discarded, Failure> {
         let discarded = self.rootfs.reset()?;
+        self.reset_others()?;
+        Ok(discarded)
+    }
+
+    /// Makes the present state of the file systems the first one. All else that runs may have
+    /// changed is brought back to its first state.
+    fn freeze(&mut self) -> Result<Discarded, Failure> {
+        let discarded = self.rootfs.freeze()?;
+        self.reset_others()?;
+        Ok(discarded)
+    }
+
+    /// Brings what is in no file system back to its first state.
+    fn reset_others(&self) -> Result<(), Failure> {
         // System V objects have no name in a file system.
         nix::sched::unshare(CloneFlags::CLONE_NEWIPC).step(Step::NewIpcNamespace)?;
         if self.has_loopback {
@@ -211,7 +252,7 @@ impl Container {
         if self.has_keys {
             process::new_session_keyring().step(Step::ResetInherited)?;
         }
-        Ok(discarded)
+        Ok(())
     }
 
     fn fingerprint(&self) -> Result<RawFingerprint, Failure> {

@@ -4,10 +4,15 @@
 //! on a tmpfs that covers a directory which exists on every host. What comes from the host is a
 //! private copy of its mounts.
 
+mod base;
+mod content;
 mod file_systems;
+mod machine;
+mod machine_proc;
 mod mounts;
 mod overlay;
 mod snapshot;
+mod tree;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -20,199 +25,165 @@ use nix::unistd::{chdir, fchdir, pivot_root, sethostname};
 use crate::error::{Failure, ResultExt, Step};
 use crate::sys::mount::{attach, make_read_only};
 use crate::sys::process::set_domain_name;
-use crate::wire::{Configure, Ids, MountEntry, MountKind, RawFileSystem, Symlink};
+use crate::wire::{Configure, Content, Ids, MountEntry, MountKind, RawFileSystem, Symlink};
 
-use super::files::{ROOT, make_dirs, symlink};
+use super::files::{ROOT, delete, make_dirs, symlink};
 use super::null::NullDevice;
+use base::Base;
+use content::{make_file_at, make_link_at, write_out};
 use file_systems::new_root;
-use mounts::{attach_mount, detached_trees, hide, renewed_trees, restore_mount};
-use overlay::UPPER;
-use snapshot::{NewState, Snapshot};
+use mounts::detached_trees;
+use tree::MountTree;
 
-/// Where the new root is mounted before it becomes the root. Every host has this directory, because
-/// it finds its own executable there.
-const CONTAINER_ROOT: &str = "/proc";
+pub(super) use tree::Discarded;
+
+/// Where the base is mounted before it becomes the root. Every host has this directory, because it
+/// finds its own executable there.
+const BASE: &str = "/proc";
 const OLD_ROOT: &str = "old_root";
 
 pub(super) struct Rootfs {
     program: Ids,
-    root: OwnedFd,
+    tree: MountTree,
     work_dir: PathBuf,
-    mounts: Vec<MountEntry>,
     symlinks: Vec<Symlink>,
-    /// Every tmpfs that is empty when it is new, in that state.
-    new_states: Vec<NewState>,
-}
-
-/// What a reset took away. Its drop frees what programs left there, which takes a while for many
-/// files.
-pub(super) struct Discarded {
-    _file_systems: Vec<OwnedFd>,
+    /// The files of the configuration, with their contents.
+    files: Vec<(PathBuf, Vec<u8>)>,
 }
 
 impl Rootfs {
-    /// Makes the root file system and moves into it. `attached` are the mount trees that came with
-    /// the configuration, in the order of the mounts. The null device is outside of the root file
-    /// system.
-    pub(super) fn make(configure: Configure, attached: Vec<OwnedFd>) -> Result<(Self, NullDevice), Failure> {
+    /// Makes the root file system and moves into it. `attached` are the trees of each mount
+    /// that came with the configuration. The null device is outside of the root file system.
+    pub(super) fn make(mut configure: Configure, attached: Vec<Vec<OwnedFd>>) -> Result<(Self, NullDevice), Failure> {
+        write_out(&mut configure);
         let Configure { mounts, symlinks, masked, program, hostname, domainname, work_dir, .. } = configure;
-        // Before the new root covers some of the host's paths.
-        let trees = detached_trees(&mounts, attached, program)?;
-        let root = cover_with_new_root()?;
-        let null = NullDevice::make(&root).step_at(Step::Mount, "/dev/null")?;
-        for (mount, trees) in mounts.iter().zip(&trees) {
-            attach_mount(&root, mount, trees, program)?;
-        }
-        masked.iter().try_for_each(|path| hide(&root, path))?;
-        pivot_into_new_root()?;
+        // Before the base covers some of the host's paths.
+        let trees = detached_trees(&mounts, attached)?;
+        let base = cover_with_base()?;
+        let null = NullDevice::make(&base).step_at(Step::Mount, "/dev/null")?;
+        let base = Base::make(base).step_at(Step::MountRoot, BASE)?;
 
-        let mut rootfs = Self { program, root, work_dir, mounts, symlinks, new_states: Vec::new() };
+        let mut mounts = mounts.iter().zip(&trees).map(|(mount, trees)| (mount, trees.as_slice())).peekable();
+        let mut tree = MountTree::new(base, program, mounts.next_if(|(mount, _)| is_root(mount)))?;
+        let mut files = Vec::new();
+        for (mount, trees) in mounts {
+            match &mount.kind {
+                MountKind::File(Content::Bytes(content)) => {
+                    make_file(&tree, &mount.target, content, program)?;
+                    files.push((mount.target.clone(), content.clone()));
+                }
+                MountKind::Link(to) => make_link_at(tree.root(), &mount.target, to)?,
+                _ => tree.attach(mount, trees)?,
+            }
+        }
+        masked.iter().try_for_each(|path| tree.hide(path))?;
+        pivot_into_base(tree.base())?;
+        tree.enter_root()?;
+
+        let mut rootfs = Self { program, tree, work_dir, symlinks, files };
         rootfs.symlinks.iter().try_for_each(|link| rootfs.make_symlink(link))?;
+        rootfs.tree.forget_fixed();
         rootfs.enter_work_dir()?;
-        make_read_only(c"/").step_at(Step::MakeRootReadOnly, "/")?;
+        if rootfs.tree.is_own(Path::new("/")) {
+            rootfs.tree.freeze_root()?;
+            rootfs.enter_work_dir()?;
+        } else {
+            make_read_only(rootfs.tree.root()).step_at(Step::MakeRootReadOnly, "/")?;
+        }
         set_domain_name(&domainname).step_at(Step::SetDomainName, &domainname)?;
         sethostname(&hostname).step_at(Step::SetHostName, &hostname)?;
-        rootfs.remember_new_states()?;
         Ok((rootfs, null))
     }
 
-    /// Replaces every writable file system by a new one, except a tmpfs that no program has
-    /// touched. The time that this takes does not depend on what programs left there. The time to
-    /// drop the result does, up to the number of inodes that the mount allows.
+    /// Replaces every own file system that has changed by a new one, in the state in which it was
+    /// made or frozen. The time that this takes does not depend on what programs left there. The
+    /// time to drop the result does, up to the number of inodes that the mount allows.
     pub(super) fn reset(&mut self) -> Result<Discarded, Failure> {
         chdir("/").step_at(Step::ChangeDirectory, "/")?;
-        let root = &self.root;
-        self.new_states.retain_mut(|state| state.check_unchanged(root));
-        let replaced = self.replaced_targets();
-        // A mount below a replaced one goes with it and comes back with it.
-        let affected: Vec<_> = self.mounts.iter().filter(|mount| is_at_or_below(&mount.target, &replaced)).collect();
-
-        let discarded = open_own(&affected)?;
-        let trees = renewed_trees(&affected, self.program)?;
-        for mount in affected.iter().filter(|mount| !is_below(&mount.target, &replaced)) {
-            unmount(mount)?;
-        }
-        for (mount, trees) in affected.iter().zip(&trees) {
-            restore_mount(&self.root, mount, trees, self.program)?;
-        }
-        let mut lost_links = self.symlinks.iter().filter(|link| is_below(&link.path, &replaced));
+        let (discarded, replaced) = self.tree.reset()?;
+        let mut lost_links = self.symlinks.iter().filter(|link| self.tree.is_lost(&link.path, &replaced));
         lost_links.try_for_each(|link| self.make_symlink(link))?;
-        let renewed: Vec<_> = affected.iter().map(|mount| mount.target.clone()).collect();
-        self.new_states.retain(|state| !renewed.iter().any(|target| state.is_of(target)));
+        let mut lost_files = self.files.iter().filter(|(path, _)| self.tree.is_lost(path, &replaced));
+        lost_files.try_for_each(|(path, content)| make_file(&self.tree, path, content, self.program))?;
         self.enter_work_dir()?;
-        self.remember_new_states()?;
-        Ok(Discarded { _file_systems: discarded })
+        Ok(discarded)
+    }
+
+    /// Makes the present state of every own file system the one that later resets restore. The time
+    /// that this takes does not depend on what is there.
+    pub(super) fn freeze(&mut self) -> Result<Discarded, Failure> {
+        chdir("/").step_at(Step::ChangeDirectory, "/")?;
+        let discarded = self.tree.freeze()?;
+        self.enter_work_dir()?;
+        Ok(discarded)
     }
 
     /// The state of every file system that belongs to the container.
     pub(super) fn fingerprints(&self) -> Result<Vec<RawFileSystem>, Failure> {
-        let own = self.mounts.iter().filter(|mount| mount.kind.is_own());
-        own.map(|mount| {
-            let snapshot = Snapshot::take(&mount.target).step_at(Step::TakeFingerprint, &mount.target)?;
-            Ok(snapshot.into_state())
-        })
-        .collect()
-    }
-
-    fn replaced_targets(&self) -> Vec<&Path> {
-        let is_replaced = |mount: &&MountEntry| match mount.kind {
-            MountKind::Tmpfs(_) => !self.is_new(&mount.target),
-            MountKind::Overlay { .. } => true,
-            _ => false,
-        };
-        self.mounts.iter().filter(is_replaced).map(|mount| mount.target.as_path()).collect()
-    }
-
-    fn is_new(&self, target: &Path) -> bool {
-        self.new_states.iter().any(|new| new.is_of(target))
-    }
-
-    /// Remembers the state of every tmpfs that has been made since the last time. One of a single
-    /// inode has no room for the inode that shows whether it was touched.
-    fn remember_new_states(&mut self) -> Result<(), Failure> {
-        let is_empty_when_new = |mount: &&MountEntry| match &mount.kind {
-            MountKind::Tmpfs(tmpfs) => tmpfs.bytes > 0 && tmpfs.inodes > 1 && !self.has_inside(&mount.target),
-            _ => false,
-        };
-        let empty = self.mounts.iter().filter(is_empty_when_new).map(|mount| &mount.target);
-        let unknown = empty.filter(|target| !self.is_new(target));
-        let states = unknown.map(|target| NewState::take(&self.root, target).step_at(Step::Open, target));
-        let states = states.collect::<Result<Vec<_>, _>>()?;
-        self.new_states.extend(states);
-        Ok(())
-    }
-
-    /// Whether a mount or the working directory lies below this target.
-    fn has_inside(&self, target: &Path) -> bool {
-        let mut paths = self.mounts.iter().map(|mount| mount.target.as_path()).chain([self.work_dir.as_path()]);
-        paths.any(|path| is_below(path, &[target]))
+        self.tree.fingerprints()
     }
 
     /// Makes a link of the configuration and the directories that it needs. They belong to the
     /// program within its own file systems, and to the init elsewhere.
     fn make_symlink(&self, link: &Symlink) -> Result<(), Failure> {
-        let is_around = |mount: &MountEntry| mount.kind.is_own() && is_below(&link.path, &[&mount.target]);
-        let owner = if self.mounts.iter().any(is_around) { self.program } else { ROOT };
+        let owner = owner_at(&self.tree, &link.path, self.program);
         if let Some(dir) = link.path.parent() {
-            make_dirs(&self.root, dir, owner)?;
+            make_dirs(self.tree.root(), dir, owner)?;
         }
-        symlink(link, owner)
+        match symlink(link, owner) {
+            // The tree of a root has files of its own. The link is made in the layer of the
+            // changes.
+            Err(Failure { errno: libc::EEXIST, .. }) if self.tree.is_in_root(&link.path) => {
+                delete(&link.path)?;
+                symlink(link, owner)
+            }
+            made => made,
+        }
     }
 
     /// Enters the directory that was made, never its path: a program may put a link on the way to
     /// that.
     fn enter_work_dir(&self) -> Result<(), Failure> {
-        let dir = make_dirs(&self.root, &self.work_dir, self.program)?;
+        let dir = make_dirs(self.tree.root(), &self.work_dir, self.program)?;
         fchdir(dir).step_at(Step::ChangeDirectory, &self.work_dir)
     }
 }
 
-fn is_at_or_below(path: &Path, dirs: &[&Path]) -> bool {
-    dirs.iter().any(|dir| path.starts_with(dir))
+/// Makes a file of the configuration.
+fn make_file(tree: &MountTree, path: &Path, content: &[u8], program: Ids) -> Result<(), Failure> {
+    make_file_at(tree.root(), path, content, owner_at(tree, path, program))
 }
 
-fn is_below(path: &Path, dirs: &[&Path]) -> bool {
-    dirs.iter().any(|dir| path != *dir && path.starts_with(dir))
+/// Who owns what the init makes at a path: the program within the container's own file systems, and
+/// the init elsewhere.
+fn owner_at(tree: &MountTree, path: &Path, program: Ids) -> Ids {
+    if tree.is_own(path) { program } else { ROOT }
 }
 
-/// Makes all mounts private, mounts the new root, and enters it.
-fn cover_with_new_root() -> Result<OwnedFd, Failure> {
+/// Whether a mount is what programs see as "/".
+pub(super) fn is_root(mount: &MountEntry) -> bool {
+    matches!(mount.kind, MountKind::Overlay { .. }) && mount.target == Path::new("/")
+}
+
+/// Makes all mounts private, mounts the base, and enters it.
+fn cover_with_base() -> Result<OwnedFd, Failure> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).step_at(Step::MakeMountsPrivate, "/")?;
-    let place = open_place(Path::new(CONTAINER_ROOT)).step_at(Step::MountRoot, CONTAINER_ROOT)?;
-    let root = new_root().step_at(Step::MountRoot, CONTAINER_ROOT)?;
-    attach(root, place).step_at(Step::MountRoot, CONTAINER_ROOT)?;
-    chdir(CONTAINER_ROOT).step_at(Step::MountRoot, CONTAINER_ROOT)?;
-    open_place(Path::new(".")).step_at(Step::Open, CONTAINER_ROOT)
+    let place = open_place(Path::new(BASE)).step_at(Step::MountRoot, BASE)?;
+    let root = new_root().step_at(Step::MountRoot, BASE)?;
+    attach(root, place).step_at(Step::MountRoot, BASE)?;
+    chdir(BASE).step_at(Step::MountRoot, BASE)?;
+    open_place(Path::new(".")).step_at(Step::Open, BASE)
 }
 
-/// Makes the working directory the root, and detaches everything of the host's.
-fn pivot_into_new_root() -> Result<(), Failure> {
+/// Makes the base the root, and detaches everything of the host's.
+fn pivot_into_base(base: &OwnedFd) -> Result<(), Failure> {
+    fchdir(base).step_at(Step::ChangeDirectory, BASE)?;
     nix::unistd::mkdir(OLD_ROOT, Mode::S_IRWXU).step_at(Step::MakeDirectory, OLD_ROOT)?;
-    pivot_root(".", OLD_ROOT).step_at(Step::PivotRoot, CONTAINER_ROOT)?;
+    pivot_root(".", OLD_ROOT).step_at(Step::PivotRoot, BASE)?;
     chdir("/").step_at(Step::ChangeDirectory, "/")?;
     umount2(OLD_ROOT, MntFlags::MNT_DETACH).step_at(Step::DetachOldRoot, OLD_ROOT)?;
     std::fs::remove_dir(OLD_ROOT).step_at(Step::RemoveOldRoot, OLD_ROOT)
-}
-
-/// Opens the container's own file systems among these mounts, so that they outlive their
-/// unmounting.
-fn open_own(mounts: &[&MountEntry]) -> Result<Vec<OwnedFd>, Failure> {
-    let own = mounts.iter().filter(|mount| mount.kind.is_own());
-    own.map(|mount| open_place(&mount.target).step_at(Step::Mount, &mount.target)).collect()
-}
-
-/// Unmounts a mount and everything below it. The lower layers of an overlay stay.
-fn unmount(mount: &MountEntry) -> Result<(), Failure> {
-    detach(&mount.target)?;
-    if let MountKind::Overlay { .. } = mount.kind {
-        detach(&mount.target.join(UPPER))?;
-    }
-    Ok(())
-}
-
-fn detach(place: &Path) -> Result<(), Failure> {
-    umount2(place, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).step_at(Step::Unmount, place)
 }
 
 fn open_place(path: &Path) -> nix::Result<OwnedFd> {

@@ -1,30 +1,29 @@
-//! One run: a program, the processes that it leaves, and the measurement.
+//! The runs: a main one, others beside it, the processes that each leaves, and the measurement.
 //!
-//! Invariant: there is one run at a time. When its first process ends or its time is up, the init
-//! kills every other process of the pid namespace. The run is over only when no child is left to
-//! reap.
+//! Invariant: there is one main run at a time. When its first process ends or its time is up, the
+//! init kills every other process of its pid namespace, and with them the runs beside it, whose
+//! namespaces are below that one. The main run is over only when no child is left to reap.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
 use crate::error::{Failure, ResultExt, Step};
-use crate::sys::child::{ChildOptions, Children, Outcome, Reaped, Rusage};
+use crate::sys::child::{ChildOptions, Children, Op, Reaped, Rusage, Started, next_ended};
 use crate::sys::landlock::{self, Ruleset};
-use crate::sys::process;
-use crate::wire::{Ids, KillReason, Measurement, Reply, StartRun, Strings, Times, WaitStatus};
+use crate::sys::{process, reaper};
+use crate::wire::{Ids, KillReason, Reply, StartBeside, StartRun, Strings, WaitStatus};
 
-use super::files;
+use super::beside::Beside;
+use super::environment::default_environment;
 use super::host::End;
-use super::meter::{ProcessTable, RunGroup};
+use super::meter::{Namespace, ProcessTable, RunGroup, Scope, cpu_time};
 use super::null::NullDevice;
+use super::run::{Ended, Run};
 use super::steps::{AttachedFds, ContainerParts, child_steps};
-
-/// A container's file of default variables for its runs.
-const ENVIRONMENT: &str = "/.env";
-
-/// How far a CPU time limit may be overrun, beside the delay of the kernel's figures.
-const SLACK: Duration = Duration::from_millis(1);
 
 /// How many children the init reaps before it looks at the run's times and at its socket again.
 /// Programs can make orphans that die as fast as the init reaps them.
@@ -37,52 +36,37 @@ pub(super) struct Runner {
     has_landlock: bool,
     default_env: Strings,
     group: Option<RunGroup>,
-    /// Opened for the first run whose CPU time no group counts.
+    /// Opened for the first run beside another one, and for the first whose CPU time no group
+    /// counts.
     processes: Option<ProcessTable>,
-    run: Option<Run>,
+    main: Option<Run>,
+    besides: Vec<Beside>,
     /// Whether the last [`reap`](Self::reap) stopped early, so that ended children may be left.
     has_unreaped: bool,
 }
 
-struct Run {
-    id: u64,
-    /// When the init received the run, by the monotonic clock.
-    received: Option<Duration>,
-    start: Instant,
-    times: Times,
-    throttled: bool,
-    /// When the CPU time is checked next. The run cannot use it up earlier.
-    next_check: Option<Instant>,
-    killed: Option<KillReason>,
-    program: PathBuf,
-    work_dir: Option<PathBuf>,
-    ended: Option<Ended>,
-    /// Why the init gave the run up. This is then its reply.
-    abandoned: Option<Failure>,
-    user: Duration,
-    system: Duration,
-    peak_bytes: u64,
-}
-
-/// How the first process ended.
-struct Ended {
-    status: WaitStatus,
-    outcome: Outcome<Step>,
-    /// Whether the processes that the program left have been killed.
-    is_swept: bool,
+/// What a run needs until its program is cloned.
+struct Prepared {
+    steps: Vec<(Step, Op)>,
+    may_wait: bool,
+    wants_pidfd: bool,
+    _fds: AttachedFds,
+    _ruleset: Option<Ruleset>,
 }
 
 impl Runner {
-    pub(super) fn new(program: Ids, null: NullDevice) -> Result<Self, Failure> {
+    /// `env` are variables that a run gets if neither it nor the container's own file sets them.
+    pub(super) fn new(program: Ids, null: NullDevice, env: &Strings) -> Result<Self, Failure> {
         Ok(Self {
             children: Children::new().step(Step::ResetInherited)?,
             program,
             null,
             has_landlock: landlock::is_supported(),
-            default_env: default_environment()?,
+            default_env: default_environment(env)?,
             group: None,
             processes: None,
-            run: None,
+            main: None,
+            besides: Vec::new(),
             has_unreaped: false,
         })
     }
@@ -93,128 +77,180 @@ impl Runner {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.run.is_some()
+        self.main.is_some()
     }
 
-    /// Starts a program. The descriptors are closed here once the child has its own copies. Returns
-    /// the process's pidfd if the run is to be announced.
+    /// Starts the main run. The descriptors are closed here once the child has its own copies.
+    /// Returns the process's pidfd if the run is to be announced.
     pub(super) fn start(&mut self, id: u64, request: StartRun, fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
-        let received = process::monotonic_time();
+        let mut run = Run::new(id, &request);
+        let prepared = self.prepare(request, fds, self.group.as_ref())?;
+        if let Some(group) = &mut self.group {
+            group.start_counting()?;
+        }
+        run.start_clocks();
+        let started = prepared.start(&mut self.children, self.group.as_ref())?;
+        run.pid = Some(started.pid);
+        self.main = Some(run);
+        Ok(started.pidfd)
+    }
+
+    /// Starts a run beside the main one, as [`start`](Self::start) does. An inner `Err` is the
+    /// reply.
+    pub(super) fn start_beside(
+        &mut self,
+        id: u64,
+        request: StartBeside,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<Result<Option<OwnedFd>, Failure>, End> {
+        let StartBeside { main, run: request, group } = request;
+        // A run that is ending may have killed its last process already.
+        if !self.main.as_ref().is_some_and(|run| run.id == main && run.is_alive()) {
+            return Ok(Err(Failure::new(Step::FindRun, Errno::ESRCH)));
+        }
+        let of_group = fds.split_off(request.fds.len().min(fds.len()));
+        let mut run = Run::new(id, &request);
+        let has_cpu_limit = request.times.cpu.is_some();
+        let prepare = || {
+            let mut group = group.map(|files| RunGroup::new(files, of_group)).transpose()?;
+            let prepared = self.prepare(request, fds, group.as_ref())?;
+            group.iter_mut().try_for_each(RunGroup::start_counting)?;
+            Ok((prepared, group))
+        };
+        let (prepared, group) = match prepare() {
+            Ok(ready) => ready,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        // The kernel refuses a proc to a container that has none. The processes are then those of
+        // the run's group or, if they are the init's children, of the main run.
+        let is_counted = group.as_ref().is_some_and(RunGroup::counts_cpu_time);
+        let processes = match ProcessTable::opened(&mut self.processes) {
+            Ok(processes) => Some(processes),
+            Err(failure) if has_cpu_limit && !is_counted => return Ok(Err(failure)),
+            Err(_) => None,
+        };
+        if let Err(error) = reaper::unshare_pid_namespace() {
+            return Ok(Err(Failure::new(Step::EnterPidNamespace, error)));
+        }
+        run.start_clocks();
+        let reaper = self.children.start_reaper().step(Step::EnterPidNamespace);
+        let started = reaper.as_ref().map_err(Clone::clone).and_then(|_| {
+            let namespace = processes.map(ProcessTable::namespace_of_children).transpose();
+            let namespace = namespace.step(Step::ReadProcesses)?;
+            Ok((namespace, prepared.start(&mut self.children, group.as_ref())?))
+        });
+        // Otherwise the next main run would be in that namespace.
+        reaper::return_to_own_pid_namespace().step(Step::EnterPidNamespace)?;
+        let reaper = match reaper {
+            Ok(reaper) => reaper,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let mut beside = Beside::new(run, group, reaper);
+        let pidfd = match started {
+            Ok((namespace, started)) => {
+                beside.namespace = namespace;
+                beside.run.pid = Some(started.pid);
+                started.pidfd
+            }
+            Err(failure) => {
+                // The reply follows when the reaper has ended.
+                beside.run.abandoned = Some(failure);
+                beside.sweep()?;
+                None
+            }
+        };
+        self.besides.push(beside);
+        Ok(Ok(pidfd))
+    }
+
+    /// Makes ready what the child of a run needs.
+    fn prepare(&self, request: StartRun, fds: Vec<OwnedFd>, group: Option<&RunGroup>) -> Result<Prepared, Failure> {
         let fds = AttachedFds::new(&request.fds, fds)?;
         let ruleset = if self.has_landlock { Ruleset::for_files(fds.iter()) } else { Ok(None) };
         let ruleset = ruleset.step(Step::RestrictFiles)?;
-
-        let (program, work_dir) = (request.program.clone(), request.work_dir.clone());
-        let (times, throttled, wants_pidfd) = (request.times, request.throttled, request.announce);
-        let may_wait = throttled || fds.has_gate();
+        let may_wait = request.throttled || fds.has_gate();
+        let wants_pidfd = request.announce;
         let parts = ContainerParts {
             program: self.program,
             null: &self.null,
             default_env: &self.default_env,
-            group: self.group.as_ref(),
+            group,
             ruleset: ruleset.as_ref(),
         };
         let steps = child_steps(request, &fds, &parts)?;
-
-        if let Some(group) = &mut self.group {
-            group.start_counting()?;
-        }
-        let start = Instant::now();
-        let group = self.group.as_ref().and_then(RunGroup::directory);
-        let pidfd = self.children.start(steps, ChildOptions { group, may_wait, wants_pidfd }).step(Step::Clone)?;
-        self.run = Some(Run {
-            id,
-            received,
-            start,
-            times,
-            throttled,
-            next_check: times.cpu.and_then(|limit| start.checked_add(limit / times.cpus.max(1))),
-            killed: None,
-            program,
-            work_dir,
-            ended: None,
-            abandoned: None,
-            user: Duration::ZERO,
-            system: Duration::ZERO,
-            peak_bytes: 0,
-        });
-        Ok(pidfd)
+        Ok(Prepared { steps, may_wait, wants_pidfd, _fds: fds, _ruleset: ruleset })
     }
 
-    /// Kills the run with this id, if it is the current one. The first reason counts, and only if
-    /// it came before the program's own end.
+    /// Kills the run with this id, if there is one. The first reason counts, and only if it came
+    /// before the program's own end.
     pub(super) fn kill(&mut self, id: u64, reason: KillReason) -> Result<(), End> {
-        if let Some(run) = self.run.as_mut().filter(|run| run.id == id) {
-            if run.ended.is_none() {
-                run.killed.get_or_insert(reason);
-            }
+        if let Some(run) = self.main.as_mut().filter(|run| run.id == id) {
+            run.note_kill(reason);
             self.kill_all()?;
+        } else if let Some(beside) = self.besides.iter_mut().find(|beside| beside.run.id == id) {
+            beside.kill(reason)?;
         }
         Ok(())
     }
 
-    /// Kills the run that has just been started and makes this failure its reply.
-    pub(super) fn abandon(&mut self, failure: Failure) -> Result<(), End> {
-        let Some(run) = &mut self.run else { return Ok(()) };
-        run.abandoned = Some(failure);
-        let id = run.id;
+    /// Kills the run with this id, which has just been started, and makes this failure its reply.
+    pub(super) fn abandon(&mut self, id: u64, failure: Failure) -> Result<(), End> {
+        if let Some(run) = self.find(id) {
+            run.abandoned = Some(failure);
+        }
         self.kill(id, KillReason::Request)
     }
 
-    /// Kills every process but the init. The CPU rate goes first, or it would keep them from dying.
-    fn kill_all(&self) -> Result<(), Failure> {
-        self.lift_rate()?;
+    /// Sends a signal to the program of the run with this id.
+    pub(super) fn signal(&mut self, id: u64, number: i32) -> Result<(), Failure> {
+        // The pid is that of the program as long as the program has not been reaped.
+        let pid = self.find(id).and_then(|run| run.pid).ok_or(Errno::ESRCH).step(Step::Signal)?;
+        let signal = Signal::try_from(number).step(Step::Signal)?;
+        nix::sys::signal::kill(Pid::from_raw(pid), signal).step(Step::Signal)
+    }
+
+    fn find(&mut self, id: u64) -> Option<&mut Run> {
+        let besides = self.besides.iter_mut().map(|beside| &mut beside.run);
+        self.main.iter_mut().chain(besides).find(|run| run.id == id)
+    }
+
+    /// Kills every process but the init. The CPU rates go first, or they would keep processes from
+    /// dying.
+    fn kill_all(&mut self) -> Result<(), Failure> {
+        self.lift_rates()?;
+        self.besides.iter_mut().for_each(Beside::note_end_of_main);
         process::kill_all_others().step(Step::Wait)
     }
 
-    /// Lifts the CPU rate of the current run.
-    pub(super) fn lift_rate(&self) -> Result<(), Failure> {
+    /// Lifts the CPU rates of the runs.
+    pub(super) fn lift_rates(&self) -> Result<(), Failure> {
         match &self.group {
-            Some(group) if self.run.as_ref().is_some_and(|run| run.throttled) => group.lift_rate(),
-            _ => Ok(()),
+            Some(group) if self.main.as_ref().is_some_and(|run| run.throttled) => group.lift_rate()?,
+            _ => {}
         }
+        self.besides.iter().try_for_each(Beside::lift_rate)
     }
 
     /// The time until [`enforce_times`](Self::enforce_times) has something to check. `None`:
     /// forever.
     pub(super) fn time_to_next_check(&self) -> Option<Duration> {
-        let run = self.run.as_ref().filter(|run| run.is_alive())?;
-        let next = run.wall_end().into_iter().chain(run.next_check).min()?;
+        let besides = self.besides.iter().filter_map(Beside::next_check);
+        let next = self.main.as_ref().and_then(Run::next_check).into_iter().chain(besides).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Kills the run if it has used up its wall time or its CPU time.
+    /// Kills each run that has used up its wall time or its CPU time.
     pub(super) fn enforce_times(&mut self) -> Result<(), End> {
-        let Some(run) = self.run.as_ref().filter(|run| run.is_alive()) else { return Ok(()) };
-        let (id, now) = (run.id, Instant::now());
-        if run.wall_end().is_some_and(|end| now >= end) {
-            return self.kill(id, KillReason::WallTime);
+        let Self { main, besides, group, processes, .. } = self;
+        if let Some(run) = main.as_mut().filter(|run| run.is_alive()) {
+            let scope = if besides.is_empty() { Scope::Container } else { Scope::Main };
+            let cpu_time = |run: &Run| cpu_time(run.reaped_cpu_time(), group.as_ref(), processes, scope);
+            if let Some(reason) = run.overrun(cpu_time)? {
+                let id = run.id;
+                return self.kill(id, reason);
+            }
         }
-        let Some(limit) = run.times.cpu.filter(|_| run.next_check.is_some_and(|check| now >= check)) else {
-            return Ok(());
-        };
-        let used = self.cpu_time()?;
-        if used >= limit {
-            return self.kill(id, KillReason::CpuTime);
-        }
-        if let Some(run) = &mut self.run {
-            run.next_check = now.checked_add((limit - used + SLACK) / run.times.cpus.max(1));
-        }
-        Ok(())
-    }
-
-    /// The CPU time that the run has used so far.
-    fn cpu_time(&mut self) -> Result<Duration, Failure> {
-        if let Some(nanos) = self.group.as_ref().map_or(Ok(None), RunGroup::cpu_nanos)? {
-            return Ok(Duration::from_nanos(nanos));
-        }
-        let processes = match &self.processes {
-            Some(processes) => processes,
-            None => self.processes.insert(ProcessTable::open().step(Step::ReadProcesses)?),
-        };
-        let alive = processes.cpu_time().step(Step::ReadProcesses)?;
-        let reaped = self.run.as_ref().map_or(Duration::ZERO, |run| run.user + run.system);
-        Ok(alive + reaped)
+        Ok(besides.iter_mut().try_for_each(|beside| beside.enforce_times(processes))?)
     }
 
     /// Whether [`reap`](Self::reap) has to be called again without a further SIGCHLD.
@@ -222,29 +258,36 @@ impl Runner {
         self.has_unreaped
     }
 
-    /// Reaps children that have ended, up to [`REAPED_AT_ONCE`]. Returns the id and the reply of
-    /// the run once it is over.
+    /// Reaps children that have ended, up to [`REAPED_AT_ONCE`]. Returns the id and the reply of a
+    /// run that is over. The main run is the last.
     pub(super) fn reap(&mut self) -> Result<Option<(u64, Reply)>, End> {
         self.has_unreaped = false;
         for _ in 0..REAPED_AT_ONCE {
-            let reaped = self.children.reap().step(Step::Wait)?;
-            let Some(run) = &mut self.run else {
+            let (reaped, namespace) = self.reap_one()?;
+            let Some(main) = &mut self.main else {
                 return Ok(None);
             };
             match reaped {
-                Reaped::Program { status, usage, outcome } => {
-                    run.add(usage);
-                    run.ended = Some(Ended { status: WaitStatus(status), outcome, is_swept: false });
+                Reaped::Program { pid, status, usage, outcome } => {
+                    let ended = Ended { status: WaitStatus(status), outcome, is_swept: false };
+                    if main.pid == Some(pid) {
+                        main.end(usage, ended);
+                    } else if let Some(beside) = self.besides.iter_mut().find(|beside| beside.run.pid == Some(pid)) {
+                        beside.run.end(usage, ended);
+                        beside.sweep()?;
+                    }
                 }
-                Reaped::Orphan(usage) => run.add(usage),
+                Reaped::Other { pid, usage } => {
+                    if let Some(beside) = self.finish_beside(pid, namespace, usage) {
+                        self.has_unreaped = true;
+                        return beside.into_reply().map(Some);
+                    }
+                }
                 // Kill before waiting: a traced zombie is released only by its tracer's death.
                 Reaped::Alive if self.sweep()? => {}
                 Reaped::Alive => return Ok(None),
                 // Every process of the namespace descends from a child of pid 1, so none is left.
-                Reaped::NoChild => {
-                    let run = self.run.take().ok_or_else(|| End::Fatal("a run ended twice".into()))?;
-                    return Ok(Some((run.id, run.into_reply(self.group.as_ref())?)));
-                }
+                Reaped::NoChild => return self.finish_main().map(Some),
             }
         }
         // The orphans of a program that has ended may go on for as long as they are not killed.
@@ -253,10 +296,45 @@ impl Runner {
         Ok(None)
     }
 
-    /// Kills what the program left, once it has ended. Returns false if there is nothing to do, or
-    /// if it was done before.
+    /// Reaps a child that has ended. Also returns its pid namespace if that may not be the init's.
+    fn reap_one(&mut self) -> Result<(Reaped<Step>, Option<Namespace>), Failure> {
+        if self.besides.is_empty() {
+            return Ok((self.children.reap().step(Step::Wait)?, None));
+        }
+        let pid = match next_ended() {
+            Ok(Some(pid)) => pid,
+            Ok(None) => return Ok((Reaped::Alive, None)),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok((Reaped::NoChild, None)),
+            Err(error) => return Err(Failure::new(Step::Wait, error)),
+        };
+        let namespace = self.processes.as_ref().and_then(|processes| processes.namespace_of(pid).ok());
+        Ok((self.children.reap_one(pid).step(Step::Wait)?, namespace))
+    }
+
+    /// Counts a process that the init has reaped for its run. Returns the run beside the main one
+    /// whose reaper it was.
+    fn finish_beside(&mut self, pid: i32, namespace: Option<Namespace>, usage: Rusage) -> Option<Beside> {
+        // A program can start a process as a child of its parent, the init (CLONE_PARENT).
+        let is_its = |beside: &Beside| beside.reaper == pid || (namespace.is_some() && beside.namespace == namespace);
+        let Some(place) = self.besides.iter().position(is_its) else {
+            self.main.iter_mut().for_each(|run| run.add(usage));
+            return None;
+        };
+        self.besides[place].run.add(usage);
+        (self.besides[place].reaper == pid).then(|| self.besides.swap_remove(place))
+    }
+
+    fn finish_main(&mut self) -> Result<(u64, Reply), End> {
+        match self.main.take() {
+            Some(run) if self.besides.is_empty() => Ok((run.id, run.into_reply(self.group.as_ref())?)),
+            _ => Err(End::Fatal("a run ended twice, or before one beside it".into())),
+        }
+    }
+
+    /// Kills what the main program left, once it has ended. Returns false if there is nothing to
+    /// do, or if it was done before.
     fn sweep(&mut self) -> Result<bool, Failure> {
-        match self.run.as_mut().and_then(|run| run.ended.as_mut()) {
+        match self.main.as_mut().and_then(|run| run.ended.as_mut()) {
             Some(ended) if !ended.is_swept => {
                 ended.is_swept = true;
                 self.kill_all()?;
@@ -267,81 +345,11 @@ impl Runner {
     }
 }
 
-impl Run {
-    fn is_alive(&self) -> bool {
-        self.killed.is_none() && self.ended.is_none()
+impl Prepared {
+    /// Clones the program.
+    fn start(self, children: &mut Children<Step>, group: Option<&RunGroup>) -> Result<Started, Failure> {
+        let Self { steps, may_wait, wants_pidfd, .. } = self;
+        let group = group.and_then(RunGroup::directory);
+        children.start(steps, ChildOptions { group, may_wait, wants_pidfd }).step(Step::Clone)
     }
-
-    fn add(&mut self, usage: Rusage) {
-        self.user += usage.user;
-        self.system += usage.system;
-        self.peak_bytes = self.peak_bytes.max(usage.peak_bytes);
-    }
-
-    fn wall_end(&self) -> Option<Instant> {
-        self.times.wall.and_then(|limit| self.start.checked_add(limit))
-    }
-
-    fn into_reply(self, group: Option<&RunGroup>) -> Result<Reply, End> {
-        if let Some(failure) = self.abandoned {
-            return Ok(Reply::Failed(failure));
-        }
-        let Some(Ended { status, outcome: Outcome { failure, executed }, .. }) = self.ended else {
-            return Err(End::Fatal("the init did not reap the program itself".into()));
-        };
-        if let Some((step, errno)) = failure {
-            return Ok(Reply::Failed(self.failure_to_start(step, errno)));
-        }
-        let group = match group.map(RunGroup::figures).transpose() {
-            Ok(figures) => figures,
-            Err(failure) => return Ok(Reply::Failed(failure)),
-        };
-        let set_up = executed.zip(self.received).and_then(|(executed, received)| executed.checked_sub(received));
-        Ok(Reply::Ended(Measurement {
-            status,
-            killed: self.killed,
-            wall_us: micros(self.start.elapsed()),
-            set_up_us: set_up.map(micros),
-            user_us: micros(self.user),
-            system_us: micros(self.system),
-            peak_resident_bytes: self.peak_bytes,
-            group,
-        }))
-    }
-
-    fn failure_to_start(self, step: Step, errno: i32) -> Failure {
-        let path = match step {
-            Step::Exec => Some(self.program),
-            Step::ChangeDirectory => self.work_dir,
-            _ => None,
-        };
-        Failure { step, errno, path }
-    }
-}
-
-fn micros(time: Duration) -> u64 {
-    time.as_micros() as u64
-}
-
-/// The variables of [`ENVIRONMENT`], if the container has that file: one `KEY=VALUE` a line, the
-/// value taken literally. Empty lines and comments (`#`) are skipped. Any other line is
-/// an error that names the line.
-fn default_environment() -> Result<Strings, Failure> {
-    let mut variables = Strings::default();
-    let content = match files::read(Path::new(ENVIRONMENT)) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(variables),
-        content => content.step_at(Step::ReadEnvironment, ENVIRONMENT)?,
-    };
-    for (number, line) in content.split(|&byte| byte == b'\n').enumerate() {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() || line.starts_with(b"#") {
-            continue;
-        }
-        if line.contains(&0) || !line.contains(&b'=') || line.starts_with(b"=") {
-            let place = format!("{ENVIRONMENT}:{}", number + 1);
-            return Err(Failure::at(Step::ReadEnvironment, place, nix::Error::EINVAL));
-        }
-        variables.push(&[line]);
-    }
-    Ok(variables)
 }

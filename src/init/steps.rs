@@ -13,7 +13,7 @@ use crate::error::{Failure, ResultExt, Step};
 use crate::seccomp::allowlist;
 use crate::sys::child::{Image, Op, Vector};
 use crate::sys::landlock::Ruleset;
-use crate::wire::{FdRole, Ids, RawRlimit, StartRun, Strings};
+use crate::wire::{DefaultVariables, FdRole, Ids, RawRlimit, StartRun, Strings};
 
 use super::host::duplicate_from;
 use super::meter::RunGroup;
@@ -37,8 +37,10 @@ pub(super) fn child_steps(
     fds: &AttachedFds,
     container: &ContainerParts<'_>,
 ) -> Result<Vec<(Step, Op)>, Failure> {
-    let StartRun { program, args, mut env, work_dir, terminal, rlimits, affinity, filter, .. } = request;
-    env.add_missing(container.default_env);
+    let StartRun { program, args, mut env, default_env, work_dir, terminal, rlimits, affinity, filter, .. } = request;
+    if let DefaultVariables::AllBut(removed) = default_env {
+        env.add_missing(container.default_env, &removed);
+    }
 
     let mut steps = Vec::with_capacity(32);
     steps.extend(pass_gate(fds));

@@ -14,6 +14,8 @@ use super::request::{DEFAULT_MEMORY, DEFAULT_OPEN_FILES, DEFAULT_PROCESSES, DEFA
 use super::resource::{Resource, Rlimit};
 use super::support::{HostSupport, NprocScope};
 
+/// The most pids that a kernel has (`PID_MAX_LIMIT`). It takes no higher limit.
+const MOST_PROCESSES: u32 = 4 << 20;
 const NO_GROUP: &str = "there is no control group for it that this process may make";
 const NOT_READ: &str = "an output goes where this library does not read it";
 
@@ -43,7 +45,7 @@ impl Limits {
     ///
     /// `outputs_elsewhere` says that this process does not read every output.
     pub(crate) fn plan(&self, host: &HostSupport, outputs_elsewhere: bool) -> Result<Plan> {
-        self.check()?;
+        self.check(host.configured_cpus)?;
         let mut plan = Plan::default();
         self.plan_wall_time(&mut plan);
         self.plan_cpu_time(host, &mut plan)?;
@@ -58,28 +60,6 @@ impl Limits {
         self.plan_output(outputs_elsewhere, &mut plan)?;
         plan.times.cpus = plan.busy_cpus(host);
         Ok(plan)
-    }
-
-    /// Refuses values that leave a run nothing, or that no kernel takes.
-    fn check(&self) -> Result<()> {
-        let none = |name: &str| Err(Error::invalid(format!("a limit of no {name} leaves nothing to run with")));
-        if self.cpu_time.is_some_and(|time| time.is_zero()) || self.wall_time.is_some_and(|time| time.is_zero()) {
-            return none("time");
-        }
-        if self.memory == Some(0) {
-            return none("memory");
-        }
-        if self.processes == Some(0) {
-            return none("processes");
-        }
-        // No kernel is built for more CPUs.
-        if let Some(cpu) = self.cpu_set.iter().find(|&&cpu| cpu >= 1 << 16) {
-            return Err(Error::invalid(format!("there is no CPU {cpu}")));
-        }
-        match self.cpu_rate {
-            Some(rate) if !(0.01..=1e6).contains(&rate) => Err(Error::invalid(format!("a CPU rate of {rate}"))),
-            _ => Ok(()),
-        }
     }
 
     fn plan_wall_time(&self, plan: &mut Plan) {
@@ -128,6 +108,7 @@ impl Limits {
         if count == u32::MAX {
             return Ok(());
         }
+        let count = count.min(MOST_PROCESSES);
         if let Some(form) = host.group_form(|groups| groups.processes) {
             plan.group.processes = Some(count);
             plan.hold(Limit::Processes, count.into(), form);

@@ -12,26 +12,36 @@ pub(super) const DEFAULT_OPEN_FILES: u64 = 1024;
 
 /// What a run may use at most, for [`Command::limits`](crate::Command::limits).
 ///
-/// | limit | default | held by | weaker form |
-/// |---|---|---|---|
-/// | CPU time of all processes | none | cgroup | `RLIMIT_CPU`, and polling of the processes |
-/// | wall time | 60 s | the init's clock | |
-/// | memory of all processes | 1 GiB | cgroup | `RLIMIT_DATA` of each process |
-/// | processes and threads | 256 | cgroup | `RLIMIT_NPROC` |
-/// | stack | 8 MiB | `RLIMIT_STACK` | |
-/// | size of a file | none | `RLIMIT_FSIZE` | |
-/// | open files | 1024 | `RLIMIT_NOFILE` | |
-/// | address space | none | `RLIMIT_AS` | |
-/// | CPU set | the host's | cgroup (cpuset) | CPU affinity, which the program can change |
-/// | CPU rate | none | cgroup (cpu) | |
-/// | output | none | the reader of the pipes | `RLIMIT_FSIZE` of each output file |
+/// | limit | default | least | held by | weaker form |
+/// |---|---|---|---|---|
+/// | CPU time of all processes | none | above 0 | cgroup | `RLIMIT_CPU` and polling of processes |
+/// | wall time | 60 s | above 0 | the init's clock | |
+/// | memory of all processes | 1 GiB | 2 MiB | cgroup | `RLIMIT_DATA` of each process |
+/// | processes and threads | 256 | 1 | cgroup | `RLIMIT_NPROC` |
+/// | stack | 8 MiB | 64 KiB | `RLIMIT_STACK` | |
+/// | size of a file | none | 0 | `RLIMIT_FSIZE` | |
+/// | open files | 1024 | 4 | `RLIMIT_NOFILE` | |
+/// | address space | none | 1 MiB | `RLIMIT_AS` | |
+/// | CPU set | the host's | one CPU | cgroup (cpuset) | CPU affinity, which programs can change |
+/// | CPU rate | none | 0.01 | cgroup (cpu) | |
+/// | output | none | 0 | the reader of the pipes | `RLIMIT_FSIZE` of each output file |
 ///
 /// No run makes core dumps: `RLIMIT_CORE` and an empty `coredump_filter` are always set.
 ///
 /// # Units
 /// Sizes are bytes. A CPU rate is a number of CPUs. `Duration::MAX`, `u64::MAX` and `u32::MAX` mean
-/// no limit. A time, memory or number of processes of zero is refused as
-/// [`InvalidInput`](crate::ErrorKind::InvalidInput).
+/// no limit.
+///
+/// # Floors
+/// A value below its least is refused as [`InvalidInput`](crate::ErrorKind::InvalidInput), before
+/// anything runs: with less, a program could not even be started. Arguments and an environment of
+/// more than 128 KiB come on top of the least memory, if a cgroup holds the limit. A program that
+/// has enough to start and too little to go on is a report. So is one whose dynamic linker has too
+/// little: most programs need some MiB of memory.
+///
+/// A number of processes above 4,194,304, which is the kernel's own limit, is held as that. A CPU
+/// that the machine does not have is `InvalidInput` too; one that this process may not use is
+/// [`Unsupported`](crate::ErrorKind::Unsupported).
 ///
 /// # Unsupported limits
 /// A limit that this machine cannot hold is an error of kind
@@ -131,6 +141,19 @@ impl Limits {
         Self { wall_time: Some(time), ..self }
     }
 
+    /// Lets the run take as long as it likes by the clock: in place of the default of 60 s.
+    ///
+    /// The run goes on until the program ends or is killed.
+    ///
+    /// ```
+    /// use cellblock::Limits;
+    ///
+    /// let limits = Limits::new().no_wall_time();
+    /// ```
+    pub fn no_wall_time(self) -> Self {
+        self.wall_time(Duration::MAX)
+    }
+
     /// Limits the memory of all processes of the run together, in bytes.
     ///
     /// The kernel charges heap, stacks, files in a tmpfs, memfds, shared memory, page tables, and
@@ -186,7 +209,7 @@ impl Limits {
 
     /// Limits how many CPUs the run may keep busy, over periods of 100 ms.
     ///
-    /// 0.5 is half of one CPU. The minimum is 0.01.
+    /// 0.5 is half of one CPU.
     pub fn cpu_rate(self, cpus: f64) -> Self {
         Self { cpu_rate: Some(cpus), ..self }
     }
@@ -215,6 +238,66 @@ impl Limits {
     /// ```
     pub fn allow_weaker(self, allow: bool) -> Self {
         Self { allow_weaker: allow, ..self }
+    }
+
+    /// The CPU time that was set. `None`: no limit.
+    pub fn get_cpu_time(&self) -> Option<Duration> {
+        self.cpu_time
+    }
+
+    /// The wall time that was set. `None`: the default.
+    pub fn get_wall_time(&self) -> Option<Duration> {
+        self.wall_time
+    }
+
+    /// The memory that was set, in bytes. `None`: the default.
+    pub fn get_memory(&self) -> Option<u64> {
+        self.memory
+    }
+
+    /// The number of processes that was set. `None`: the default.
+    pub fn get_processes(&self) -> Option<u32> {
+        self.processes
+    }
+
+    /// The stack that was set, in bytes. `None`: the default.
+    pub fn get_stack(&self) -> Option<u64> {
+        self.stack
+    }
+
+    /// The size of a file that was set, in bytes. `None`: no limit.
+    pub fn get_file_size(&self) -> Option<u64> {
+        self.file_size
+    }
+
+    /// The number of open files that was set. `None`: the default.
+    pub fn get_open_files(&self) -> Option<u64> {
+        self.open_files
+    }
+
+    /// The address space that was set, in bytes. `None`: no limit.
+    pub fn get_address_space(&self) -> Option<u64> {
+        self.address_space
+    }
+
+    /// The CPUs that were set, sorted. Empty: the host's.
+    pub fn get_cpu_set(&self) -> &[u32] {
+        &self.cpu_set
+    }
+
+    /// The CPU rate that was set, in CPUs. `None`: no limit.
+    pub fn get_cpu_rate(&self) -> Option<f64> {
+        self.cpu_rate
+    }
+
+    /// The output that was set, in bytes. `None`: no limit.
+    pub fn get_output(&self) -> Option<u64> {
+        self.output
+    }
+
+    /// Whether weaker forms are allowed.
+    pub fn allows_weaker(&self) -> bool {
+        self.allow_weaker
     }
 
     /// The memory limit of a run with these limits, in bytes.

@@ -32,7 +32,7 @@ pub enum Resource {
 impl Resource {
     /// The kernel's number for this resource, which is the same on x86_64 and aarch64.
     fn number(self) -> u32 {
-        match self {
+        let number = match self {
             Self::CpuSeconds => libc::RLIMIT_CPU,
             Self::FileSize => libc::RLIMIT_FSIZE,
             Self::Data => libc::RLIMIT_DATA,
@@ -40,7 +40,10 @@ impl Resource {
             Self::Processes => libc::RLIMIT_NPROC,
             Self::OpenFiles => libc::RLIMIT_NOFILE,
             Self::AddressSpace => libc::RLIMIT_AS,
-        }
+        };
+        #[allow(clippy::unnecessary_cast, reason = "the C type depends on the C library")]
+        let number = number as u32;
+        number
     }
 }
 

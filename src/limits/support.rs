@@ -10,6 +10,8 @@ pub(crate) struct HostSupport {
     pub(crate) nproc_scope: NprocScope,
     /// The number of CPUs that this process may use.
     pub(crate) cpus: u32,
+    /// The number of CPUs that this machine has. Their numbers begin at 0.
+    pub(crate) configured_cpus: u32,
     pub(crate) hard_stack: u64,
     pub(crate) hard_open_files: u64,
 }

@@ -10,8 +10,14 @@ use super::request::{DEFAULT_MEMORY, Limits};
 use super::resource::Resource;
 use super::support::{CgroupSupport, HostSupport, NprocScope};
 
-const BARE: HostSupport =
-    HostSupport { groups: None, nproc_scope: NprocScope::Run, cpus: 8, hard_stack: u64::MAX, hard_open_files: 500 };
+const BARE: HostSupport = HostSupport {
+    groups: None,
+    nproc_scope: NprocScope::Run,
+    cpus: 8,
+    configured_cpus: 8,
+    hard_stack: u64::MAX,
+    hard_open_files: 500,
+};
 
 const GROUPS: CgroupSupport = CgroupSupport {
     form: Form::CgroupV2,
@@ -30,7 +36,7 @@ fn form(plan: &Plan, limit: Limit) -> Option<(u64, Form)> {
 fn a_limit_that_the_caller_sets_is_held_or_refused() {
     let second = Duration::from_secs(1);
     let cases = [
-        (Limits::new().memory(1 << 20), Limit::Memory, 1 << 20, Some(Form::Rlimit)),
+        (Limits::new().memory(4 << 20), Limit::Memory, 4 << 20, Some(Form::Rlimit)),
         (Limits::new().processes(4), Limit::Processes, 4, Some(Form::Rlimit)),
         (Limits::new().cpu_time(second), Limit::CpuTime, 1_000_000, Some(Form::ProcessTimes)),
         (Limits::new().cpu_set([1, 1, 3]), Limit::CpuSet, 2, Some(Form::Affinity)),

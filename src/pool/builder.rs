@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use crate::container::ContainerBuilder;
 use crate::error::{Error, Result};
+use crate::limits::check_lease_memory;
 use crate::observe::{Phase, Timer};
 
 use super::handle::Pool;
 use super::inner::Inner;
+use super::retry::Retry;
 use super::slot_task;
 use super::state::State;
 
@@ -34,6 +36,7 @@ pub struct PoolBuilder {
     queue: usize,
     cpus: Vec<u32>,
     memory: Option<u64>,
+    retry: Retry,
 }
 
 impl Pool {
@@ -47,7 +50,14 @@ impl Pool {
     /// # Ok(()) }
     /// ```
     pub fn builder(container: ContainerBuilder) -> PoolBuilder {
-        PoolBuilder { container, size: parallelism(), queue: 1024, cpus: Vec::new(), memory: None }
+        PoolBuilder {
+            container,
+            size: parallelism(),
+            queue: 1024,
+            cpus: Vec::new(),
+            memory: None,
+            retry: Retry::default(),
+        }
     }
 }
 
@@ -79,12 +89,17 @@ impl PoolBuilder {
         Self { memory: Some(bytes), ..self }
     }
 
+    /// Sets when work is done once more in another container. Default: [`Retry::once`].
+    pub fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
     /// Builds the first container and returns the pool. The other containers follow in the
     /// background.
     ///
     /// # Errors
     /// See [`ContainerBuilder::build`]. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)
-    /// for a size of 0.
+    /// for a size of 0, or for less memory than a run needs.
     ///
     /// # Cancel safety
     /// If the future is dropped, what was built so far is destroyed in the background.
@@ -92,14 +107,15 @@ impl PoolBuilder {
     /// # Panics
     /// See [`ContainerBuilder::build`].
     pub async fn build(self) -> Result<Pool> {
-        let Self { container: builder, size, queue, cpus, memory } = self;
+        let Self { container: builder, size, queue, cpus, memory, retry } = self;
         if size == 0 {
             return Err(Error::invalid("a pool of no containers"));
         }
+        memory.map_or(Ok(()), check_lease_memory)?;
         let timer = Timer::start();
         let first = builder.build().await?;
         timer.stop(Phase::Build);
-        let inner = Arc::new(Inner::new(builder, cpus, parallelism(), State::new(queue, memory)));
+        let inner = Arc::new(Inner::new(builder, cpus, parallelism(), retry, State::new(queue, memory)));
         slot_task::start_with(&inner, 0, first);
         slot_task::resize(&inner, size);
         Ok(Pool::new(inner))

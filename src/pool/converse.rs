@@ -3,6 +3,7 @@
 //! Invariant: once both programs run, this process has no end of their pipes. Each program sees the
 //! other one close its output as the end of its own input.
 
+use std::borrow::Borrow;
 use std::pin::pin;
 
 use futures_util::FutureExt;
@@ -55,8 +56,13 @@ impl Lease {
     ///
     /// # Cancel safety
     /// If the future is dropped both programs are killed.
-    pub async fn converse(&self, command: &Command, other: &Lease, other_command: &Command) -> Result<Conversation> {
-        let (first, second) = start_crossed((self, command), (other, other_command)).await?;
+    pub async fn converse(
+        &self,
+        command: impl Borrow<Command>,
+        other: &Lease,
+        other_command: impl Borrow<Command>,
+    ) -> Result<Conversation> {
+        let (first, second) = start_crossed((self, command.borrow()), (other, other_command.borrow())).await?;
         wait_for_both(first, second).await
     }
 }
@@ -87,7 +93,8 @@ impl Pool {
     /// assert_eq!(talk.first.stderr, b"42\n");
     /// # Ok(()) }
     /// ```
-    pub async fn converse(&self, first: &Command, second: &Command) -> Result<Conversation> {
+    pub async fn converse(&self, first: impl Borrow<Command>, second: impl Borrow<Command>) -> Result<Conversation> {
+        let (first, second) = (first.borrow(), second.borrow());
         let memory = first.limits.memory_or_default().max(second.limits.memory_or_default());
         let (one, other) = self.inner.acquire_pair(LeaseRequest::pair(memory)).await?;
         let result = one.converse(first, &other, second).await;

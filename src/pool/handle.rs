@@ -2,6 +2,7 @@
 //!
 //! Invariant: the pool is closed when its last handle is dropped.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::process::Output;
 use crate::report::Report;
 
+use super::attempts::Attempts;
 use super::inner::Inner;
 use super::lease::Lease;
 use super::request::LeaseRequest;
-use super::retry::Retry;
 use super::slot_task;
 use super::status::PoolStatus;
 
@@ -136,19 +137,20 @@ impl Pool {
     /// Runs a program in a container of the pool. See [`Container::run`](crate::Container::run).
     ///
     /// After a [retryable](Error::is_retryable) error the container is replaced, and the program
-    /// runs once more in another one.
+    /// runs once more in another one, or as the pool's [`Retry`](crate::pool::Retry) says.
     ///
     /// # Errors
     /// See [`lease`](Self::lease) and [`Container::run`](crate::Container::run).
     ///
     /// # Cancel safety
     /// If the future is dropped the program is killed and the container returned.
-    pub async fn run(&self, command: &Command) -> Result<Report> {
-        let mut retry = Retry::new(&self.inner, request_for(command), None);
+    pub async fn run(&self, command: impl Borrow<Command>) -> Result<Report> {
+        let command = command.borrow();
+        let mut attempts = Attempts::new(&self.inner, request_for(command), None);
         loop {
-            let lease = retry.acquire().await?;
+            let lease = attempts.acquire().await?;
             let result = lease.run(command).await;
-            if let Some(result) = retry.finish(lease, result) {
+            if let Some(result) = attempts.finish(lease, result) {
                 return result;
             }
         }
@@ -158,7 +160,7 @@ impl Pool {
     /// [`Container::output`](crate::Container::output).
     ///
     /// After a [retryable](Error::is_retryable) error the container is replaced, and the program
-    /// runs once more in another one.
+    /// runs once more in another one, or as the pool's [`Retry`](crate::pool::Retry) says.
     ///
     /// # Errors
     /// See [`lease`](Self::lease) and [`Container::output`](crate::Container::output).
@@ -176,17 +178,17 @@ impl Pool {
     /// assert_eq!(output.stdout, b"42\n");
     /// # Ok(()) }
     /// ```
-    pub async fn output(&self, command: &Command) -> Result<Output> {
-        self.output_in(None, command).await
+    pub async fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
+        self.output_in(None, command.borrow()).await
     }
 
     /// As [`output`](Self::output). The first attempt uses `lease`, if there is one.
     pub(super) async fn output_in(&self, lease: Option<Lease>, command: &Command) -> Result<Output> {
-        let mut retry = Retry::new(&self.inner, request_for(command), lease);
+        let mut attempts = Attempts::new(&self.inner, request_for(command), lease);
         loop {
-            let lease = retry.acquire().await?;
+            let lease = attempts.acquire().await?;
             let result = lease.output(command).await;
-            if let Some(result) = retry.finish(lease, result) {
+            if let Some(result) = attempts.finish(lease, result) {
                 return result;
             }
         }

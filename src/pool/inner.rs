@@ -14,6 +14,7 @@ use crate::observe::{Phase, Timer};
 
 use super::lease::Lease;
 use super::request::LeaseRequest;
+use super::retry::Retry;
 use super::state::{Acquire, State, closed};
 
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub(super) struct Inner {
     pub(super) cpus: Vec<u32>,
     /// Bounds the builds that run at once: all at once would miss the deadline of a build.
     pub(super) builds: Semaphore,
+    pub(super) retry: Retry,
     pub(super) runtime: Handle,
     state: Mutex<State>,
     /// Wakes the slot tasks when the size, the deadline or the number of slots changes.
@@ -30,11 +32,12 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn new(builder: ContainerBuilder, cpus: Vec<u32>, builds: usize, state: State) -> Self {
+    pub(super) fn new(builder: ContainerBuilder, cpus: Vec<u32>, builds: usize, retry: Retry, state: State) -> Self {
         Self {
             builder,
             cpus,
             builds: Semaphore::new(builds),
+            retry,
             runtime: Handle::current(),
             state: Mutex::new(state),
             changes: watch::Sender::new(()),

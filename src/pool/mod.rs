@@ -29,6 +29,7 @@
 //! | [`PoolBuilder::queue`] | 1024 waiting callers |
 //! | [`PoolBuilder::pin_cpus`] | not pinned |
 //! | [`PoolBuilder::memory`] | not counted |
+//! | [`PoolBuilder::retry`] | one retry after a retryable error |
 //! | memory of a lease | 1 GiB, the default of a run, or all that the pool has |
 //!
 //! # Errors
@@ -42,9 +43,9 @@
 //! | the kind of the build | the last build of every container failed | see the error's hint |
 //!
 //! If a run fails with a [retryable](crate::Error::is_retryable) error, [`Pool::run`],
-//! [`Pool::output`] and [`Pool::stream`] replace the container and retry once in another one. A
-//! program's own failure is a [`Report`](crate::Report), and never retried. A failed build is
-//! retried after 50 ms, then after twice the last pause, up to 3.2 s.
+//! [`Pool::output`] and [`Pool::stream`] replace the container and retry in another one, once or as
+//! [`Retry`] says. A program's own failure is a [`Report`](crate::Report), and never retried. A
+//! failed build is retried after 50 ms, then after twice the last pause, up to 3.2 s.
 //!
 //! [`Busy`]: crate::ErrorKind::Busy
 //! [`Timeout`]: crate::ErrorKind::Timeout
@@ -58,19 +59,38 @@
 //! none is leased twice.
 //!
 //! # Metrics
-//! With the feature `metrics`, the library reports these metrics through the `metrics` crate:
+//! With the feature `metrics`, the library reports these metrics through the `metrics` crate. Each
+//! build describes them to the recorder, with their units. Several pools of one process add up.
 //!
-//! | name | kind | what |
+//! | name | kind | unit | labels | what |
+//! |---|---|---|---|---|
+//! | `cellblock_leases_total` | counter | count | | leases of containers |
+//! | `cellblock_busy_total` | counter | count | | leases refused because the queue was full |
+//! | `cellblock_replaced_total` | counter | count | | containers that were destroyed and replaced |
+//! | `cellblock_retries_total` | counter | count | | work done once more in another container |
+//! | `cellblock_failed_builds_total` | counter | count | | builds of a pool's containers that failed |
+//! | `cellblock_runs_total` | counter | count | `verdict` | runs that ended with a report |
+//! | `cellblock_seconds` | histogram | seconds | `phase` | durations |
+//! | `cellblock_containers` | gauge | count | `state` | containers of pools |
+//! | `cellblock_waiting` | gauge | count | | callers that wait for a lease |
+//!
+//! - `verdict`: the [name](crate::Verdict::name) of the run's verdict.
+//! - `phase`: `wait` (for a lease), `lease`, `reset`, `build`, `run`.
+//! - `state`: `ready`, `leased`, `returning`, `building`, `broken`, as in [`PoolStatus`].
+//!
+//! # Traces
+//! With the feature `tracing`, these spans have the level INFO:
+//!
+//! | span | parent | fields |
 //! |---|---|---|
-//! | `cellblock_leases_total` | counter | leases of containers |
-//! | `cellblock_busy_total` | counter | leases refused because the queue was full |
-//! | `cellblock_replaced_total` | counter | containers of a pool that were destroyed and replaced |
-//! | `cellblock_runs_total` | counter by `verdict` | runs that ended with a report |
-//! | `cellblock_seconds` | histogram by `phase` | durations, in seconds |
+//! | `container` | the span that is entered at its build, if there is one | |
+//! | `run` | the span of the caller | `program`, `slot` (of a lease), `limits` in force, and at the end `status`, `verdict` |
 //!
-//! The phases are `wait` (for a lease), `lease`, `reset`, `build` and `run`. With the feature
-//! `tracing`, each container and each run has a span.
+//! A `run` begins with the call, so it includes the wait for earlier runs. The library prints
+//! nothing. A failure of clean-up work, which has no caller, is an event of the level WARN with the
+//! target `cellblock` and the field `failure`.
 
+mod attempts;
 mod builder;
 mod converse;
 mod handle;
@@ -80,6 +100,7 @@ mod request;
 mod retry;
 #[cfg(feature = "tower")]
 mod service;
+mod slot;
 mod slot_task;
 mod state;
 mod status;
@@ -89,6 +110,7 @@ pub use builder::PoolBuilder;
 pub use converse::{Conversation, Side};
 pub use handle::Pool;
 pub use lease::Lease;
+pub use retry::Retry;
 #[cfg(feature = "tower")]
 pub use service::PoolService;
 pub use status::PoolStatus;

@@ -1,58 +1,88 @@
-//! One retry in another container.
-//!
-//! Invariant: work is started at most twice, and a second time only after a retryable error. A
-//! container in which work failed with such an error is never leased again.
+//! When a pool does work once more.
 
-use crate::error::{Error, Result};
+use std::fmt;
+use std::sync::Arc;
 
-use super::inner::Inner;
-use super::lease::Lease;
-use super::request::LeaseRequest;
+use crate::error::Error;
 
-/// The attempts at one piece of work. The caller loops over [`acquire`](Self::acquire), the work,
-/// and [`finish`](Self::finish).
-pub(super) struct Retry<'a> {
-    inner: &'a Inner,
-    request: LeaseRequest,
-    /// The lease of the first attempt, if the caller has one already.
-    lease: Option<Lease>,
-    is_last_attempt: bool,
+/// When a pool does the same work once more in another container, for
+/// [`PoolBuilder::retry`](crate::pool::PoolBuilder::retry).
+///
+/// It is for [`Pool::run`](crate::Pool::run), [`Pool::output`](crate::Pool::output), the jobs of
+/// [`Pool::stream`](crate::Pool::stream) and the tower service. Default: [`once`](Self::once),
+/// after errors that are [retryable](Error::is_retryable). The failure of a program is a report,
+/// and never retried.
+///
+/// Whatever the policy says, a container is replaced after a retryable error in it.
+///
+/// ```
+/// use cellblock::pool::Retry;
+/// use cellblock::{Container, ErrorKind, Pool};
+///
+/// let retry = Retry::times(3)
+///     .on(|error| matches!(error.kind(), ErrorKind::Lost | ErrorKind::Host))
+///     .hook(|retry, error| println!("retry {retry} after: {error}"));
+/// let builder = Pool::builder(Container::builder()).retry(retry);
+/// ```
+#[derive(Clone)]
+#[must_use = "a policy does nothing until a pool has it"]
+pub struct Retry {
+    times: u32,
+    applies_to: Arc<dyn Fn(&Error) -> bool + Send + Sync>,
+    hook: Option<Arc<Hook>>,
 }
 
-impl<'a> Retry<'a> {
-    pub(super) fn new(inner: &'a Inner, request: LeaseRequest, lease: Option<Lease>) -> Self {
-        Self { inner, request, lease, is_last_attempt: false }
+type Hook = dyn Fn(u32, &Error) + Send + Sync;
+
+impl Retry {
+    /// One retry.
+    pub fn once() -> Self {
+        Self::times(1)
     }
 
-    /// Leases a container for the next attempt. For a patient request a lease that cannot be had
-    /// counts as an attempt.
-    pub(super) async fn acquire(&mut self) -> Result<Lease> {
-        if let Some(lease) = self.lease.take() {
-            return Ok(lease);
-        }
-        match self.inner.acquire_one(self.request).await {
-            Err(error) if error.is_retryable() && self.request.is_patient && !self.is_last_attempt => {
-                self.is_last_attempt = true;
-                self.inner.acquire_one(self.request).await
-            }
-            result => result,
-        }
+    /// No retry: the first error is the result.
+    pub fn never() -> Self {
+        Self::times(0)
     }
 
-    /// Ends an attempt. Returns its result, or `None` if the work is to be done once more.
+    /// Up to this many retries, each in another container.
+    pub fn times(retries: u32) -> Self {
+        Self { times: retries, applies_to: Arc::new(Error::is_retryable), hook: None }
+    }
+
+    /// Sets the errors after which work is done once more. Default: [`Error::is_retryable`].
     ///
-    /// After a retryable error the container is discarded.
-    pub(super) fn finish<T>(&mut self, lease: Lease, result: Result<T>) -> Option<Result<T>> {
-        if !result.as_ref().is_err_and(Error::is_retryable) {
-            return Some(result);
+    /// Work that fails because of its own arguments fails again: retry only what the machine can
+    /// change.
+    pub fn on(self, applies_to: impl Fn(&Error) -> bool + Send + Sync + 'static) -> Self {
+        Self { applies_to: Arc::new(applies_to), ..self }
+    }
+
+    /// Sets a function that is called before each retry, with its number, from 1, and the error
+    /// that causes it. It runs on the caller's task, and must not block. Default: none.
+    pub fn hook(self, hook: impl Fn(u32, &Error) + Send + Sync + 'static) -> Self {
+        Self { hook: Some(Arc::new(hook)), ..self }
+    }
+
+    /// Whether another attempt follows after `retries` retries and this error. If so, calls the
+    /// hook.
+    pub(super) fn allows(&self, retries: u32, error: &Error) -> bool {
+        let is_allowed = retries < self.times && (self.applies_to)(error);
+        if let Some(hook) = self.hook.as_ref().filter(|_| is_allowed) {
+            hook(retries + 1, error);
         }
-        Lease::discard(lease);
-        if self.is_last_attempt {
-            return Some(result);
-        }
-        self.is_last_attempt = true;
-        // The request has waited for its turn once. A full queue does not refuse it now.
-        self.request = self.request.patient();
-        None
+        is_allowed
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::once()
+    }
+}
+
+impl fmt::Debug for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry").field("times", &self.times).finish_non_exhaustive()
     }
 }

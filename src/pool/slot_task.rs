@@ -61,6 +61,7 @@ impl SlotTask {
                 }
                 Ok(None) => {}
                 Err(error) => {
+                    observe::count(Event::FailedBuild);
                     self.inner.state().record_build_error(self.slot, error);
                     self.back_off(BACKOFF * (1 << failures.min(6))).await;
                     failures += 1;
@@ -87,7 +88,7 @@ impl SlotTask {
     fn offer(&self, container: Container) -> Container {
         let cpus = &self.inner.cpus;
         let cpu = if cpus.is_empty() { None } else { Some(cpus[self.slot % cpus.len()]) };
-        let container = container.on_cpu(cpu);
+        let container = container.in_slot(self.slot, cpu);
         self.inner.state().offer(self.slot, container.clone());
         container
     }

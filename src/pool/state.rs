@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::limits::Limits;
-use crate::observe::{self, Event};
+use crate::limits::{Limits, check_lease_memory};
+use crate::observe::{self, Counted, Event, Level};
 
 use super::lease::Lease;
 use super::request::LeaseRequest;
+use super::slot::{Slot, SlotPhase};
 use super::status::PoolStatus;
 
 #[derive(Debug)]
@@ -33,16 +34,6 @@ pub(super) struct State {
     memory: Option<MemoryBudget>,
 }
 
-/// The phase of a slot. The numbers are bytes of memory that its lease has.
-#[derive(Debug)]
-enum Slot {
-    Building,
-    Broken(Error),
-    Idle,
-    Leased(u64),
-    Returning(u64),
-}
-
 /// A caller in the queue.
 #[derive(Debug)]
 struct Waiter {
@@ -50,6 +41,7 @@ struct Waiter {
     ticket: u64,
     request: LeaseRequest,
     reply: oneshot::Sender<Result<Vec<Lease>>>,
+    _counted: Counted,
 }
 
 #[derive(Debug)]
@@ -87,12 +79,12 @@ impl State {
             ..PoolStatus::default()
         };
         for slot in self.slots.values() {
-            let count = match slot {
-                Slot::Building => &mut status.building,
-                Slot::Broken(_) => &mut status.broken,
-                Slot::Idle => &mut status.ready,
-                Slot::Leased(_) => &mut status.leased,
-                Slot::Returning(_) => &mut status.returning,
+            let count = match slot.phase {
+                SlotPhase::Building => &mut status.building,
+                SlotPhase::Broken(_) => &mut status.broken,
+                SlotPhase::Idle => &mut status.ready,
+                SlotPhase::Leased(_) => &mut status.leased,
+                SlotPhase::Returning(_) => &mut status.returning,
             };
             *count += 1;
         }
@@ -147,12 +139,12 @@ impl State {
         if request.containers > self.size {
             return Err(too_few(self.size));
         }
-        match &self.memory {
-            Some(memory) if request.total_memory() > memory.total => {
-                let (wanted, total) = (request.total_memory(), memory.total);
+        let Some(MemoryBudget { total, .. }) = self.memory else { return Ok(()) };
+        match request.total_memory() {
+            wanted if wanted > total => {
                 Err(Error::invalid(format!("{wanted} bytes of memory, in a pool that has {total}")))
             }
-            _ => Ok(()),
+            _ => check_lease_memory(request.memory),
         }
     }
 
@@ -160,7 +152,7 @@ impl State {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         let (sender, reply) = oneshot::channel();
-        self.queue.push_back(Waiter { ticket, request, reply: sender });
+        self.queue.push_back(Waiter { ticket, request, reply: sender, _counted: Counted::at(Level::Waiting) });
         Acquire::Queued { ticket, reply }
     }
 
@@ -191,7 +183,7 @@ impl State {
     }
 
     fn lease(&mut self, slot: usize, container: Container, memory: Option<u64>) -> Lease {
-        self.slots.insert(slot, Slot::Leased(memory.unwrap_or(0)));
+        self.slots.insert(slot, Slot::new(SlotPhase::Leased(memory.unwrap_or(0))));
         Lease::new(slot, container.with_memory(memory))
     }
 
@@ -234,7 +226,7 @@ impl State {
     // The slot tasks' side: the phases of a slot.
 
     pub(super) fn add_slot(&mut self, slot: usize) {
-        self.slots.insert(slot, Slot::Building);
+        self.slots.insert(slot, Slot::new(SlotPhase::Building));
     }
 
     /// Whether the pool has become too small for this slot.
@@ -258,13 +250,13 @@ impl State {
         }
         let Some(place) = self.idle.iter().position(|(it, _)| *it == slot) else { return false };
         self.idle.remove(place);
-        self.set_phase(slot, Slot::Returning(0));
+        self.set_phase(slot, SlotPhase::Returning(0));
         true
     }
 
     /// Makes a container available for leases.
     pub(super) fn offer(&mut self, slot: usize, container: Container) {
-        self.set_phase(slot, Slot::Idle);
+        self.set_phase(slot, SlotPhase::Idle);
         self.idle.push((slot, container));
         self.serve_queue();
     }
@@ -274,18 +266,18 @@ impl State {
     pub(super) fn start_return(&mut self, slot: usize) {
         self.idle.retain(|(it, _)| *it != slot);
         let memory = self.slots.get(&slot).map_or(0, Slot::memory);
-        self.set_phase(slot, Slot::Returning(memory));
+        self.set_phase(slot, SlotPhase::Returning(memory));
     }
 
     /// The container is destroyed, and the slot task builds another one.
     pub(super) fn start_rebuild(&mut self, slot: usize) {
-        self.set_phase(slot, Slot::Building);
+        self.set_phase(slot, SlotPhase::Building);
         self.serve_queue();
     }
 
     /// A build failed. If every slot has failed, the waiters get the error.
     pub(super) fn record_build_error(&mut self, slot: usize, error: Error) {
-        self.set_phase(slot, Slot::Broken(error));
+        self.set_phase(slot, SlotPhase::Broken(error));
         if let Some(error) = self.build_error() {
             refuse(std::mem::take(&mut self.queue), &error);
         }
@@ -295,8 +287,8 @@ impl State {
     fn build_error(&self) -> Option<Error> {
         let mut last = None;
         for slot in self.slots.values() {
-            match slot {
-                Slot::Broken(error) => last = Some(error),
+            match &slot.phase {
+                SlotPhase::Broken(error) => last = Some(error),
                 _ => return None,
             }
         }
@@ -304,20 +296,12 @@ impl State {
     }
 
     /// Sets the phase of a slot, and frees the memory that only the old phase had.
-    fn set_phase(&mut self, slot: usize, phase: Slot) {
-        let kept = phase.memory();
-        let had = self.slots.insert(slot, phase).map_or(0, |old| old.memory());
+    fn set_phase(&mut self, slot: usize, phase: SlotPhase) {
+        let new = Slot::new(phase);
+        let kept = new.memory();
+        let had = self.slots.insert(slot, new).map_or(0, |old| old.memory());
         if let Some(memory) = &mut self.memory {
             memory.left += had.saturating_sub(kept);
-        }
-    }
-}
-
-impl Slot {
-    fn memory(&self) -> u64 {
-        match self {
-            Self::Leased(memory) | Self::Returning(memory) => *memory,
-            Self::Building | Self::Broken(_) | Self::Idle => 0,
         }
     }
 }

@@ -14,10 +14,10 @@ use futures_util::stream::FuturesUnordered;
 use crate::error::Result;
 use crate::limits::Limits;
 
+use super::attempts::Attempts;
 use super::handle::Pool;
 use super::lease::Lease;
 use super::request::LeaseRequest;
-use super::retry::Retry;
 
 /// How many finished results may wait for an earlier one, for results in order.
 const MAX_FINISHED: usize = 1024;
@@ -41,8 +41,8 @@ pub struct Job<K, F> {
 }
 
 impl<K, F> Job<K, F> {
-    /// A job that does `work`, and once more in another container after a
-    /// [retryable](crate::Error::is_retryable) error.
+    /// A job that does `work`, and again in another container if the pool's
+    /// [`Retry`](crate::pool::Retry) says so.
     pub fn new(key: K, work: F) -> Self {
         Self { key, work, memory: None }
     }
@@ -65,7 +65,8 @@ impl Pool {
     ///
     /// A job is taken from its stream only when there is room for it, so a full queue refuses none.
     /// After a [retryable](crate::Error::is_retryable) error the job is done once more in another
-    /// container, and its result is that of the second attempt.
+    /// container, or as the pool's [`Retry`](crate::pool::Retry) says. Its result is that of the
+    /// last attempt.
     ///
     /// # Cancel safety
     /// Work is done only while the results are polled. If they are dropped, running programs are
@@ -102,8 +103,8 @@ impl Pool {
             let pool = pool.clone();
             async move {
                 let memory = memory.unwrap_or_else(|| pool.default_memory());
-                let retry = Retry::new(&pool.inner, LeaseRequest::one(memory).patient(), None);
-                (number, (key, do_job(retry, &work).await))
+                let attempts = Attempts::new(&pool.inner, LeaseRequest::one(memory).patient(), None);
+                (number, (key, do_job(attempts, &work).await))
             }
         };
         Results {
@@ -116,11 +117,11 @@ impl Pool {
     }
 }
 
-async fn do_job<T>(mut retry: Retry<'_>, work: &impl AsyncFn(&Lease) -> Result<T>) -> Result<T> {
+async fn do_job<T>(mut attempts: Attempts<'_>, work: &impl AsyncFn(&Lease) -> Result<T>) -> Result<T> {
     loop {
-        let lease = retry.acquire().await?;
+        let lease = attempts.acquire().await?;
         let result = work(&lease).await;
-        if let Some(result) = retry.finish(lease, result) {
+        if let Some(result) = attempts.finish(lease, result) {
             return result;
         }
     }

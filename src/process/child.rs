@@ -1,14 +1,20 @@
 //! A running program and its streams.
 
+use std::io;
+use std::os::fd::BorrowedFd;
+
 use tokio::net::unix::pipe;
 
+use crate::container::origin::Origin;
 use crate::error::Result;
 use crate::pty::Pty;
 use crate::report::Report;
 use crate::wire::KillReason;
 
+use super::kill::KillHandle;
 use super::pipe::OutputPipe;
 use super::run::RunHandle;
+use super::signal::Signal;
 use super::streams::HostStreams;
 
 /// A program that runs in a container, from [`Container::spawn`](crate::Container::spawn).
@@ -53,6 +59,11 @@ impl Process {
         Self { stdin, stdout, stderr, pty, run }
     }
 
+    /// Where the run comes from.
+    pub(crate) fn origin(&self) -> &Origin {
+        self.run.origin()
+    }
+
     /// The process id of the program on the host, as in the host's own `/proc`.
     ///
     /// `None` once [`wait`](Self::wait), [`try_wait`](Self::try_wait) or [`kill`](Self::kill) has
@@ -60,6 +71,48 @@ impl Process {
     /// ended before the host could look its id up, or was never executed.
     pub fn id(&self) -> Option<u32> {
         self.run.pid()
+    }
+
+    /// A pidfd of the program's process. It becomes readable when that process ends, and never
+    /// comes to mean another process.
+    ///
+    /// The host process may lack the permission to signal the process by it: the program usually
+    /// has a user id of its own. [`signal`](Self::signal) needs no permission. `None` where
+    /// [`id`](Self::id) was `None` from the start.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.run.pidfd()
+    }
+
+    /// Sends a signal to the program's first process.
+    ///
+    /// The init sends it, while the process has not been reaped: no other process ever gets it. The
+    /// processes that the program started get none, and a program that is stopped goes on to use
+    /// its wall time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotRunning`](crate::ErrorKind::NotRunning) if the program has ended.
+    /// [`ErrorKind::Lost`](crate::ErrorKind::Lost) and
+    /// [`ErrorKind::Destroyed`](crate::ErrorKind::Destroyed) if the container has.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the signal may or may not be sent.
+    ///
+    /// ```no_run
+    /// # async fn example(interpreter: &cellblock::Process) -> cellblock::Result<()> {
+    /// interpreter.signal(cellblock::process::Signal::INTERRUPT).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn signal(&self, signal: Signal) -> Result<()> {
+        self.run.signal(signal.as_raw()).await
+    }
+
+    /// Sets the size of the program's [terminal](Self::pty), in characters.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] without a terminal, or if [`pty`](Self::pty) was taken: then
+    /// [`Pty::resize`] does it. Otherwise the kernel's, of ioctl(2) with `TIOCSWINSZ`.
+    pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
+        self.pty.as_ref().ok_or(io::ErrorKind::NotFound)?.resize(rows, columns)
     }
 
     /// Waits until the program and everything that it started is dead, and returns the report.
@@ -127,5 +180,10 @@ impl Process {
     /// Kills the program and everything that it started, without waiting until they are dead.
     pub fn start_kill(&mut self) {
         self.run.kill(KillReason::Request);
+    }
+
+    /// A handle that kills this run from another task.
+    pub fn kill_handle(&self) -> KillHandle {
+        KillHandle::new(self.run.kill_switch())
     }
 }

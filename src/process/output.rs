@@ -1,12 +1,13 @@
 //! The collected output of a run.
 
+use std::borrow::Cow;
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::command::{Capture, Overflow};
 use crate::error::{ErrorKind, Result, ResultExt, Step};
-use crate::report::Report;
+use crate::report::{Report, Status, Verdict};
 use crate::wire::KillReason;
 
 use super::kill::KillSwitch;
@@ -19,12 +20,11 @@ use super::streams::HostStreams;
 ///
 /// ```no_run
 /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
-/// use cellblock::{Command, Output};
+/// use cellblock::Command;
 ///
-/// let output = container.output(&Command::new("ls")).await?;
-/// let Output { report, stdout, stdout_truncated, .. } = output;
-/// if report.status.success() && !stdout_truncated {
-///     println!("{}", String::from_utf8_lossy(&stdout));
+/// let output = container.output(Command::new("ls")).await?;
+/// if output.status().success() && !output.stdout_truncated {
+///     println!("{}", output.stdout_lossy());
 /// }
 /// # Ok(()) }
 /// ```
@@ -45,6 +45,26 @@ pub struct Output {
 }
 
 impl Output {
+    /// How the program's first process ended: the report's own status.
+    pub fn status(&self) -> Status {
+        self.report.status
+    }
+
+    /// The verdict on the report.
+    pub fn verdict(&self) -> Verdict {
+        self.report.verdict()
+    }
+
+    /// The standard output as text. What is not UTF-8 becomes U+FFFD.
+    pub fn stdout_lossy(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.stdout)
+    }
+
+    /// The standard error as text. What is not UTF-8 becomes U+FFFD.
+    pub fn stderr_lossy(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.stderr)
+    }
+
     /// Reads the outputs to their ends while the program runs.
     ///
     /// The pipes stay open until the run is over: closing one that was cut at the output limit

@@ -3,7 +3,7 @@
 //! Invariant: dropping it kills the run. The container lives at least as long as it does.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use tokio::net::unix::pipe;
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::command::PidHook;
-use crate::container::mailbox::Mailbox;
+use crate::container::origin::Origin;
 use crate::error::{Error, ErrorKind, Result, ResultExt, Step};
 use crate::report::Report;
 use crate::sys::socket;
@@ -25,14 +25,14 @@ pub(crate) type Forked = oneshot::Receiver<Result<(u32, OwnedFd)>>;
 
 #[derive(Debug)]
 pub(crate) struct RunHandle {
-    /// The pid of the program's process on the host.
-    pid: Option<u32>,
+    /// The pid and a pidfd of the program's process on the host.
+    process: Option<(u32, OwnedFd)>,
     outcome: Outcome,
     kill: KillSwitch,
     /// What both outputs may have together, if that is limited.
     quota: Option<Arc<Quota>>,
     /// Keeps the container alive, and has the reason of its death.
-    mailbox: Mailbox,
+    origin: Origin,
 }
 
 #[derive(Debug)]
@@ -47,18 +47,32 @@ enum Outcome {
 impl RunHandle {
     /// `output_limit` is in bytes, for both outputs together.
     pub(crate) fn new(
-        mailbox: Mailbox,
+        origin: Origin,
         outcome: oneshot::Receiver<Result<Report>>,
         kill: KillSwitch,
         output_limit: Option<u64>,
     ) -> Self {
         let quota = output_limit.map(|bytes| Arc::new(Quota::new(bytes)));
-        Self { pid: None, outcome: Outcome::Pending(outcome), kill, quota, mailbox }
+        Self { process: None, outcome: Outcome::Pending(outcome), kill, quota, origin }
     }
 
     /// The pid of the program's process on the host, until the outcome is known.
     pub(super) fn pid(&self) -> Option<u32> {
-        self.pid.filter(|_| !matches!(self.outcome, Outcome::Known(_)))
+        let (pid, _) = self.process.as_ref().filter(|_| !matches!(self.outcome, Outcome::Known(_)))?;
+        Some(*pid)
+    }
+
+    pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref().map(|(_, pidfd)| pidfd.as_fd())
+    }
+
+    /// Sends a signal to the program's process.
+    pub(super) async fn signal(&self, number: i32) -> Result<()> {
+        self.origin.mailbox.signal(self.origin.run, number).await
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     pub(super) fn kill(&self, reason: KillReason) {
@@ -80,7 +94,7 @@ impl RunHandle {
     pub(crate) async fn wait_forked(&mut self, forked: Forked) -> Result<()> {
         match forked.await {
             // A process that has been reaped has no pid any more.
-            Ok(process) => self.pid = process.ok().map(|(pid, _)| pid),
+            Ok(process) => self.process = process.ok(),
             Err(_) => match self.wait().await {
                 Err(error) if error.kind() != ErrorKind::Exec => return Err(error),
                 _ => {}
@@ -97,7 +111,7 @@ impl RunHandle {
             // The process was not started, or the container ended: the outcome has the reason.
             Err(_) => return self.wait().await.map(drop),
         };
-        self.pid = Some(pid);
+        self.process = Some((pid, pidfd.try_clone().fail(ErrorKind::Host, Step::PidHook)?));
         let decision = tokio::select! {
             biased;
             decision = hook.decide(pid, pidfd) => decision,
@@ -123,7 +137,7 @@ impl RunHandle {
             self.outcome = receiver.await.map_or(Outcome::Dropped, Outcome::Known);
         }
         if let Outcome::Dropped = self.outcome {
-            self.outcome = Outcome::Known(Err(self.mailbox.record().wait().await));
+            self.outcome = Outcome::Known(Err(self.origin.mailbox.record().wait().await));
         }
         self.known().unwrap_or_else(|| unreachable!("the outcome was awaited"))
     }
@@ -137,7 +151,7 @@ impl RunHandle {
                 Err(TryRecvError::Closed) => self.outcome = Outcome::Dropped,
             }
         }
-        if let (Outcome::Dropped, Some(reason)) = (&self.outcome, self.mailbox.record().reason()) {
+        if let (Outcome::Dropped, Some(reason)) = (&self.outcome, self.origin.mailbox.record().reason()) {
             self.outcome = Outcome::Known(Err(reason.clone()));
         }
         self.known()

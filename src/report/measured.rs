@@ -86,6 +86,7 @@ fn cause(status: Status, killed: Option<KillReason>, evidence: &Evidence) -> Cau
             KillReason::WallTime => Cause::Limit(Limit::WallTime),
             KillReason::Output => Cause::Limit(Limit::Output),
             KillReason::Request => Cause::Request,
+            KillReason::MainEnded => Cause::MainEnded,
         },
         (Status::Signaled { signal: libc::SIGKILL, .. }, None) if evidence.oom_kills > Some(0) => Cause::OutOfMemory,
         (Status::Signaled { .. }, _) => Cause::Signal,

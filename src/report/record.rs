@@ -65,8 +65,38 @@ pub enum Status {
 
 impl Status {
     /// Whether the program exited with code 0.
+    ///
+    /// ```no_run
+    /// # async fn example(container: cellblock::Container) -> cellblock::Result<()> {
+    /// use cellblock::Command;
+    ///
+    /// let status = container.run(Command::new("false")).await?.status;
+    /// assert!(!status.success() && status.code() == Some(1) && status.signal().is_none());
+    /// # Ok(()) }
+    /// ```
     pub fn success(self) -> bool {
         self == Self::Exited(0)
+    }
+
+    /// The exit code, if the program exited.
+    pub fn code(self) -> Option<i32> {
+        match self {
+            Self::Exited(code) => Some(code),
+            Self::Signaled { .. } => None,
+        }
+    }
+
+    /// The signal's number, if a signal ended the program.
+    pub fn signal(self) -> Option<i32> {
+        match self {
+            Self::Exited(_) => None,
+            Self::Signaled { signal, .. } => Some(signal),
+        }
+    }
+
+    /// Whether the kernel says that the process dumped core.
+    pub fn core_dumped(self) -> bool {
+        matches!(self, Self::Signaled { core_dumped: true, .. })
     }
 
     /// The code that a shell gives: the exit code, or 128 plus the signal's number.
@@ -85,12 +115,14 @@ impl Status {
 pub enum Cause {
     /// It exited.
     Exit,
-    /// A signal that this library did not send.
+    /// A signal other than one of the kills below.
     Signal,
     /// This library killed it for a limit.
     Limit(Limit),
     /// This library killed it on request: the caller called `kill`, or dropped its handle.
     Request,
+    /// This library killed it because the run that it was [beside](crate::Beside) had ended.
+    MainEnded,
     /// The kernel killed it because its group was out of memory.
     OutOfMemory,
 }

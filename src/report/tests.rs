@@ -29,7 +29,8 @@ fn status() -> impl Strategy<Value = WaitStatus> {
 }
 
 fn report() -> impl Strategy<Value = Report> {
-    let reasons = [KillReason::CpuTime, KillReason::WallTime, KillReason::Output, KillReason::Request];
+    let reasons =
+        [KillReason::CpuTime, KillReason::WallTime, KillReason::Output, KillReason::Request, KillReason::MainEnded];
     let killed = prop::option::of(prop::sample::select(reasons.to_vec()));
     let count = || prop::option::of(0..3_u64);
     let time = || prop::option::of(0..100_u64);
@@ -121,7 +122,7 @@ proptest! {
 
     #[test]
     fn a_cause_of_ours_needs_a_kill_of_ours(report in report()) {
-        let is_ours = matches!(report.cause, Cause::Limit(_) | Cause::Request | Cause::OutOfMemory);
+        let is_ours = matches!(report.cause, Cause::Limit(_) | Cause::Request | Cause::MainEnded | Cause::OutOfMemory);
         prop_assert!(!is_ours || report.status.shell_code() == 128 + libc::SIGKILL);
     }
 }

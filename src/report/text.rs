@@ -34,6 +34,7 @@ fn kill_of(cause: Cause) -> String {
         Cause::Exit | Cause::Signal => String::new(),
         Cause::Limit(limit) => format!(" (killed: {limit} limit)"),
         Cause::Request => " (killed on request)".into(),
+        Cause::MainEnded => " (killed at the end of the run that it was beside)".into(),
         Cause::OutOfMemory => " (killed by the kernel: out of memory)".into(),
     }
 }

@@ -1,7 +1,8 @@
 //! The container's filter, compiled from the table of what is refused.
 
 use super::program::{ARGUMENTS, Instruction, Leaf, Segment, filter, finish, jump, load, merged, statement};
-use super::table::{Answer, Arch, Checks, Condition, Rule};
+use super::rule::{Answer, Checks, Condition, Rule};
+use super::table::Arch;
 
 /// What a container needs that its filter otherwise refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +13,9 @@ pub(crate) struct Needs {
     pub(crate) clone3: bool,
     /// Programs can write to a file system of the host, and may want their data to be on its disk.
     pub(crate) sync: bool,
+    /// Pid 1 enters another root directory at a reset. The kernel refuses that to programs, which
+    /// have no capability.
+    pub(crate) chroot: bool,
 }
 
 /// Compiles the filter of an architecture. `kills` makes forbidden calls kill the process.
@@ -45,7 +49,11 @@ fn ranges(arch: &Arch, kills: bool, needs: Needs) -> Vec<(u32, u32, Leaf)> {
         Rule::Always(answer) => Leaf::Return(answer.action(kills)),
         Rule::Check(checks) => Leaf::Check(checks),
     };
-    let is_needed = |number| (needs.clone3 && number == arch.clone3) || (needs.sync && arch.syncs.contains(&number));
+    let is_needed = |number| {
+        (needs.clone3 && number == arch.clone3)
+            || (needs.sync && arch.syncs.contains(&number))
+            || (needs.chroot && number == arch.chroot)
+    };
     let calls = arch.calls.iter().filter(|(number, _)| !is_needed(*number));
     let calls = calls.map(|(number, rule)| (*number, *number, leaf(rule)));
     let unknown = arch.unknown.iter().map(|(first, last, answer)| (*first, *last, Leaf::Return(answer.action(kills))));

@@ -40,10 +40,11 @@ pub enum Filter {
     ///   page cache (`RWF_DONTCACHE`).
     /// - `EINVAL`: `O_DIRECT`, for files and pipes, except in `openat2`; notes about a directory's
     ///   files (`F_NOTIFY`); hints about a file's lifetime (`F_SET_RW_HINT`); merging equal pages
-    ///   (`PR_SET_MEMORY_MERGE`, `MADV_MERGEABLE`).
+    ///   (`PR_SET_MEMORY_MERGE`, `MADV_MERGEABLE`); dropping pages of a file from memory
+    ///   (`MADV_COLD`, `MADV_PAGEOUT`).
     /// - `ENOTTY`: requests that set attributes, encryption or verification of a file
-    ///   (`FS_IOC_SETFLAGS`), that write back a Btrfs (`BTRFS_IOC_SYNC`), or that ask for the time
-    ///   of a packet (`SIOCGSTAMP`).
+    ///   (`FS_IOC_SETFLAGS`), that write back a file or a Btrfs (`FS_IOC_FIEMAP`, `BTRFS_IOC_SYNC`),
+    ///   or that ask for the time of a packet (`SIOCGSTAMP`).
     /// - `ENOPROTOOPT`: socket options other than the usual ones of sockets, TCP, UDP and IP.
     ///   Refused are, among others, filters, time stamps and `SO_ZEROCOPY`; `TCP_CONGESTION`,
     ///   `TCP_MD5SIG` and `TCP_ULP`; `UDP_GRO`; multicast groups; IPv6 flow labels.
@@ -67,7 +68,7 @@ pub enum Filter {
     /// another code than `EPERM`, except those of other architectures; and `kcmp`, `sync`, file
     /// leases, SIGCHLD, core scheduling, `SHM_LOCK`, pages of files, bridges and VLANs, NUMA
     /// policies, reading clock corrections and personalities. Calls that the kernel itself refuses,
-    /// such as mounting, kill no process either.
+    /// such as mounting or making a pid namespace, kill no process either.
     DenylistKill,
     /// No filter.
     Off,

@@ -17,9 +17,11 @@
 // A number of another architecture is never taken for one of this architecture.
 
 pub(crate) mod allowlist;
+mod arguments;
 mod denylist;
 mod filter;
 mod program;
+mod rule;
 mod table;
 
 #[cfg(test)]

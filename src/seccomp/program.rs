@@ -4,7 +4,7 @@
 //! can evaluate when it installs the filter. Since Linux 5.11 the kernel remembers the calls that
 //! are always allowed, and does not run the filter for them.
 
-use super::table::Checks;
+use super::rule::Checks;
 
 /// An instruction of a filter.
 pub(crate) type Instruction = libc::sock_filter;

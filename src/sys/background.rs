@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::log;
+
 /// Runs clean-up work whose owner is gone. There may be no runtime any more, so it gets a thread.
 /// If no thread can be started, the work runs here.
 pub(crate) fn in_background(work: impl FnOnce() -> io::Result<()> + Send + 'static) {
@@ -19,6 +21,6 @@ fn run(work: &Mutex<Option<impl FnOnce() -> io::Result<()>>>) {
     let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(Err(error)) = work.map(|work| work()) {
         // There is no caller to return the error to.
-        eprintln!("cellblock: clean-up failed: {error}");
+        log::warn("clean-up failed", &error);
     }
 }

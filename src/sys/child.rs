@@ -8,7 +8,7 @@
 //! the init goes on.
 //!
 //! Invariant: what the child reads stays valid and unchanged until the child is reaped.
-//! [`Children`] owns both the plan and the wait, so no caller can break that. The child makes raw
+//! [`Children`] owns both the plans and the wait, so no caller can break that. The child makes raw
 //! system calls only: it does not allocate, lock, panic or touch errno.
 
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use super::clone::{Stack, clone_into, exit_now};
 use super::process::{install_filter_here, monotonic_time};
+use super::reaper;
 use super::syscall::raw_syscall;
 
 /// One system call of the child, or a few.
@@ -112,17 +113,29 @@ pub(crate) struct ChildOptions<'a> {
     pub(crate) wants_pidfd: bool,
 }
 
+/// A child that has been started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: i32,
+    /// If the options ask for it.
+    pub(crate) pidfd: Option<OwnedFd>,
+}
+
 /// The result of an attempt to reap a child.
 #[derive(Debug)]
 pub(crate) enum Reaped<T> {
-    /// The child that was started last. If a step of it failed, the program never ran.
+    /// A child that [`Children::start`] has started. If a step of it failed, the program never ran.
     Program {
+        pid: i32,
         status: i32,
         usage: Rusage,
         outcome: Outcome<T>,
     },
-    /// A process that the program started and left behind.
-    Orphan(Rusage),
+    /// A process that a program left behind, or a reaper.
+    Other {
+        pid: i32,
+        usage: Rusage,
+    },
     /// There are children, but none has ended.
     Alive,
     NoChild,
@@ -144,12 +157,23 @@ pub(crate) struct Rusage {
     pub(crate) peak_bytes: u64,
 }
 
-/// The init's children: one program at a time, and the processes that it leaves.
+/// The init's children: its programs, and the processes that they leave.
 #[derive(Debug)]
 pub(crate) struct Children<T> {
-    stack: ManuallyDrop<Stack>,
-    outcome: ManuallyDrop<SharedCell<Outcome<T>>>,
-    program: Option<(i32, Box<Plan<T>>)>,
+    /// Only one child at a time uses it: a child in the init's memory has left it when
+    /// [`start`](Self::start) returns, and any other child has a copy.
+    stack: Stack,
+    programs: ManuallyDrop<Vec<Program<T>>>,
+    /// For the next programs.
+    spare: Vec<SharedCell<Outcome<T>>>,
+}
+
+/// A program that has not been reaped.
+#[derive(Debug)]
+struct Program<T> {
+    pid: i32,
+    _plan: Box<Plan<T>>,
+    outcome: SharedCell<Outcome<T>>,
 }
 
 #[derive(Debug)]
@@ -160,30 +184,30 @@ struct Plan<T> {
 
 impl<T: Copy> Children<T> {
     pub(crate) fn new() -> io::Result<Self> {
-        let outcome = SharedCell::new(Outcome { failure: None, executed: None })?;
-        Ok(Self { stack: ManuallyDrop::new(Stack::new()?), outcome: ManuallyDrop::new(outcome), program: None })
+        let spare = vec![SharedCell::new(Outcome { failure: None, executed: None })?];
+        Ok(Self { stack: Stack::new()?, programs: ManuallyDrop::new(Vec::with_capacity(1)), spare })
     }
 
     /// Starts a process that carries out these steps, each under the caller's name for it. The last
-    /// step should be [`Op::Exec`]: a process that gets past its last step exits. Returns the
-    /// process's pidfd if the options ask for it.
-    pub(crate) fn start(&mut self, ops: Vec<(T, Op)>, options: ChildOptions<'_>) -> io::Result<Option<OwnedFd>> {
-        if self.program.is_some() {
-            return Err(io::ErrorKind::ResourceBusy.into());
-        }
+    /// step should be [`Op::Exec`]: a process that gets past its last step exits.
+    pub(crate) fn start(&mut self, ops: Vec<(T, Op)>, options: ChildOptions<'_>) -> io::Result<Started> {
         let ChildOptions { group, may_wait, wants_pidfd } = options;
+        let nothing = Outcome { failure: None, executed: None };
+        let outcome = match self.spare.pop() {
+            Some(outcome) => outcome,
+            None => SharedCell::new(nothing)?,
+        };
+        // No child writes to the cell now: its last one was reaped.
+        outcome.set(nothing);
         let mut pidfd = -1;
         let memory = if may_wait { 0 } else { libc::CLONE_VM | libc::CLONE_VFORK };
         let flags = memory | if wants_pidfd { libc::CLONE_PIDFD } else { 0 };
-        // No child writes to the cell now: the last one was reaped.
-        self.outcome.set(Outcome { failure: None, executed: None });
-        let plan = Box::new(Plan { ops, outcome: self.outcome.as_ptr() });
+        let plan = Box::new(Plan { ops, outcome: outcome.as_ptr() });
         let argument = (&raw const *plan).cast_mut().cast::<c_void>();
         // With shared memory, the kernel returns here only once the child has executed or ended.
         let pid = if let Some(group) = group {
-            // SAFETY: no other child uses the stack, because `program` is `None`: the last child
-            // was reaped. `program` keeps the plan until this child is reaped. `child` keeps this
-            // module's invariant.
+            // SAFETY: no other child uses the stack. `programs` keeps the plan and the outcome
+            // until this child is reaped. `child` keeps this module's invariant.
             unsafe { clone_into(group.as_raw_fd(), child::<T>, &self.stack, flags, argument, &raw mut pidfd) }?
         } else {
             // SAFETY: as for the other branch.
@@ -194,20 +218,36 @@ impl<T: Copy> Children<T> {
             }
             pid
         };
-        self.program = Some((pid, plan));
+        self.programs.push(Program { pid, _plan: plan, outcome });
         // SAFETY: with `wants_pidfd` the clone had CLONE_PIDFD, so this is a new descriptor without
         // another owner.
-        Ok(wants_pidfd.then(|| unsafe { OwnedFd::from_raw_fd(pidfd) }))
+        let pidfd = wants_pidfd.then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
+        Ok(Started { pid, pidfd })
+    }
+
+    /// Starts the reaper of the pid namespace that this process has just unshared
+    /// for its children. Returns the reaper's pid.
+    pub(crate) fn start_reaper(&self) -> io::Result<i32> {
+        reaper::start(&self.stack)
     }
 
     /// Reaps one child that has ended, if there is one.
     pub(crate) fn reap(&mut self) -> io::Result<Reaped<T>> {
+        self.wait_for(-1)
+    }
+
+    /// Reaps the child with this pid, if it has ended.
+    pub(crate) fn reap_one(&mut self, pid: i32) -> io::Result<Reaped<T>> {
+        self.wait_for(pid)
+    }
+
+    fn wait_for(&mut self, which: i32) -> io::Result<Reaped<T>> {
         let mut status = 0;
         // SAFETY: all zeros is a valid rusage.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
         let pid = loop {
             // SAFETY: both pointers are valid for writes.
-            let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG | libc::__WALL, &raw mut usage) };
+            let pid = unsafe { libc::wait4(which, &raw mut status, libc::WNOHANG | libc::__WALL, &raw mut usage) };
             // A child can make its parent its tracer (PTRACE_TRACEME). wait4 then reports its stops
             // too, which are no ends.
             if pid <= 0 || !libc::WIFSTOPPED(status) {
@@ -226,24 +266,50 @@ impl<T: Copy> Children<T> {
             system: duration(usage.ru_stime),
             peak_bytes: usage.ru_maxrss as u64 * 1024,
         };
-        match self.program.take_if(|(program, _)| *program == pid) {
-            Some(_) => Ok(Reaped::Program { status, usage, outcome: self.outcome.get() }),
-            None => Ok(Reaped::Orphan(usage)),
+        let Some(place) = self.programs.iter().position(|program| program.pid == pid) else {
+            return Ok(Reaped::Other { pid, usage });
+        };
+        let Program { outcome: cell, .. } = self.programs.swap_remove(place);
+        let outcome = cell.get();
+        self.spare.push(cell);
+        Ok(Reaped::Program { pid, status, usage, outcome })
+    }
+}
+
+/// The pid of a child that has ended and is not reaped. `Ok(None)`: every child is alive. `ECHILD`:
+/// there is no child.
+pub(crate) fn next_ended() -> io::Result<Option<i32>> {
+    loop {
+        // SAFETY: all zeros is a valid siginfo.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        // SAFETY: the pointer is valid for writes.
+        if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has filled in the pid, or left it at 0.
+        let pid = unsafe { info.si_pid() };
+        match info.si_code {
+            _ if pid == 0 => return Ok(None),
+            libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED => return Ok(Some(pid)),
+            // A stop of a child that has made this process its tracer. It would hide the other
+            // children until it is taken.
+            _ => {
+                let flags = libc::WSTOPPED | libc::WNOHANG | libc::__WALL;
+                // SAFETY: the pointer is valid for writes. The child may have gone on or ended:
+                // then there is nothing to take.
+                unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, &raw mut info, flags) };
+            }
         }
     }
 }
 
 impl<T> Drop for Children<T> {
     fn drop(&mut self) {
-        match self.program.take() {
-            // The child may still use the plan, the outcome and the stack: leak all three.
-            Some(program) => std::mem::forget(program),
-            None => {
-                // SAFETY: no child uses the stack, and this value does not use it again.
-                unsafe { ManuallyDrop::drop(&mut self.stack) };
-                // SAFETY: no child writes to the outcome, and this value does not use it again.
-                unsafe { ManuallyDrop::drop(&mut self.outcome) };
-            }
+        // A program that has not been reaped may still use its plan and its outcome: leak them.
+        if self.programs.is_empty() {
+            // SAFETY: this value does not use the list again.
+            unsafe { ManuallyDrop::drop(&mut self.programs) };
         }
     }
 }

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod background;
+pub(crate) mod before_main;
 pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod kernel;
@@ -15,6 +16,7 @@ pub(crate) mod mountinfo;
 pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod reactor;
+pub(crate) mod reaper;
 pub(crate) mod socket;
 mod syscall;
 

@@ -10,8 +10,8 @@ use std::ptr;
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick, move_mount, open_tree,
 };
 
 use super::syscall::syscall;
@@ -37,6 +37,24 @@ pub(crate) fn copy_mount(path: &Path) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
 }
 
+/// A detached copy of the mount of what lies at `path` below a directory, with that as its root.
+/// Symbolic links are followed.
+pub(crate) fn copy_below(dir: impl AsFd, path: &str) -> io::Result<OwnedFd> {
+    Ok(open_tree(dir, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
+}
+
+/// A detached copy of the mount that this descriptor is open on, without the mounts below it.
+pub(crate) fn copy_mount_of(mount: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(mount, c"", flags)?)
+}
+
+/// A detached mount of a directory beneath `dir`, without the mounts below it.
+pub(crate) fn copy_directory(dir: impl AsFd, path: &str) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    Ok(open_tree(dir, path, flags)?)
+}
+
 /// Makes a whole tree of mounts private (later mounts do not propagate into it or out of it) and
 /// nosuid, and forbids more.
 pub(crate) fn restrict_tree(tree: impl AsFd, forbidden: u64) -> io::Result<()> {
@@ -58,15 +76,36 @@ pub(crate) fn new_file_system(name: &str, options: &[(String, String)], forbidde
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// Attaches a detached mount at the file or directory that `target` is open on.
+/// Changes an option of the mounted file system whose root this is.
+pub(crate) fn reconfigure(root: impl AsFd, key: &str, value: &str) -> io::Result<()> {
+    let context = fspick(root, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
+    fsconfig_set_string(context.as_fd(), key, value)?;
+    Ok(fsconfig_reconfigure(context.as_fd())?)
+}
+
+/// Attaches a detached mount at the file or directory that `target` is open on. Moves a mount that
+/// is attached elsewhere, with everything below it.
 pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, c"", target, c"", flags)?)
 }
 
+/// Attaches a detached mount at `path` below a directory. Symbolic links on the way are followed.
+pub(crate) fn attach_below(mount: impl AsFd, dir: impl AsFd, path: &str) -> io::Result<()> {
+    Ok(move_mount(mount, c"", dir, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Detaches the mount of this directory, with everything below it. The working directory is in the
+/// detached mount then.
+pub(crate) fn detach(mount: impl AsFd) -> io::Result<()> {
+    // The call takes a path only. This one leads to the mount also where another one covers it.
+    nix::unistd::fchdir(mount)?;
+    Ok(nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)?)
+}
+
 /// Makes one mount read-only, nosuid and noatime. The mounts below it stay as they are.
-pub(crate) fn make_read_only(path: &CStr) -> io::Result<()> {
-    set_attributes(CWD, path, 0, forbid::WRITES | forbid::ACCESS_TIMES)
+pub(crate) fn make_read_only(mount: impl AsFd) -> io::Result<()> {
+    set_attributes(mount, c"", libc::AT_EMPTY_PATH, forbid::WRITES | forbid::ACCESS_TIMES)
 }
 
 /// Maps the owners of a detached mount's files through the id maps of a user namespace. `EINVAL` if

@@ -16,6 +16,19 @@ use nix::unistd::Pid;
 
 use super::syscall::{raw_syscall, syscall};
 
+/// Whether the kernel started this process with more rights than its caller has: set-id or file
+/// capabilities.
+pub(crate) fn is_privileged_by_its_file() -> bool {
+    // SAFETY: the call reads a value of the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Ends the process without running anything of the program or the C library.
+pub(crate) fn exit_at_once(status: i32) -> ! {
+    // SAFETY: the call does not return, and runs no code of this process.
+    unsafe { libc::_exit(status) }
+}
+
 /// A child of this process.
 #[derive(Debug)]
 pub(crate) struct Pidfd(OwnedFd);

@@ -13,7 +13,7 @@ use super::files::{MakeDirectory, OpenRequest, Rename, Symlink};
 use super::fingerprint::RawFingerprint;
 use super::metadata::RawMetadata;
 use super::report::{KillReason, Measurement};
-use super::run::{GroupFiles, StartRun};
+use super::run::{GroupFiles, StartBeside, StartRun};
 
 /// The protocol's version. The host and the init are usually the same build, but a separate init
 /// executable may be another one.
@@ -45,14 +45,22 @@ pub(crate) enum Request {
     OpenDirectory(#[serde(with = "bytes_path")] PathBuf),
     /// Bring everything that runs may have changed back to its first state, or fail.
     Reset,
+    /// Make the present state of the file systems the first one, and bring all else back to its
+    /// first state.
+    Freeze,
     Fingerprint,
     /// From now on these files, in place of earlier ones, are those of the runs' group. Has no
     /// reply.
     Join(GroupFiles),
     StartRun(StartRun),
+    /// Start another run beside the current one. Refused if that one is not running any more.
+    StartBeside(StartBeside),
     /// Kill the run with this id, for this reason. Has no reply of its own: the run's reply answers
     /// it. Ignored if that run is over.
     Kill(u64, KillReason),
+    /// Send the signal with this number to the first process of the run with this id. Refused if
+    /// that process has ended.
+    Signal(u64, i32),
 }
 
 /// What the init answers. A reply carries its request's id; an unsolicited one carries 0.
@@ -62,7 +70,7 @@ pub(crate) enum Reply {
     Hello(u32),
     /// Pid 1 exists; its pidfd is attached.
     Started,
-    /// The request was carried out: configure, ping, rename or reset.
+    /// The request was carried out: configure, ping, rename, reset, freeze or signal.
     Done,
     /// One result for each requested file; a descriptor is attached for each that is `None`.
     Opened(Vec<Option<Failure>>),
@@ -95,6 +103,7 @@ pub(crate) enum State {
     /// Pid 1, without a root file system.
     Born,
     Idle,
+    /// A run is going on, and perhaps others beside it.
     Running,
 }
 
@@ -103,14 +112,13 @@ impl State {
         match request {
             Request::Start { .. } => self == Self::Unshared,
             Request::Configure(_) => self == Self::Born,
-            Request::StartRun(_) | Request::Reset | Request::Fingerprint | Request::Join(_) => self == Self::Idle,
-            Request::Ping | Request::Kill(..) => self.is_serving(),
-            Request::Open(_) | Request::OpenDirectory(_) | Request::Metadata(_) | Request::ReadLink(_) => {
-                self.is_serving()
-            }
-            Request::Symlink(_) | Request::MakeDirectories(_) | Request::Delete(_) | Request::Rename(_) => {
-                self.is_serving()
-            }
+            Request::StartRun(_) | Request::Reset | Request::Freeze => self == Self::Idle,
+            Request::Fingerprint | Request::Join(_) => self == Self::Idle,
+            // The run that these three are about may have ended while they were on their way.
+            Request::StartBeside(_) | Request::Kill(..) | Request::Signal(..) => self.is_serving(),
+            Request::Ping | Request::Open(_) | Request::OpenDirectory(_) | Request::Metadata(_) => self.is_serving(),
+            Request::ReadLink(_) | Request::Symlink(_) | Request::MakeDirectories(_) => self.is_serving(),
+            Request::Delete(_) | Request::Rename(_) => self.is_serving(),
         }
     }
 

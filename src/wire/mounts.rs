@@ -11,9 +11,6 @@ pub(crate) struct MountEntry {
     #[serde(with = "bytes_path")]
     pub(crate) target: PathBuf,
     pub(crate) kind: MountKind,
-    /// How many of the mount trees that this mount consists of are attached to the request. The
-    /// init makes the trees itself if this is 0.
-    pub(crate) trees: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +26,11 @@ pub(crate) enum MountKind {
         lowers: Vec<PathBuf>,
         upper: TmpfsOptions,
     },
-    Proc,
+    /// Only processes, or with a machine also the files that describe it.
+    Proc(Option<ShownMachine>),
+    File(Content),
+    /// A symbolic link with this target.
+    Link(#[serde(with = "bytes_path")] PathBuf),
     FileSystem {
         name: String,
         options: Vec<(String, String)>,
@@ -59,4 +60,22 @@ pub(crate) struct TmpfsOptions {
     pub(crate) bytes: u64,
     pub(crate) inodes: u64,
     pub(crate) mode: u32,
+}
+
+/// What the files of a proc say of the machine, besides its processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShownMachine {
+    pub(crate) memory_bytes: u64,
+}
+
+/// The content of a file that the init writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Content {
+    Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// The users of the container: passwd(5).
+    Users,
+    /// The groups of the container: group(5).
+    Groups,
+    /// The addresses of `localhost` and of the host name: hosts(5).
+    Hosts,
 }

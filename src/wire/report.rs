@@ -56,6 +56,8 @@ pub(crate) enum KillReason {
     Output,
     /// The caller asked for it, or dropped its handle.
     Request,
+    /// The run that it was beside has ended.
+    MainEnded,
 }
 
 /// A status as wait4(2) gives it.

@@ -19,6 +19,7 @@ pub(crate) struct StartRun {
     pub(crate) program: PathBuf,
     pub(crate) args: Strings,
     pub(crate) env: Strings,
+    pub(crate) default_env: DefaultVariables,
     #[serde(with = "bytes_path::option")]
     pub(crate) work_dir: Option<PathBuf>,
     /// The role of each attached descriptor, in order. The program's 0, 1 and 2 are /dev/null if no
@@ -37,6 +38,17 @@ pub(crate) struct StartRun {
     pub(crate) throttled: bool,
     /// A filter in addition to the container's own. Empty: none.
     pub(crate) filter: Vec<(u16, u8, u8, u32)>,
+}
+
+/// A program to execute beside the run that is going on. It has a pid namespace of its own, and a
+/// group of its own if the runs have groups.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StartBeside {
+    /// The id of the run that it is beside.
+    pub(crate) main: u64,
+    /// Its descriptors are attached first, and those of the group after them.
+    pub(crate) run: StartRun,
+    pub(crate) group: Option<GroupFiles>,
 }
 
 /// The use of a descriptor that is attached to a run.
@@ -59,6 +71,14 @@ impl FdRole {
             Self::Executable | Self::Gate => None,
         }
     }
+}
+
+/// The default variables of a container that are added to a run's own.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DefaultVariables {
+    /// Those that the run does not set, except for these names.
+    AllBut(Strings),
+    None,
 }
 
 /// A resource limit, by the kernel's number of the resource.
@@ -135,15 +155,22 @@ impl Strings {
         self.0.push(0);
     }
 
-    /// Appends those variables (`KEY=VALUE`) of `defaults` whose key is not set here.
-    pub(crate) fn add_missing(&mut self, defaults: &Self) {
-        let key = |string: &[u8]| string.iter().position(|&byte| byte == b'=').unwrap_or(string.len());
+    /// Appends those variables (`KEY=VALUE`) of `defaults` whose key is neither set here nor one of
+    /// `removed`.
+    pub(crate) fn add_missing(&mut self, defaults: &Self, removed: &Self) {
+        fn key(string: &[u8]) -> &[u8] {
+            string.split(|byte| [0, b'='].contains(byte)).next().unwrap_or_default()
+        }
         for variable in defaults.iter() {
-            let is_set = self.iter().any(|it| it[..key(it)] == variable[..key(variable)]);
-            if !is_set {
+            if !self.iter().chain(removed.iter()).any(|it| key(it) == key(variable)) {
                 self.0.extend_from_slice(variable);
             }
         }
+    }
+
+    /// How many bytes the strings take in a program's memory, with a pointer to each.
+    pub(crate) fn size_in_program(&self) -> u64 {
+        (self.0.len() + self.iter().count() * size_of::<usize>()) as u64
     }
 
     pub(crate) fn into_bytes(self) -> Vec<u8> {

@@ -48,6 +48,7 @@ fn a_payload_over_the_datagram_arrives_in_a_memfd() {
         program: "x".into(),
         args: args.clone(),
         env: Strings::default(),
+        default_env: DefaultVariables::AllBut(Strings::default()),
         work_dir: None,
         fds: Vec::new(),
         terminal: None,

@@ -223,6 +223,8 @@ pub struct LeakSnapshot {
     pub mounts: Vec<String>,
     /// The entries of directories where the library might leave a file.
     pub directories: BTreeSet<PathBuf>,
+    /// The control groups of this process's runs.
+    pub groups: BTreeSet<PathBuf>,
 }
 
 impl LeakSnapshot {
@@ -256,6 +258,7 @@ impl LeakSnapshot {
             children: children(),
             mounts: mounts.lines().map(str::to_owned).collect(),
             directories: ["/", "/run", "/var/run", "/dev/shm"].into_iter().flat_map(entries).collect(),
+            groups: if counts_groups { groups_of(std::process::id()) } else { BTreeSet::new() },
         }
     }
 
@@ -271,6 +274,25 @@ impl LeakSnapshot {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// The control groups of the runs of one host.
+pub fn groups_of(host: u32) -> BTreeSet<PathBuf> {
+    fn look(dir: &Path, depth: u32, prefix: &str, found: &mut BTreeSet<PathBuf>) {
+        for entry in fs::read_dir(dir).into_iter().flatten().filter_map(io::Result::ok) {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                found.insert(entry.path());
+            } else if depth > 0 {
+                look(&entry.path(), depth - 1, prefix, found);
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    look(Path::new("/sys/fs/cgroup"), 5, &format!("cellblock-runs-{host}-"), &mut found);
+    found
 }
 
 /// The children of this process, zombies included.

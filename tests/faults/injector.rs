@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub enum Act {
     Silence,
     /// Fails the call with this errno. Only calls that can fail so are counted.
     Fail(i32),
+    /// Fails the call and every later one.
+    KeepFailing(i32),
     /// Kills the host.
     KillHost,
 }
@@ -127,6 +130,8 @@ pub struct Outcome<T> {
     pub result: T,
     /// The call at which the fault struck, if any.
     pub struck: Option<&'static str>,
+    /// The file that the call names, if it is an `openat`.
+    pub file: Option<String>,
     /// The number of calls that the fault counts.
     pub calls: usize,
     /// The time from the death of the host until all its processes were gone.
@@ -154,11 +159,12 @@ pub fn run<T: Send>(fault: Fault, place: Host, host: impl FnOnce() -> T + Send) 
             has_begun: false,
             count: 0,
             struck: None,
+            file: None,
             struck_at: None,
         };
         supervisor.supervise(&listener, &finished);
-        let Supervisor { struck, count, struck_at, .. } = supervisor;
-        Outcome { result: host.join().unwrap(), struck, calls: count, lingered: struck_at.map(|at| at.elapsed()) }
+        let Supervisor { struck, file, count, struck_at, .. } = supervisor;
+        Outcome { result: host.join().unwrap(), struck, file, calls: count, lingered: struck_at.map(|at| at.elapsed()) }
     })
 }
 
@@ -181,6 +187,7 @@ struct Supervisor {
     has_begun: bool,
     count: usize,
     struck: Option<&'static str>,
+    file: Option<String>,
     struck_at: Option<Instant>,
 }
 
@@ -249,18 +256,22 @@ impl Supervisor {
         if !self.counts(caller) || (number == libc::SYS_fcntl && !is_dup) {
             return Verdict::GoOn;
         }
-        if let Act::Fail(errno) = self.fault.act {
+        if let Act::Fail(errno) | Act::KeepFailing(errno) = self.fault.act {
             if !errnos.contains(&errno) {
                 return Verdict::GoOn;
             }
         }
         self.count += 1;
-        if self.struck.is_some() || self.count <= self.fault.after {
+        let is_over = self.struck.is_some() && !matches!(self.fault.act, Act::KeepFailing(_));
+        if is_over || self.count <= self.fault.after {
             return Verdict::GoOn;
         }
-        self.struck = Some(name);
+        if self.struck.is_none() {
+            self.struck = Some(name);
+            self.file = (number == libc::SYS_openat).then(|| text_at(notice.pid, notice.data.args[1]));
+        }
         match self.fault.act {
-            Act::Fail(errno) => return Verdict::Fail(errno),
+            Act::Fail(errno) | Act::KeepFailing(errno) => return Verdict::Fail(errno),
             Act::Silence => return Verdict::Nothing,
             Act::Kill => strike(caller.process, Signal::SIGKILL),
             Act::Stop => strike(caller.process, Signal::SIGSTOP),
@@ -281,7 +292,7 @@ impl Supervisor {
         let is_program = caller.depth == self.host_depth + 2 && !caller.has_executed;
         let fits = match self.fault.side {
             Side::Host => is_host,
-            Side::Init if matches!(self.fault.act, Act::Fail(_)) => is_init || is_program,
+            Side::Init if matches!(self.fault.act, Act::Fail(_) | Act::KeepFailing(_)) => is_init || is_program,
             // Before its exec the starting thread waits for it, as in posix_spawn(3).
             Side::Init if matches!(self.fault.act, Act::Stop | Act::Silence) => is_init && caller.has_executed,
             Side::Init => is_init,
@@ -313,6 +324,14 @@ impl Supervisor {
 
 fn strike(process: u32, signal: Signal) {
     kill(Pid::from_raw(process as i32), signal).unwrap();
+}
+
+/// The text in the memory of a caller, which waits for its verdict.
+fn text_at(caller: u32, address: u64) -> String {
+    let mut text = [0; 200];
+    let memory = fs::File::open(format!("/proc/{caller}/mem")).unwrap();
+    let size = memory.read_at(&mut text, address).unwrap_or(0);
+    String::from_utf8_lossy(text[..size].split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
 
 /// Installs the filter for this thread and its descendants. Returns the descriptor of the

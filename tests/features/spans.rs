@@ -7,26 +7,42 @@ use std::sync::{Arc, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Instrument, Subscriber};
 
-use crate::common::{SECOND, alone, container, sh};
+use cellblock::{Limits, Pool};
+
+use crate::common::{SECOND, alone, builder, eventually, sh};
 
 #[test]
-fn containers_and_runs_have_spans() {
+fn a_run_has_a_span_inside_its_callers_with_program_slot_limits_and_verdict() {
     let spans = Spans::default();
     let seen = Arc::clone(&spans.seen);
     tracing::subscriber::set_global_default(spans).unwrap();
     alone(async |_| {
-        let container = container().await;
-        container.run(&sh("exit 3")).await.unwrap();
-        container.destroy().await;
-        while !seen.lock().unwrap().iter().any(|line| line == "run in container: closed") {
-            tokio::time::sleep(SECOND / 100).await;
-        }
+        let pool = Pool::builder(builder()).size(1).build().await.unwrap();
+        let caller = tracing::info_span!(target: "cellblock_test", "request");
+        let limits = Limits::new().wall_time(SECOND).allow_weaker(true);
+        pool.run(sh("exit 3").limits(limits)).instrument(caller).await.unwrap();
+        // Outside of any span.
+        pool.run(sh("exit 4")).await.unwrap();
+        pool.shutdown(SECOND).await;
+        let has = |line: &str| seen.lock().unwrap().iter().any(|it| it == line);
+        eventually("both runs are over", || has("run in request: closed") && has("run: status=exited with 4")).await;
+        eventually("the container is over", || has("container: closed")).await;
         let seen = seen.lock().unwrap();
-        for line in ["container: opened", "run in container: verdict=\"nonzero_exit\"", "container: closed"] {
+        for line in [
+            "container: opened",
+            "run in request: program=\"/bin/sh\"",
+            "run in request: slot=0",
+            "run in request: status=exited with 3",
+            "run in request: verdict=\"nonzero_exit\"",
+            "run: status=exited with 4",
+            "container: closed",
+        ] {
             assert!(seen.iter().any(|it| it == line), "{line}: {seen:?}");
         }
+        let limits = seen.iter().find(|line| line.starts_with("run in request: limits=")).unwrap();
+        assert!(limits.contains("wall_time=1000000") && limits.contains("open_files="), "{limits}");
     });
 }
 
@@ -66,6 +82,7 @@ impl Subscriber for Spans {
         let name = outer.map_or(name.to_owned(), |outer| format!("{name} in {outer}"));
         self.names.lock().unwrap().insert(id, (name, 1));
         self.say(&Id::from_u64(id), "opened");
+        span.record(&mut Said(self, &Id::from_u64(id)));
         Id::from_u64(id)
     }
 

@@ -5,9 +5,11 @@
 mod common;
 
 mod access;
+mod baseline;
 mod copies;
 mod overlay;
 mod reset;
+mod root;
 mod rootfs;
 #[cfg(feature = "tar")]
 mod tars;

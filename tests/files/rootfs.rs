@@ -24,12 +24,14 @@ async fn the_root_is_minimal_and_read_only() {
     for host_only in ["root", "home", "var", "sys", "run", "old_root"] {
         assert!(!entries.contains(host_only), "{entries:?}");
     }
-    for path in ["/f", "/etc/f", "/dev/f", "/usr/f", "/bin/f", "/etc/ld.so.cache", "/proc/f"] {
+    for path in
+        ["/f", "/etc/f", "/dev/f", "/usr/f", "/bin/f", "/etc/ld.so.cache", "/etc/passwd", "/proc/f", "/proc/stat"]
+    {
         assert!(!container.run(&sh(&format!("echo x > {path}"))).await.unwrap().status.success(), "{path}");
     }
     assert_eq!(
-        says(&container, &sh("ls -A /dev; ls -A /w /tmp")).await,
-        "fd\nfull\nnull\nrandom\nstderr\nstdin\nstdout\nurandom\nzero\n/tmp:\n\n/w:"
+        says(&container, &sh("ls -A /dev; ls -A /w /tmp /dev/shm")).await,
+        "fd\nfull\nnull\nrandom\nshm\nstderr\nstdin\nstdout\nurandom\nzero\n/dev/shm:\n\n/tmp:\n\n/w:"
     );
     assert_eq!(
         says(&container, &sh("echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 9 /dev/urandom | wc -c")).await,
@@ -45,8 +47,9 @@ async fn every_mount_has_the_strictest_flags() {
         let fields: Vec<_> = line.split(' ').collect();
         let (target, options): (_, BTreeSet<_>) = (fields[4], fields[5].split(',').collect());
         assert!(options.contains("nosuid"), "{line}");
-        assert_eq!(options.contains("nodev"), !target.starts_with("/dev/"), "{line}");
-        assert_eq!(options.contains("ro"), !["/w", "/tmp"].contains(&target), "{line}");
+        let is_own = ["/w", "/tmp", "/dev/shm"].contains(&target);
+        assert_eq!(options.contains("nodev"), is_own || !target.starts_with("/dev/"), "{line}");
+        assert_eq!(options.contains("ro"), !is_own, "{line}");
         assert!(fields[6] == "-", "nothing propagates: {line}");
         if target == "/" {
             assert!(options.contains("noatime"), "{line}");

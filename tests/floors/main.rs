@@ -58,6 +58,16 @@ fn unsafe_code_is_in_sys_alone() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
+/// The init's standard error is a pipe to the host, which makes an error of it.
+#[test]
+fn only_the_init_prints() {
+    let library = library();
+    let prints = ["print", "println", "eprint", "eprintln", "dbg"];
+    let outside = library.modules().filter(|(module, _)| module.first().is_none_or(|room| room != "init"));
+    let wrong: Vec<_> = outside.filter(|(_, it)| prints.iter().any(|word| it.words().contains(*word))).collect();
+    assert!(wrong.is_empty(), "{:?}", wrong.iter().map(|(_, it)| &it.path).collect::<Vec<_>>());
+}
+
 #[test]
 fn every_kind_of_import_is_seen() {
     let dir = tempfile::tempdir().unwrap();

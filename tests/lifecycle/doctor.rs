@@ -81,6 +81,7 @@ fn a_machine_that_grants_everything_has_no_findings_against_it() {
     let diagnosis = diagnose_here();
     assert!(diagnosis.can_build());
     let text = diagnosis.to_string();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for finding in &findings {
         assert!(text.contains(finding["seen"].as_str().unwrap()), "{text}");
     }
@@ -300,6 +301,6 @@ fn a_mistake_of_the_builder_is_not_blamed_on_the_machine() {
         assert!(!diagnosis.can_build());
         let missing = diagnosis.findings.iter().filter(|it| matches!(it.grant, cellblock::doctor::Grant::Missing(_)));
         assert_eq!(missing.map(|it| it.subject).collect::<Vec<_>>(), [Subject::Container], "{diagnosis}");
-        assert!(diagnosis.to_string().contains("open bind source /no/such/source"), "{diagnosis}");
+        assert!(diagnosis.findings[0].seen.contains("open bind source /no/such/source"), "{diagnosis}");
     });
 }

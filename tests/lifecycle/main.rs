@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod beside;
 mod builds;
 mod doctor;
 mod drops;
@@ -22,6 +23,7 @@ mod storm;
 fn another_host() {
     let Ok(role) = std::env::var(common::ROLE) else { return };
     match role.split_once('/') {
+        Some(("beside", _)) => beside::play(),
         Some(("doctor", part)) => doctor::play(part),
         Some(("ends", part)) => ends::play(part),
         Some(("hosts", part)) => hosts::play(part),

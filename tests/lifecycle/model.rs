@@ -8,12 +8,12 @@ mod world;
 
 use std::cell::RefCell;
 
-use cellblock::{Container, Output, Result};
+use cellblock::{Command, Container, ContainerBuilder, Output, Result};
 use futures::future::{LocalBoxFuture, join_all};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::common::{LeakSnapshot, SECOND, container, sh};
+use crate::common::{LeakSnapshot, SECOND, builder, container, sh};
 use world::{Content, DIRECTORIES, FILES, NAMES, Name, Op, Outcome, Program, Worlds};
 
 /// Runs a command in a container. `own` is the prefix of the file names that belong to the task.
@@ -45,13 +45,13 @@ fn carry_out<'a>(container: &'a Container, own: &'a str, op: &'a Op) -> LocalBox
             },
             Op::Reset => file(container.reset().await),
             Op::Run(program) => {
-                let script = match program {
-                    Program::Exit(code) => format!("exit {code}"),
-                    Program::Cat(name) => format!("cat {} || exit 9", path(name)),
-                    Program::Append(name, text) => format!("echo -n {text} >> {} || exit 9", path(name)),
-                    Program::Remove(name) => format!("rm {} || exit 9", path(name)),
-                };
-                let Output { report, stdout, .. } = container.output(&sh(&script)).await.unwrap();
+                let Output { report, stdout, .. } = container.output(&script(program, own)).await.unwrap();
+                Outcome::Ended(report.status, Content(stdout))
+            }
+            Op::RunBeside(program) => {
+                let mut main = container.spawn(&sh("sleep 60")).await.unwrap();
+                let Output { report, stdout, .. } = main.beside().output(script(program, own)).await.unwrap();
+                main.kill().await.unwrap();
                 Outcome::Ended(report.status, Content(stdout))
             }
             Op::Kill => {
@@ -76,6 +76,15 @@ fn carry_out<'a>(container: &'a Container, own: &'a str, op: &'a Op) -> LocalBox
     })
 }
 
+fn script(program: &Program, own: &str) -> Command {
+    sh(&match program {
+        Program::Exit(code) => format!("exit {code}"),
+        Program::Cat(name) => format!("cat {own}{name} || exit 9"),
+        Program::Append(name, text) => format!("echo -n {text} >> {own}{name} || exit 9"),
+        Program::Remove(name) => format!("rm {own}{name} || exit 9"),
+    })
+}
+
 async fn task(container: &Container, own: &str, ops: &[Op]) {
     let mut worlds = Worlds::new();
     // At the end, read every file.
@@ -91,12 +100,14 @@ async fn task(container: &Container, own: &str, ops: &[Op]) {
 
 fn op() -> impl Strategy<Value = Op> {
     let name = || prop::sample::select(&NAMES[..]);
-    let program = prop_oneof![
-        any::<u8>().prop_map(Program::Exit),
-        name().prop_map(Program::Cat),
-        (name(), "[a-z]{1,3}").prop_map(|(name, text)| Program::Append(name, text)),
-        name().prop_map(Program::Remove),
-    ];
+    let program = || {
+        prop_oneof![
+            any::<u8>().prop_map(Program::Exit),
+            name().prop_map(Program::Cat),
+            (name(), "[a-z]{1,3}").prop_map(|(name, text)| Program::Append(name, text)),
+            name().prop_map(Program::Remove),
+        ]
+    };
     let content = prop_oneof![prop::collection::vec(any::<u8>(), 0..4), Just(vec![b'x'; 100_000])].prop_map(Content);
     let whole = prop_oneof![
         1 => Just(Op::Ping),
@@ -109,7 +120,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => name().prop_map(Op::RemoveTree),
         2 => name().prop_map(Op::Inspect),
         1 => Just(Op::Reset),
-        6 => program.prop_map(Op::Run),
+        6 => program().prop_map(Op::Run),
+        2 => program().prop_map(Op::RunBeside),
         1 => Just(Op::Kill),
         1 => Just(Op::Forget),
     ];
@@ -121,7 +133,11 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// Checks a property of many cases in shared containers, and that nothing leaks.
-fn check<T: std::fmt::Debug>(cases: impl Strategy<Value = T>, property: impl AsyncFn(&Container, T)) {
+fn check<T: std::fmt::Debug>(
+    builder: &ContainerBuilder,
+    cases: impl Strategy<Value = T>,
+    property: impl AsyncFn(&Container, T),
+) {
     let _turn = crate::common::turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // The library keeps some things after the first container; make them exist before the snapshot.
@@ -135,7 +151,7 @@ fn check<T: std::fmt::Debug>(cases: impl Strategy<Value = T>, property: impl Asy
             // A case that panics drops its container.
             let (container, used) = match shared.take() {
                 Some(shared) => shared,
-                None => (container().await, 0),
+                None => (builder.build().await.unwrap(), 0),
             };
             property(&container, case).await;
             container.reset().await.unwrap();
@@ -154,7 +170,13 @@ fn check<T: std::fmt::Debug>(cases: impl Strategy<Value = T>, property: impl Asy
 
 #[test]
 fn a_container_behaves_as_its_model_does() {
-    check(prop::collection::vec(op(), 1..25), async |container, ops| task(container, "", &ops).await);
+    check(&builder(), prop::collection::vec(op(), 1..25), async |container, ops| task(container, "", &ops).await);
+}
+
+#[test]
+fn a_container_whose_files_are_frozen_behaves_as_its_model_does() {
+    let frozen = builder().setup_command(sh("touch f; rm f"));
+    check(&frozen, prop::collection::vec(op(), 1..25), async |container, ops| task(container, "", &ops).await);
 }
 
 #[test]
@@ -164,7 +186,7 @@ fn concurrent_tasks_do_not_disturb_each_other() {
         Op::Dropped(_, op) => !matches!(**op, Op::Reset),
         op => !matches!(op, Op::Reset),
     });
-    check(prop::collection::vec(prop::collection::vec(op, 1..12), 2..5), async |container, tasks| {
+    check(&builder(), prop::collection::vec(prop::collection::vec(op, 1..12), 2..5), async |container, tasks| {
         let own: Vec<_> = (0..tasks.len()).map(|number| format!("task{number}-")).collect();
         join_all(tasks.iter().zip(&own).map(|(ops, own)| task(container, own, ops))).await;
     });

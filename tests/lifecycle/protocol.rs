@@ -102,10 +102,23 @@ enum Hello {
 #[derive(Serialize)]
 #[expect(clippy::type_complexity, reason = "it is what the request is made of")]
 enum Configure {
-    /// Mounts, links, masks, program ids, host name, domain name, working directory, filter, cgroup
-    /// kind, loopback.
+    /// Mounts, links, masks, program ids, host name, domain name, working directory, variables,
+    /// filter, cgroup kind, loopback, roles of descriptors.
     Configure(
-        ((), (), (), (u32, u32), &'static str, &'static str, &'static serde_bytes::Bytes, &'static str, bool, bool),
+        (
+            (),
+            (),
+            (),
+            (u32, u32),
+            &'static str,
+            &'static str,
+            &'static serde_bytes::Bytes,
+            &'static serde_bytes::Bytes,
+            &'static str,
+            bool,
+            bool,
+            (),
+        ),
     ),
 }
 
@@ -115,7 +128,8 @@ fn start() -> Vec<u8> {
 
 fn configure() -> Vec<u8> {
     let work_dir = serde_bytes::Bytes::new(b"/w");
-    let parts = ((), (), (), (0, 0), "h", "d", work_dir, "Off", false, false);
+    let env = serde_bytes::Bytes::new(b"");
+    let parts = ((), (), (), (0, 0), "h", "d", work_dir, env, "Off", false, false, ());
     let mut bytes = frame(&(1, Configure::Configure(parts)));
     // Replaces the nils that serde writes for `()` with empty arrays.
     bytes.iter_mut().filter(|byte| **byte == 0xc0).for_each(|byte| *byte = 0x90);
@@ -172,14 +186,21 @@ fn the_init_exits_with_1_on_a_broken_frame_and_says_why() {
 #[test]
 fn the_init_exits_on_a_request_out_of_order() {
     let _turn = turn();
-    for request in ["Ping", "Reset"] {
+    for request in ["Ping", "Reset", "Freeze"] {
         let init = Init::start();
         init.send(&frame(&(0, request)));
         let (code, said) = init.end();
         assert_eq!(code, Some(1));
         assert!(said.contains("out of place (Unshared)") && said.contains(request), "{said}");
     }
-    for (request, bytes) in [("Ping", frame(&(0, "Ping"))), ("Start", start()), ("Reset", frame(&(0, "Reset")))] {
+    for (request, bytes) in [
+        ("Ping", frame(&(0, "Ping"))),
+        ("Start", start()),
+        ("Reset", frame(&(0, "Reset"))),
+        ("Freeze", frame(&(0, "Freeze"))),
+        ("StartBeside", beside(3, 0, serde_json::json!([]))),
+        ("Signal", signal(3, 0, 9)),
+    ] {
         let init = Init::with_pid_1();
         init.send(&bytes);
         let (code, said) = init.end();
@@ -321,7 +342,7 @@ fn the_init_closes_descriptors_that_a_request_does_not_need() {
     let _turn = turn();
     let init = Init::configured();
     let (mut reader, writer) = pipe();
-    for request in ["Ping", "Reset"] {
+    for request in ["Ping", "Reset", "Freeze"] {
         init.send_with(&frame(&(7, request)), &[writer.as_raw_fd(); 3]);
         assert_eq!(init.receive(), frame(&(7, "Done")));
     }
@@ -355,11 +376,25 @@ fn start_run(id: u64) -> Vec<u8> {
 }
 
 fn run_with(id: u64, roles: serde_json::Value, announce: bool) -> Vec<u8> {
-    let run = serde_json::json!({
-        "program": "p", "args": "p\0", "env": "", "work_dir": null, "fds": roles, "announce": announce, "rlimits": [],
+    frame(&(id, serde_json::json!({ "StartRun": run_of(roles, announce) })))
+}
+
+/// A run beside the run `main`.
+fn beside(id: u64, main: u64, roles: serde_json::Value) -> Vec<u8> {
+    let request = serde_json::json!({"main": main, "run": run_of(roles, false), "group": null});
+    frame(&(id, serde_json::json!({ "StartBeside": request })))
+}
+
+fn signal(id: u64, run: u64, number: i32) -> Vec<u8> {
+    frame(&(id, serde_json::json!({ "Signal": [run, number] })))
+}
+
+fn run_of(roles: serde_json::Value, announce: bool) -> serde_json::Value {
+    serde_json::json!({
+        "program": "p", "args": "p\0", "env": "", "default_env": {"AllBut": ""}, "work_dir": null, "fds": roles,
+        "announce": announce, "rlimits": [],
         "affinity": [], "times": {"wall": null, "cpu": null, "cpus": 1}, "throttled": false, "filter": [],
-    });
-    frame(&(id, serde_json::json!({ "StartRun": run })))
+    })
 }
 
 #[test]
@@ -392,6 +427,79 @@ fn a_run_is_announced_if_the_host_asks_for_it() {
     }
 }
 
+/// Whether a reply has this word in it.
+fn has(reply: &[u8], word: &str) -> bool {
+    reply.windows(word.len()).any(|part| part == word.as_bytes())
+}
+
+#[test]
+fn a_run_beside_another_one_and_a_signal_need_the_run_that_they_name() {
+    let _turn = turn();
+    let dir = open_dir();
+    let program = dir.path().join("p");
+    cc_static("#include <unistd.h>\nint main(void) { write(1, \"ready\\n\", 6); pause(); }", &program);
+    let executable = File::open(&program).unwrap();
+    let roles = serde_json::json!([{"Program": 1}, "Executable"]);
+    let init = Init::configured();
+    let (mut reader, writer) = pipe();
+    let fds = [writer.as_raw_fd(), executable.as_raw_fd()];
+    let refused = |request: &[u8], step: &str| {
+        init.send_with(request, &fds);
+        let reply = init.receive();
+        assert!(has(&reply, "Failed") && has(&reply, step), "{}", String::from_utf8_lossy(&reply));
+    };
+    let mut ready = || reader.read_exact(&mut [0; 6]).unwrap();
+    refused(&beside(4, 3, roles.clone()), "FindRun");
+    refused(&signal(4, 3, 15), "Signal");
+
+    init.send_with(&start_run(5), &fds);
+    ready();
+    refused(&beside(6, 4, roles.clone()), "FindRun");
+    refused(&signal(6, 4, 15), "Signal");
+    for number in [0, -1, 65, i32::MAX] {
+        refused(&signal(6, 5, number), "Signal");
+    }
+    // The control: a run beside the one that is going on, and a signal for each.
+    init.send_with(&beside(7, 5, roles.clone()), &fds);
+    ready();
+    // One beside a run beside another one: that is not the main one.
+    refused(&beside(8, 7, roles.clone()), "FindRun");
+    init.send(&signal(9, 7, 15));
+    assert_eq!(init.receive(), frame(&(9, "Done")));
+    assert!(has(&init.receive(), "Ended"), "of the run beside");
+    init.send(&signal(10, 5, 15));
+    assert_eq!(init.receive(), frame(&(10, "Done")));
+    assert!(has(&init.receive(), "Ended"), "of the main run");
+    refused(&beside(11, 5, roles), "FindRun");
+    drop((writer, fds));
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0, "every descriptor is closed");
+}
+
+#[test]
+fn the_descriptors_of_a_group_fit_its_files() {
+    let _turn = turn();
+    let dir = open_dir();
+    let program = dir.path().join("p");
+    cc_static("#include <unistd.h>\nint main(void) { write(1, \"ready\\n\", 6); pause(); }", &program);
+    let executable = File::open(&program).unwrap();
+    let init = Init::configured();
+    let (mut reader, writer) = pipe();
+    let fds = [writer.as_raw_fd(), executable.as_raw_fd()];
+    init.send_with(&start_run(5), &fds);
+    reader.read_exact(&mut [0; 6]).unwrap();
+    let roles = serde_json::json!([{"Program": 1}, "Executable"]);
+    let group = serde_json::json!({"version": "V1", "files": ["Directory"]});
+    let request = serde_json::json!({"main": 5, "run": run_of(roles, false), "group": group});
+    for count in [0, 1, 2, 4] {
+        let fds = [writer.as_raw_fd(), executable.as_raw_fd(), executable.as_raw_fd(), executable.as_raw_fd()];
+        init.send_with(&frame(&(6, serde_json::json!({ "StartBeside": request }))), &fds[..count]);
+        let reply = init.receive();
+        assert!(has(&reply, "Failed"), "{count}: {}", String::from_utf8_lossy(&reply));
+    }
+    init.send(&frame(&(9, "Ping")));
+    assert_eq!(init.receive(), frame(&(9, "Done")));
+}
+
 #[test]
 fn the_init_exits_on_a_run_or_a_reset_while_a_program_runs() {
     let _turn = turn();
@@ -399,7 +507,7 @@ fn the_init_exits_on_a_run_or_a_reset_while_a_program_runs() {
     let program = dir.path().join("p");
     // Static, because the root file system has no libraries.
     cc_static("#include <unistd.h>\nint main(void) { write(1, \"ready\\n\", 6); pause(); }", &program);
-    for request in [start_run(6), frame(&(6, "Reset")), start(), configure()] {
+    for request in [start_run(6), frame(&(6, "Reset")), frame(&(6, "Freeze")), start(), configure()] {
         let init = Init::configured();
         let (mut reader, writer) = pipe();
         init.send_with(&start_run(5), &[writer.as_raw_fd(), File::open(&program).unwrap().as_raw_fd()]);

@@ -1,38 +1,9 @@
 //! The control groups of runs: which processes are in them, and that none is left.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use super::*;
-
-/// All directories of runs below /sys/fs/cgroup.
-fn directories() -> BTreeSet<PathBuf> {
-    fn look(dir: &Path, depth: u32, found: &mut BTreeSet<PathBuf>) {
-        for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
-            if entry.file_name().to_string_lossy().starts_with("cellblock-runs-") {
-                found.insert(entry.path());
-            } else if depth > 0 {
-                look(&entry.path(), depth - 1, found);
-            }
-        }
-    }
-    let mut found = BTreeSet::new();
-    look(Path::new("/sys/fs/cgroup"), 5, &mut found);
-    found
-}
-
-/// The directories of the runs of one host.
-fn of(host: u32) -> Vec<PathBuf> {
-    directories()
-        .into_iter()
-        .filter(|path| path.to_string_lossy().contains(&format!("cellblock-runs-{host}-")))
-        .collect()
-}
+use crate::common::groups_of as of;
 
 /// The part of the other process.
 pub fn play(role: &str) {
@@ -50,7 +21,7 @@ pub fn play(role: &str) {
                 run(&container, &hog("exit 0", limits())).await;
                 assert!(!of(std::process::id()).is_empty(), "the control");
                 container.destroy().await;
-                assert_eq!(of(std::process::id()), [] as [PathBuf; 0], "destroy returns when the groups are gone");
+                assert_eq!(of(std::process::id()), [].into(), "destroy returns when the groups are gone");
                 // The runtime is dropped while a program runs.
                 let container = crate::common::container().await;
                 drop(container.spawn(&hog("sleep", limits())).await.unwrap());
@@ -71,11 +42,18 @@ pub fn play(role: &str) {
                 }
                 assert!(refused > 0, "the control");
             }
+            "exit" => {
+                run(&container, &hog("exit 0", limits())).await;
+                assert!(!of(std::process::id()).is_empty(), "the control");
+            }
             "none" => {}
             other => panic!("no such role: {other}"),
         }
     });
     drop(runtime);
+    if role == "exit" {
+        std::process::exit(0);
+    }
     let end = std::time::Instant::now() + Duration::from_secs(5);
     while !of(std::process::id()).is_empty() {
         assert!(std::time::Instant::now() < end, "{:?}", of(std::process::id()));
@@ -90,6 +68,22 @@ async fn groups_are_removed_with_their_container() {
     }
     let status = crate::common::another_host("destroy", &[]).status().unwrap();
     assert!(status.success());
+}
+
+#[tokio::test]
+async fn a_host_that_exits_with_its_runtime_leaves_no_group() {
+    let Some(source) = groups(&container().await).await else { return };
+    let mut host = crate::common::another_host("exit", &[]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    assert!(host.wait().unwrap().success());
+    if source == Source::CgroupV1 {
+        assert_eq!(of(host.id()), [].into(), "no process was in them");
+    }
+    // In v2 the init is in the container's group, and may be dying.
+    crate::common::eventually("the next host removes what is left", || {
+        assert!(crate::common::another_host("none", &[]).status().unwrap().success());
+        of(host.id()).is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -146,96 +140,4 @@ async fn the_init_is_not_in_the_group_of_its_run() {
         assert!(!own.contains("cellblock-runs-") || own.trim_end().ends_with("/init"), "{own}");
     }
     process.kill().await.unwrap();
-}
-
-/// The memory that is charged to the group which has the limits of a container's runs.
-async fn charged(container: &Container) -> u64 {
-    let mark = "8642.97531";
-    let mut process = container.spawn(Command::new("/bin/sleep").arg(mark).limits(limits())).await.unwrap();
-    let pid = process.id().unwrap();
-    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let group = |key| lines.lines().find_map(|line: &str| line.split_once(key)).map(|(_, path)| path.to_owned());
-    let file = match group(":memory:") {
-        Some(path) => format!("/sys/fs/cgroup/memory{path}/../memory.usage_in_bytes"),
-        None => format!("/sys/fs/cgroup{}/../memory.current", group("0::").unwrap()),
-    };
-    let bytes = fs::read_to_string(file).unwrap().trim().parse().unwrap();
-    process.kill().await.unwrap();
-    bytes
-}
-
-/// Directory entries that do not exist stay charged as long as the kernel likes. With them, the next
-/// run's allocations have the kernel look for memory to free, for seconds.
-#[tokio::test]
-async fn no_memory_that_a_run_left_is_charged_to_the_runs_after_a_reset() {
-    let container = container().await;
-    if groups(&container).await.is_none() {
-        return;
-    }
-    let misses = run(&container, &hog(if is_slow() { "miss 3000" } else { "miss 300000" }, limits())).await;
-    assert!(misses.status.success(), "{misses}");
-    let left = charged(&container).await;
-    if left < 20 * MIB {
-        return skip("this kernel does not remember what does not exist");
-    }
-    container.reset().await.unwrap();
-    let after = charged(&container).await;
-    assert!(after < 4 * MIB, "{after} of {left}");
-}
-
-/// Completes a future. Also returns the longest time for which this thread's tasks stood still.
-async fn longest_stall<T>(work: impl Future<Output = T>) -> (T, Duration) {
-    let mut work = std::pin::pin!(work);
-    let (mut longest, mut last) = (Duration::ZERO, Instant::now());
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return (done, longest.max(last.elapsed())),
-            () = tokio::time::sleep(millis(1)) => {}
-        }
-        longest = longest.max(last.elapsed());
-        last = Instant::now();
-    }
-}
-
-#[tokio::test]
-async fn a_limit_that_waits_for_memory_holds_up_no_other_task() {
-    let container = container().await;
-    if groups(&container).await.is_none() {
-        return;
-    }
-    assert!(
-        run(&container, &hog(if is_slow() { "miss 3000" } else { "miss 1000000" }, limits())).await.status.success()
-    );
-    let start = Instant::now();
-    let command = hog("exit 0", limits().memory(16 * MIB));
-    let (report, stall) = longest_stall(container.run(&command)).await;
-    let took = start.elapsed();
-    report.unwrap();
-    if took < millis(100) {
-        return skip("this kernel lowers the limit at once");
-    }
-    assert!(is_slow() || stall < took / 3, "{stall:?} of {took:?}");
-}
-
-#[tokio::test]
-async fn a_file_that_a_program_keeps_busy_holds_up_no_other_task() {
-    let container = container().await;
-    groups(&container).await;
-    let mut command = hog("occupy 200000000", limits());
-    command.stdout(cellblock::Stdio::piped());
-    let mut process = container.spawn(&command).await.unwrap();
-    tokio::io::AsyncReadExt::read_exact(process.stdout.as_mut().unwrap(), &mut [0; 5]).await.unwrap();
-    let (mut longest, mut slowest) = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..if is_slow() { 1 } else { 60 } {
-        let start = Instant::now();
-        let (written, stall) = longest_stall(container.file("busy").mode(0o600).write("x")).await;
-        written.unwrap();
-        (longest, slowest) = (longest.max(stall), slowest.max(start.elapsed()));
-    }
-    process.kill().await.unwrap();
-    if slowest < millis(20) {
-        return skip("this machine is too fast for the control");
-    }
-    assert!(is_slow() || longest < slowest / 2, "{longest:?} of {slowest:?}");
 }

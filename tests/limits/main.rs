@@ -6,10 +6,13 @@
 //! bounds of time off, for an emulated machine.
 #![allow(missing_docs)]
 
+mod charges;
 #[path = "../common/mod.rs"]
 mod common;
 mod figures;
+mod floors;
 mod groups;
+mod stalls;
 mod verdicts;
 
 use std::fs::File;
@@ -18,7 +21,7 @@ use std::time::Duration;
 
 use cellblock::{Command, Container, Limits, Report, report::Source};
 
-use common::{builder, container, is_slow, lacks, skip};
+use common::{SECOND, builder, container, is_slow, lacks, skip};
 
 const MIB: u64 = 1 << 20;
 

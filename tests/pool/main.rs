@@ -11,6 +11,7 @@ mod drops;
 mod jobs;
 mod leases;
 mod life;
+mod retries;
 mod soak;
 
 use std::collections::BTreeSet;

@@ -19,11 +19,12 @@ async fn arguments_and_environment_arrive_as_given() {
     let mut command = Command::new("python3");
     command.args(["-Sc", "import sys, os; print(sys.argv[1:], sorted(os.environb.items()))", "", "a b", "\n", "é"]);
     command.env("A", "1").env("B", "").env("A", "2").env("PYTHONUTF8", "1");
-    let expected = r"['', 'a b', '\n', 'é'] [(b'A', b'2'), (b'B', b''), (b'PYTHONUTF8', b'1')]";
+    let expected = r"['', 'a b', '\n', 'é'] [(b'A', b'2'), (b'B', b''), (b'HOME', b'/w'), (b'PYTHONUTF8', b'1')]";
     let said = says(&container, &command).await;
     // Python may add LC_CTYPE.
     assert_eq!(said.replace(", (b'LC_CTYPE', b'C.UTF-8')", ""), expected);
-    assert_eq!(says(&container, &Command::new("env")).await, "", "the environment is empty by default");
+    assert_eq!(says(&container, &Command::new("env")).await, "HOME=/w", "nothing else by default");
+    assert_eq!(says(&container, Command::new("env").env("HOME", "/tmp")).await, "HOME=/tmp");
 }
 
 #[tokio::test]
@@ -132,7 +133,7 @@ async fn a_file_in_the_container_gives_default_variables() {
     container.file("bin/tool").mode(0o755).write("#!/bin/sh\necho found $A").await.unwrap();
     assert_eq!(says(&container, Command::new("tool").env("A", "own")).await, "found own");
     let all = says(&container, Command::new("/usr/bin/env").env("AB", "own")).await;
-    assert_eq!(all, "AB=own\nPATH=/w/bin\nA=from file = \"as it is\"\nLAST=1");
+    assert_eq!(all, "AB=own\nPATH=/w/bin\nA=from file = \"as it is\"\nLAST=1\nHOME=/w");
     for (content, line) in [("A=1\nnothing\n", "/.env:2"), ("=x", "/.env:1"), ("\nA=\0", "/.env:2")] {
         let error = build(content).await.unwrap_err();
         assert_eq!((error.kind(), error.step()), (ErrorKind::Build, Some("read_environment")), "{error}");

@@ -9,5 +9,7 @@ mod descriptors;
 mod hooks;
 mod privileges;
 mod runs;
+mod spellings;
 mod streams;
 mod terminals;
+mod world;

@@ -75,11 +75,11 @@ async fn a_run_ends_when_all_its_processes_are_dead() {
     // A grandchild holds the output open. The output ends at once all the same.
     assert_eq!(says(&container, &sh(&daemons)).await, "started");
     assert!(start.elapsed() < Duration::from_secs(5));
-    assert_eq!(processes_with(&mark), []);
+    assert!(processes_with(&mark).is_empty());
     let mut process = container.spawn(&sh(&format!("{daemons}; sleep 60"))).await.unwrap();
     eventually("the daemons run", || processes_with(&mark).len() > 3).await;
     assert_eq!(process.kill().await.unwrap().status, KILLED);
-    assert_eq!(processes_with(&mark), []);
+    assert!(processes_with(&mark).is_empty());
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_dropped_process_is_killed_and_the_next_run_goes_on() {
     let process = container.spawn(&sh(&format!("sleep 60 # {mark}"))).await.unwrap();
     drop(process);
     assert_eq!(says(&container, &sh("echo next")).await, "next");
-    assert_eq!(processes_with(&mark), []);
+    assert!(processes_with(&mark).is_empty());
 }
 
 #[tokio::test]

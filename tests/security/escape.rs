@@ -74,11 +74,14 @@ async fn a_container_has_only_the_requested_mounts_and_they_are_private() {
         let (target, options, propagation) = (fields[4], fields[5].split(',').collect::<Vec<_>>(), fields[6]);
         assert_eq!(propagation, "-", "neither shared nor a slave: {line}");
         let is_device = ["null", "zero", "full", "random", "urandom"].iter().any(|it| target == format!("/dev/{it}"));
-        let is_writable = ["/w", "/tmp", "/data"].contains(&target);
+        let is_writable = ["/w", "/tmp", "/dev/shm", "/data"].contains(&target);
         assert!(options.contains(&"nosuid") && options.contains(&"nodev") != is_device, "{line}");
         assert_eq!(options.contains(&"rw"), is_writable, "{line}");
-        let is_expected = ["/", "/proc", "/w", "/tmp", "/data", "/bin", "/sbin", "/usr"].contains(&target);
-        assert!(is_expected || is_device || target.starts_with("/lib") || target.starts_with("/etc/"), "{line}");
+        let is_expected = ["/", "/proc", "/w", "/tmp", "/dev/shm", "/data", "/bin", "/sbin", "/usr"].contains(&target);
+        assert!(
+            is_expected || is_device || ["/lib", "/etc/", "/proc/"].iter().any(|it| target.starts_with(it)),
+            "{line}"
+        );
     }
     assert_eq!(says(&container, &sh("ls -d /old_root /sys /root /home 2>/dev/null || :")).await, "");
 }

@@ -46,10 +46,10 @@ print("uname", os.uname())
 print("files", sorted(os.listdir("/proc/self/fd"))[:-1], os.getcwd(), sorted(os.environ))
 # Without the numbers of mounts and devices, which are new for each tmpfs.
 print("mounts", sorted(line.split(" ", 3)[3] for line in read("/proc/self/mountinfo").split("\n")))
-for path in ("/", "/w", "/tmp", "/dev", "/usr"):
+for path in ("/", "/w", "/tmp", "/dev", "/dev/shm", "/usr"):
     stat = os.stat(path)
     print("directory", path, oct(stat.st_mode), stat.st_uid, stat.st_gid, stat.st_nlink, attempt(lambda: os.listxattr(path)))
-for path in ("/w", "/tmp"):
+for path in ("/w", "/tmp", "/dev/shm"):
     room = os.statvfs(path)
     print("content", path, attempt(lambda: sorted(os.listdir(os.fsencode(path)))), room.f_blocks - room.f_bfree, room.f_files - room.f_ffree)
 print("shared memory", info(libc.shmctl, 0, 14))

@@ -112,8 +112,8 @@ async fn orphans_that_die_without_end_do_not_delay_a_deadline() {
         assert_eq!(report.cause, Cause::Limit(Limit::WallTime), "{report}");
         let late = report.usage.wall.unwrap() - time;
         assert!(late < time / 2, "{late:?} {report}");
-        // Their program has ended, so they are killed at once. An emulated machine takes seconds to kill
-        // and reap hundreds of them.
+        // Their program has ended, so they are killed at once. An emulated machine takes seconds to
+        // kill and reap hundreds of them.
         let report = container.run(orphans("orphans left").limits(limits(20 * SECOND))).await.unwrap();
         assert_eq!(report.status, Status::Exited(0), "{report}");
         assert!(report.usage.wall.unwrap() < at_once, "{report}");

@@ -15,8 +15,10 @@ mod leftovers;
 mod lifetime;
 mod network;
 mod resources;
+mod soak;
 mod streams;
 mod surface;
+mod world;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -128,6 +130,11 @@ fn another_host() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             println!("\ncontainers {}", runtime.block_on(ids::fill_range()));
         }
+        Ok("read proc") => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            println!("\nproc {}", runtime.block_on(world::read_proc()));
+        }
+        Ok("soak") => soak::play(),
         Ok(_) => lifetime::play(),
         Err(_) => {}
     }

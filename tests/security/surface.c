@@ -91,6 +91,10 @@ static void ask_about_files(void) {
     tell("merging of pages", prctl(67, 1, 0, 0, 0));
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     tell("merging of a page", madvise(page, 4096, MADV_MERGEABLE));
+    tell("paging out", madvise(page, 4096, 21));
+    tell("cold pages", madvise(page, 4096, 20));
+    struct { unsigned long start, length; unsigned flags, mapped, count, reserved; } extents = {0, -1, 1, 0, 0, 0};
+    tell("extents of a file", ioctl(open("/bin/sh", O_RDONLY), 0xc020660b, &extents)); // FIEMAP_FLAG_SYNC
 }
 
 static void set(const char *what, int family, int type, int level, int option, const void *value, size_t size) {

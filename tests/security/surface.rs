@@ -82,6 +82,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("msync", "works"),
     ("merging of pages", EINVAL),
     ("merging of a page", EINVAL),
+    ("paging out", EINVAL),
+    ("cold pages", EINVAL),
+    ("extents of a file", "ENOTTY"),
     ("SO_ATTACH_FILTER", NO_OPTION),
     ("SO_TIMESTAMP", NO_OPTION),
     ("SO_ZEROCOPY", NO_OPTION),
@@ -151,6 +154,9 @@ async fn calls_that_no_ordinary_program_needs_are_refused() {
         "notes of a directory",
         "packets",
         "packets later",
+        "paging out",
+        "cold pages",
+        "extents of a file",
         "io_setup",
         "SO_ATTACH_FILTER",
         "SO_TIMESTAMP",
@@ -240,6 +246,40 @@ print(attempt(map.flush))",
     let writing = builder().mount(Mount::bind_writable(shared.path(), "/shared")).work_dir("/shared");
     let said = says(&writing.build().await.unwrap(), &write_back).await;
     assert_eq!(said, "works, Bad file descriptor\nworks, Bad file descriptor\nworks", "the control");
+}
+
+/// Pages that are dropped must be read from the disk again, by all who use the file.
+#[tokio::test]
+async fn a_program_cannot_drop_a_shared_file_from_memory() {
+    let drop_it = python(
+        "import ctypes, os
+libc = ctypes.CDLL(None); libc.mmap.restype = ctypes.c_void_p
+size = 1 << 20
+at = libc.mmap(None, size, 1, 2, os.open('/shared/file', os.O_RDONLY), 0)
+ctypes.string_at(at, size)
+def pages():
+    found = ctypes.create_string_buffer(size // 4096)
+    libc.mincore(ctypes.c_void_p(at), size, found)
+    return sum(byte & 1 for byte in found.raw)
+before = pages()
+for advice in (20, 21): libc.madvise(ctypes.c_void_p(at), size, advice)
+print(before, pages())",
+    );
+    let shared = common::open_dir();
+    let path = shared.path().join("file");
+    let file = File::create(&path).unwrap();
+    // A hole has no pages to write to the disk, so all that are in memory can be dropped.
+    file.set_len(1 << 20).unwrap();
+    // A program with another id may do so if the file's mode lets it write, also on a read-only
+    // mount.
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let builder = builder().mount(Mount::bind(shared.path(), "/shared"));
+    assert_eq!(says(&builder.clone().build().await.unwrap(), &drop_it).await, "256 256");
+    let said = says(&builder.filter(Filter::Off).build().await.unwrap(), &drop_it).await;
+    if said == "256 256" {
+        return lacks("a disk for temporary files");
+    }
+    assert!(said.starts_with("256 "), "the control: {said}");
 }
 
 /// What an open or a read in a directory tells a program that asked for notes of it (dnotify).

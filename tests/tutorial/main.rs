@@ -7,13 +7,17 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[path = "../common/processes.rs"]
 mod processes;
 mod service;
 
+use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::turn;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The program of an example. Cargo puts examples beside the directory of the tests.
 fn example(name: &str) -> Command {
@@ -48,21 +52,57 @@ fn interactive_plays_the_game_to_its_end() {
 }
 
 #[test]
-fn session_loses_its_variables_at_an_overrun_and_its_files_at_a_reset() {
+fn session_goes_on_after_an_interrupt_and_loses_its_variables_only_with_its_interpreter() {
     let _turn = turn();
-    let expected = ">>> x = 6
+    let expected = ">>> x = 6; open('notes', 'w').write('kept')
+>>> while True: pass
+KeyboardInterrupt
 >>> print(x * 7)
 42
->>> open('notes', 'w').write('kept')
->>> while True: pass
-the cell overran its deadline
->>> print('x' in globals(), open('notes').read())
-False kept
 >>> print(1 / 0)
 ZeroDivisionError: division by zero
-after a reset: []
+>>> import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)
+... while True: pass
+killed
+>>> print('x' in globals(), open('notes').read())
+False kept
+its files: notes
 ";
     assert_eq!(printed_by("session", &[]), expected);
+}
+
+/// A file of submissions, one a line.
+fn submissions(lines: &[&str]) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    file
+}
+
+#[test]
+fn evaluator_prints_each_verdict_as_it_comes() {
+    let _turn = turn();
+    let file = submissions(&["print(int(input()[0]) * 7)", "1 / 0", "print('x' * (2 << 20))", "pass"]);
+    let printed = printed_by("evaluator", &[file.path().to_str().unwrap()]);
+    for line in ["1: ok \"42\"", "2: nonzero_exit \"\"", "4: ok \"\"", "4 judged"] {
+        assert!(printed.lines().any(|it| it == line), "{line} is not in:\n{printed}");
+    }
+    assert!(printed.lines().any(|line| line.starts_with("3: output ")), "{printed}");
+}
+
+#[test]
+fn evaluator_stops_cleanly_at_ctrl_c() {
+    let _turn = turn();
+    let file = submissions(&[&["import time; time.sleep(4)"; 500], &["print(1)"; 1][..]].concat());
+    let mut child = example("evaluator").arg(file.path()).stdout(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    processes::running(pid, std::thread::available_parallelism().unwrap().get(), "python3");
+    let before = processes::descendants(pid);
+    kill(Pid::from_raw(pid as i32), Signal::SIGINT).unwrap();
+    assert!(processes::wait(&mut child).success());
+    let mut printed = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert!(printed.ends_with("judged, then canceled\n"), "{printed}");
+    assert_eq!(processes::alive(&before), [], "nothing is left");
 }
 
 /// The example is built only with the feature, like this test.
@@ -77,6 +117,8 @@ fn batch_counts_its_verdicts_and_its_metrics() {
         "cellblock_runs_total verdict=ok: 180",
         "cellblock_runs_total verdict=nonzero_exit: 20",
         "cellblock_leases_total: 200",
+        "cellblock_waiting: 0",
+        "cellblock_containers state=leased: 0",
     ] {
         assert!(printed.lines().any(|it| it == line), "{line} is not in:\n{printed}");
     }

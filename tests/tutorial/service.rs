@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::common::turn;
 use crate::example;
-use crate::processes::{alive, descendants, wait, wait_for_programs};
+use crate::processes::{alive, descendants, running, wait};
 
 struct Service {
     child: Child,
@@ -86,7 +86,7 @@ fn the_service_runs_programs_refuses_excess_and_shuts_down_gracefully() {
     assert!(refused.iter().all(|(status, body)| *status == 503 && body.contains("try again")), "{refused:?}");
 
     let taken: Vec<_> = (0..size).map(|_| service.ask(&sleep)).collect();
-    wait_for_programs(service.child.id(), size, "sleep");
+    running(service.child.id(), size, "sleep");
     let processes = descendants(service.child.id());
     kill(Pid::from_raw(service.child.id() as i32), Signal::SIGTERM).unwrap();
     assert!(taken.into_iter().all(|stream| answer(stream).0 == 200), "accepted requests are answered");

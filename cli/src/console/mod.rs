@@ -9,6 +9,7 @@ mod run;
 mod slot;
 mod state;
 
+use std::error::Error;
 use std::future::ready;
 use std::io;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Stdin};
 use tokio::sync::mpsc;
 
+use crate::image::ImageOptions;
 use crate::runtime::block_on;
 use request::Request;
 use response::Failure;
@@ -29,19 +31,27 @@ use state::Console;
 /// standard output.
 #[derive(Args)]
 #[command(after_long_help = PROTOCOL, after_help = "`cellblock help console` describes the requests.")]
-pub struct Options {}
+pub struct Options {
+    /// At the end of input, kill what still runs instead of waiting for it
+    #[arg(long)]
+    kill_at_eof: bool,
+    #[command(flatten)]
+    image: ImageOptions,
+}
 
 const PROTOCOL: &str = r#"Example:
-  $ cellblock console
-  {"id":1,"op":"run","args":["/bin/echo","hi"]}
+  $ echo '{"id":1,"op":"run","args":["/bin/echo","hi"]}' | cellblock console
   {"id":1,"ok":{"stdout":"hi\n","status":{"exited":0},"verdict":"ok",…}}
 
 Requests:
   op       fields                             response
   build    binds (["SRC[:DST[:rw]]"]),        {}
-           tmpfs_bytes (of each tmpfs)
+           tmpfs_bytes (of each tmpfs),
+           image (IMAGE, as for --image),
+           setup (["PROGRAM","ARG",…])
   run      args, env (["K=V"]), stdin,        verdict, report, outputs
-           capture_bytes, limits
+           capture_bytes, limits,
+           beside (false)
   kill     run (the id of a run)              {}; the run has its own response
   reset                                       {}
   write    path, data or data_base64,         {}
@@ -57,12 +67,21 @@ start in the order of their lines and are answered as they finish. Runs and
 resets of one container wait for each other in that order. Everything else is
 served at once, so a request that relies on another must wait for its response.
 
+A run with "beside":true starts at once, beside the run that goes on in that
+container. It has limits, a report and a response of its own, and is killed when
+that run ends: its cause is then "main_ended". If no run goes on, it fails with
+the kind "not_running".
+
 Containers:
   A request may name its `container`; the default is "main". A container is
   built when a request first needs it, and again after a `destroy` or a failed
   build. A container that has died stays dead until it is destroyed. A `kill`
   looks in every container unless it names one. It kills all runs with the id. A
   run that is killed while it waits fails with the kind `killed`.
+
+  With `image`, or the option --image, the "/" of a container is that image or
+  directory in place of the host's /usr. A build runs `setup`, and a reset keeps
+  what that leaves.
 
 Failures:
   {"id":1,"error":{"kind":"…","step":"…","errno":2,"message":"…",
@@ -73,14 +92,15 @@ Failures:
 Bytes that are not UTF-8, or that end within a character, are in base64 under a
 name that says so: `stdout_base64`.
 
-At the end of input the console kills what runs, sends the open responses,
-destroys everything and exits with 0. It exits with 1 if its output is closed."#;
+At the end of input the console waits until every request has its response. With
+--kill-at-eof it kills what runs instead. Then it destroys everything and exits
+with 0. If its output is closed it kills what runs and exits with 1."#;
 
 /// The longest line in bytes.
 const MAX_LINE: u64 = 64 << 20;
 
-pub fn main(Options {}: Options) -> ExitCode {
-    match block_on(serve()) {
+pub fn main(Options { kill_at_eof, image }: Options) -> ExitCode {
+    match block_on(serve(kill_at_eof, &image)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cellblock console: {error}");
@@ -89,11 +109,12 @@ pub fn main(Options {}: Options) -> ExitCode {
     }
 }
 
-async fn serve() -> io::Result<()> {
+async fn serve(kill_at_eof: bool, image: &ImageOptions) -> Result<(), Box<dyn Error>> {
+    let roots = image.open().await?;
     let (responses, to_write) = mpsc::unbounded_channel();
     let writer = tokio::spawn(write_lines(to_write));
     let mut input = BufReader::new(tokio::io::stdin());
-    let mut console = Console::new(responses.clone());
+    let mut console = Console::new(responses.clone(), roots);
     let end = loop {
         tokio::select! {
             request = next_request(&mut input) => match request {
@@ -106,10 +127,16 @@ async fn serve() -> io::Result<()> {
             () = responses.closed() => break Ok(()),
         }
     };
+    if end.is_ok() && !kill_at_eof {
+        tokio::select! {
+            () = console.drain() => {}
+            () = responses.closed() => {}
+        }
+    }
     console.end().await;
     drop(responses);
     writer.await??;
-    end
+    Ok(end?)
 }
 
 /// Writes the responses. One task writes all of them, so lines do not mix.

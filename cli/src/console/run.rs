@@ -7,34 +7,43 @@ use cellblock::{Command, Limits, Process, Report, Stdio};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::RecvError;
 
 use super::request::RunRequest;
 use super::response::{Failure, Kind, with_bytes};
 use super::slot::Turn;
 use crate::environment::Variable;
 
-pub fn command(run: &RunRequest) -> Result<Command, Failure> {
-    let [program, args @ ..] = run.args.as_slice() else {
-        return Err(Failure::invalid("args must begin with a program"));
-    };
+/// The command of a run. Without variables of its own it has `default_env`.
+pub fn command(run: &RunRequest, default_env: &[Variable]) -> Result<Command, Failure> {
+    let mut command = program("args", &run.args)?;
     let limits: Limits = serde_json::from_value(run.limits.clone().into())
         .map_err(|error| Failure::invalid(format!("limits: {error}")))?;
-    let mut command = Command::new(program);
-    command.args(args).limits(limits);
+    command.limits(limits);
     command.stdin(Stdio::bytes(run.stdin.as_str())).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for variable in &run.env {
-        let Variable { key, value } = variable.parse().map_err(Failure::invalid)?;
+    let own = run.env.iter().flatten().map(|variable| variable.parse().map_err(Failure::invalid));
+    let own = own.collect::<Result<Vec<Variable>, _>>()?;
+    for Variable { key, value } in if run.env.is_some() { own.as_slice() } else { default_env } {
         command.env(key, value);
     }
     Ok(command)
 }
 
-/// Waits for the start of a run and for its end. Kills it when `kill` yields.
+/// A program and its arguments, out of the field with this name.
+pub fn program(field: &str, words: &[String]) -> Result<Command, Failure> {
+    let [program, args @ ..] = words else {
+        return Err(Failure::invalid(format!("{field} must begin with a program")));
+    };
+    let mut command = Command::new(program);
+    command.args(args);
+    Ok(command)
+}
+
+/// Waits for the start of a run and for its end. Kills it when `kill` yields. A run that takes a
+/// turn keeps it until then.
 ///
 /// `capture_bytes` is how much of each output the response has.
 pub async fn respond(
-    start: impl Future<Output = cellblock::Result<(Process, Result<Turn, RecvError>)>>,
+    start: impl Future<Output = cellblock::Result<(Process, Option<Turn>)>>,
     capture_bytes: u64,
     mut kill: oneshot::Receiver<()>,
 ) -> Result<Value, Failure> {

@@ -7,16 +7,20 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::environment::Variable;
+
 /// A container that is built, is being built, or could not be built.
 pub struct Slot {
     pub container: Shared<BoxFuture<'static, cellblock::Result<Container>>>,
     pub turns: TurnQueue,
+    /// The variables of a run that sets none.
+    pub default_env: Vec<Variable>,
 }
 
 impl Slot {
-    pub fn new(builder: ContainerBuilder) -> Self {
+    pub fn new(builder: ContainerBuilder, default_env: Vec<Variable>) -> Self {
         let container = async move { builder.build().await }.boxed().shared();
-        Self { container, turns: TurnQueue::new() }
+        Self { container, turns: TurnQueue::new(), default_env }
     }
 
     pub fn has_failed(&self) -> bool {

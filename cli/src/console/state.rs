@@ -8,17 +8,19 @@ use std::future::ready;
 use std::time::Duration;
 
 use cellblock::mount::Tmpfs;
-use cellblock::{Container, Mount};
+use cellblock::{Container, ContainerBuilder, Mount, Root};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::request::{Op, Request, RunRequest};
+use super::request::{BuildRequest, Op, Request, RunRequest};
 use super::response::{Failure, decode_bytes, with_bytes};
 use super::run;
 use super::slot::Slot;
+use crate::environment::Variable;
+use crate::image::Roots;
 
 /// How long a container may take to answer a ping.
 const PING_DEADLINE: Duration = Duration::from_secs(10);
@@ -31,6 +33,7 @@ const READ_BYTES: u64 = 1 << 20;
 type Work = BoxFuture<'static, Result<Value, Failure>>;
 
 pub struct Console {
+    roots: Roots,
     slots: HashMap<String, Slot>,
     runs: Vec<OpenRun>,
     tasks: TaskTracker,
@@ -46,8 +49,8 @@ struct OpenRun {
 }
 
 impl Console {
-    pub fn new(responses: mpsc::UnboundedSender<Value>) -> Self {
-        Self { slots: HashMap::new(), runs: Vec::new(), tasks: TaskTracker::new(), responses }
+    pub fn new(responses: mpsc::UnboundedSender<Value>, roots: Roots) -> Self {
+        Self { roots, slots: HashMap::new(), runs: Vec::new(), tasks: TaskTracker::new(), responses }
     }
 
     /// Starts a request. Its response is sent when it has finished.
@@ -69,11 +72,16 @@ impl Console {
         });
     }
 
+    /// Waits until every request has its response. No request can start after this.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// Kills what runs, waits until every request has its response, and destroys the containers.
     pub async fn end(mut self) {
         self.kill_where(|_| true);
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.drain().await;
         join_all(self.slots.into_values().map(Slot::destroy)).await;
     }
 
@@ -81,7 +89,7 @@ impl Console {
     fn begin(&mut self, id: &Value, container: Option<String>, op: Op) -> Result<Work, Failure> {
         let name = container.as_deref().unwrap_or("main");
         Ok(match op {
-            Op::Build { binds, tmpfs_bytes } => self.build(name, &binds, tmpfs_bytes)?,
+            Op::Build(request) => self.build(name, &request)?,
             Op::Run(run) => self.run(id, name, &run)?,
             Op::Kill { run } => ready(self.kill(&run, container.as_deref())).boxed(),
             Op::Reset {} => self.reset(name),
@@ -108,35 +116,48 @@ impl Console {
         })
     }
 
-    fn build(&mut self, name: &str, binds: &[String], tmpfs_bytes: Option<u64>) -> Result<Work, Failure> {
+    fn build(&mut self, name: &str, request: &BuildRequest) -> Result<Work, Failure> {
         if self.slots.get(name).is_some_and(|slot| !slot.has_failed()) {
             return Err(Failure::invalid(format!("there is already a container {name:?}: destroy it first")));
         }
-        if tmpfs_bytes == Some(0) {
+        if request.tmpfs_bytes == Some(0) {
             return Err(Failure::invalid("tmpfs_bytes must not be 0, which would mean no limit"));
         }
-        let tmpfs = tmpfs_bytes.map_or_else(Tmpfs::new, |bytes| Tmpfs::new().bytes(bytes));
-        let mut builder = Container::builder().mounts(Mount::defaults(tmpfs));
-        for bind in binds {
+        let tmpfs = request.tmpfs_bytes.map_or_else(Tmpfs::new, |bytes| Tmpfs::new().bytes(bytes));
+        let image = request.image.as_ref().map(|image| self.roots.named(image));
+        let (mut builder, default_env) = base(image.or_else(|| self.roots.default.clone()), tmpfs);
+        for bind in &request.binds {
             builder = builder.mount(bind.parse()?);
         }
-        self.slots.insert(name.to_owned(), Slot::new(builder));
+        if let Some(setup) = &request.setup {
+            let mut command = run::program("setup", setup)?;
+            command.envs(default_env.iter().map(|Variable { key, value }| (key, value)));
+            builder = builder.setup_command(command);
+        }
+        self.slots.insert(name.to_owned(), Slot::new(builder, default_env));
         Ok(self.with_container(name, |_| ready(Ok(()))))
     }
 
     fn run(&mut self, id: &Value, name: &str, request: &RunRequest) -> Result<Work, Failure> {
-        let command = run::command(request)?;
+        let command = run::command(request, &self.slot(name).default_env)?;
         let (kill, killed) = oneshot::channel();
         self.forget_finished_runs();
         self.runs.push(OpenRun { id: id.clone(), container: name.to_owned(), kill });
         let slot = self.slot(name);
-        let (container, turn) = (slot.container.clone(), slot.turns.join());
+        let capture_bytes = request.capture_bytes.unwrap_or(CAPTURE_BYTES);
+        let container = slot.container.clone();
+        if request.beside {
+            let start = async move { Ok((container.await?.beside().spawn(&command).await?, None)) };
+            return Ok(run::respond(start, capture_bytes, killed).boxed());
+        }
+        let turn = slot.turns.join();
         let start = async move {
-            let turn = turn.await;
+            // The queue ends only with the runtime.
+            let turn = turn.await.ok();
             let process = container.await?.spawn(&command).await?;
             Ok((process, turn))
         };
-        Ok(run::respond(start, request.capture_bytes.unwrap_or(CAPTURE_BYTES), killed).boxed())
+        Ok(run::respond(start, capture_bytes, killed).boxed())
     }
 
     fn kill(&mut self, id: &Value, container: Option<&str>) -> Result<Value, Failure> {
@@ -168,7 +189,11 @@ impl Console {
     /// The container of this name. Starts to build it if there is none, or if its build failed.
     fn slot(&mut self, name: &str) -> &Slot {
         self.slots.retain(|it, slot| it != name || !slot.has_failed());
-        self.slots.entry(name.to_owned()).or_insert_with(|| Slot::new(Container::builder()))
+        let root = &self.roots.default;
+        self.slots.entry(name.to_owned()).or_insert_with(|| {
+            let (builder, default_env) = base(root.clone(), Tmpfs::new());
+            Slot::new(builder, default_env)
+        })
     }
 
     fn forget_finished_runs(&mut self) {
@@ -181,5 +206,17 @@ impl Console {
         self.runs = open;
         // The newest first. Otherwise a run could get its turn when the one before it is killed.
         killed.into_iter().rev().map(drop).count()
+    }
+}
+
+/// A builder over a root, or over the host's programs, and the variables of a run that sets none.
+fn base(root: Option<Root>, tmpfs: Tmpfs) -> (ContainerBuilder, Vec<Variable>) {
+    match root {
+        // An image has its own variables.
+        Some(root) => {
+            let builder = Container::builder().root(root.changes(tmpfs));
+            (builder.mounts(Mount::defaults_over_root(tmpfs)), Vec::new())
+        }
+        None => (Container::builder().mounts(Mount::defaults(tmpfs)), vec![Variable::path()]),
     }
 }

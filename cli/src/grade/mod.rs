@@ -93,7 +93,7 @@ async fn grade(options: &Options, work: &Work, journal: &Journal) -> Result<u8, 
     let mut interrupts = Interrupts::catch()?;
     let start = Instant::now();
     let workers = tokio::select! {
-        workers = Workers::start(containers(options, work)) => workers?,
+        workers = Workers::start(containers(options, work), &options.image) => workers?,
         code = interrupts.recv() => return Ok(code),
     };
     let progress = Progress::start(work.cases());

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
+use crate::image::ImageOptions;
+
 /// Grade the submissions of problem packages
 ///
 /// Runs every submission of every problem package (Kattis/ICPC format, legacy or 2023-07) below a
@@ -11,7 +13,7 @@ use clap::{Args, ValueHint};
 ///
 /// The verdicts are AC accepted, WA wrong answer, TLE time limit exceeded, MLE memory limit
 /// exceeded, OLE output limit exceeded, RTE run-time error, CE compile error and JE judge error. A
-/// submission is skipped if this machine has no tool for its language.
+/// submission is skipped if this machine, or the image, has no tool for its language.
 ///
 /// Not supported: scores, multi-pass and submit-answer problems, input validators, static
 /// validators, visualizers and constants. `allow_file_writing` has no effect: a submission may
@@ -39,6 +41,8 @@ pub struct Options {
     /// Use N containers at a time [default: one for each processor]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub jobs: Option<u16>,
+    #[command(flatten)]
+    pub image: ImageOptions,
     /// Write all results to a file as JSON
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub json: Option<PathBuf>,

@@ -1,15 +1,15 @@
-//! The compilers and interpreters of this machine.
+//! The compilers and interpreters of this machine, or of an image.
 //!
 //! Invariant: a tool counts as found only if a container can see it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cellblock::{ContainerBuilder, Mount};
+use cellblock::{Container, ContainerBuilder, Mount};
 use rustix::fs::{Access, access};
 
+use super::failure::Failure;
 use super::languages::{LANGUAGES, Language};
 
 /// The tools that were found, and the mounts that show them to a container.
@@ -22,12 +22,29 @@ pub struct Toolchains {
 impl Toolchains {
     /// Looks for the tools of every language.
     pub fn find() -> Self {
-        let mut toolchains = Self { tools: BTreeMap::new(), mounts: java_settings() };
+        let mut toolchains = Self { tools: BTreeMap::new(), mounts: Vec::new() };
         for language in LANGUAGES {
             let found = language.tools.iter().find_map(|tool| toolchains.find_tool(tool));
             toolchains.tools.extend(found.map(|path| (language.code, path)));
         }
         toolchains
+    }
+
+    /// Asks a container of an image for the tools, which are in the image's PATH.
+    pub async fn find_in(container: &Container) -> Result<Self, Failure> {
+        let mut look = cellblock::Command::new("/bin/sh");
+        look.args(["-c", r#"for tool; do command -v "$tool" || echo; done"#, "sh"]);
+        look.args(LANGUAGES.iter().flat_map(|language| language.tools));
+        let output = container.output(&look).await?;
+        let paths = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut paths = paths.lines().map(|path| Some(PathBuf::from(path)).filter(|path| path.is_absolute()));
+        let mut tools = BTreeMap::new();
+        for language in LANGUAGES {
+            // Each tool has a line.
+            let found: Vec<_> = paths.by_ref().take(language.tools.len()).flatten().collect();
+            tools.extend(found.into_iter().next().map(|path| (language.code, path)));
+        }
+        Ok(Self { tools, mounts: Vec::new() })
     }
 
     /// Adds the mounts to a builder.
@@ -38,7 +55,7 @@ impl Toolchains {
     /// The path of a language's tool inside a container. An error names the missing tools.
     pub fn tool(&self, language: &Language) -> Result<&Path, String> {
         let tool = self.tools.get(language.code).map(PathBuf::as_path);
-        tool.ok_or_else(|| format!("this machine has no {} that a container can see", language.tools.join(" or ")))
+        tool.ok_or_else(|| format!("there is no {} that a container can see", language.tools.join(" or ")))
     }
 
     /// Looks for a tool. Adds a mount if the tool is not in a directory that every container has.
@@ -66,11 +83,4 @@ impl Toolchains {
 fn is_visible(path: &Path) -> bool {
     let real = path.canonicalize().ok().filter(|real| access(real, Access::EXEC_OK).is_ok());
     real.is_some_and(|real| ["/usr", "/bin", "/lib"].iter().any(|dir| real.starts_with(dir)))
-}
-
-/// The settings of a distribution's JDK, which are in `/etc`.
-fn java_settings() -> Vec<Mount> {
-    let entries = fs::read_dir("/etc").into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_java = |path: &PathBuf| path.is_dir() && path.to_string_lossy().starts_with("/etc/java-");
-    entries.filter(is_java).map(|path| Mount::bind(path.clone(), path)).collect()
 }

@@ -15,6 +15,7 @@ use cellblock::{Command, Container, Error, Lease, Mount, Pool};
 use super::failure::Failure;
 use super::limits;
 use super::toolchains::Toolchains;
+use crate::image::ImageOptions;
 
 /// What a container is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +46,27 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Builds this many containers.
-    pub async fn start(count: usize) -> Result<Self, Failure> {
-        let toolchains = Toolchains::find();
+    /// Builds this many containers, over an image if the options name one.
+    pub async fn start(count: usize, image: &ImageOptions) -> Result<Self, Failure> {
         // Compilers need more room than programs, and an empty tmpfs takes none.
         let tmpfs = Tmpfs::new().bytes(512 << 20);
         let builder =
             Container::builder().mount(Mount::tmpfs("/w", tmpfs)).mount(Mount::tmpfs("/tmp", tmpfs.mode(0o1777)));
-        let pool = Pool::builder(toolchains.mount(builder)).size(count).build().await?;
+        let (toolchains, builder) = match image.root().await? {
+            Some(root) => {
+                let builder = builder.root(root).work_dir("/w");
+                let container = builder.build().await?;
+                let toolchains = Toolchains::find_in(&container).await;
+                container.destroy().await;
+                (toolchains?, builder)
+            }
+            None => {
+                let toolchains = Toolchains::find();
+                let builder = toolchains.mount(builder);
+                (toolchains, builder)
+            }
+        };
+        let pool = Pool::builder(builder).size(count).build().await?;
         let has_memory_groups = has_memory_groups(&pool).await?;
         Ok(Self { toolchains, count, has_memory_groups, pool, start: Instant::now(), spans: Mutex::default() })
     }
@@ -130,7 +144,7 @@ pub async fn retry_once<T>(attempt: impl AsyncFn() -> Result<T, Failure>) -> Res
 
 /// Runs a program and looks at the form in which its memory was limited.
 async fn has_memory_groups(pool: &Pool) -> Result<bool, Failure> {
-    let report = pool.lease().await?.run(Command::new("/bin/true").limits(limits::trusted())).await?;
+    let report = pool.lease().await?.run(Command::new("/bin/sh").args(["-c", ":"]).limits(limits::trusted())).await?;
     let form = report.limit(Limit::Memory).map(|held| held.form);
     Ok(matches!(form, Some(Form::CgroupV1 | Form::CgroupV2)))
 }

@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::environment::{PATH, Variable};
+use crate::image::ImageOptions;
 use crate::interrupts::Interrupts;
 use crate::limits::LimitOptions;
 use crate::runtime::block_on;
@@ -29,25 +30,28 @@ use crate::stdout::print;
 ///
 /// The program has the standard streams of this command. It sees /usr, /bin, /lib and a few files
 /// of /etc, all read-only. /w, its working directory, and /tmp are writable and empty. It has no
-/// network.
+/// network. With --image it sees the image instead, and has its environment, working directory, and
+/// command if no program is given.
 #[derive(Args)]
 #[command(override_usage = "cellblock run [OPTIONS] [--] PROGRAM [ARGS]...", after_help = EXAMPLES)]
 pub struct Options {
     /// The program and its arguments; options of `run` come before them
     #[arg(
         value_names = ["PROGRAM", "ARGS"],
-        required = true,
+        required_unless_present = "image",
         trailing_var_arg = true,
         value_hint = ValueHint::CommandWithArguments
     )]
     command: Vec<OsString>,
+    #[command(flatten)]
+    image: ImageOptions,
     /// Read the program's standard input from a file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     stdin: Option<PathBuf>,
     /// Give the program a terminal of its own, as an interactive shell needs
     #[arg(long, conflicts_with = "stdin")]
     tty: bool,
-    /// Set an environment variable; by default there is only PATH
+    /// Set an environment variable; by default there is only PATH, or what the image sets
     #[arg(long, value_name = "K=V", value_parser = named_variable)]
     env: Vec<Variable>,
     /// Show a file or directory of the host at DST, or at its own path
@@ -66,8 +70,9 @@ const EXAMPLES: &str = "\
 Examples:
   cellblock run /bin/sh -c 'id; ls -A / /w; echo hello'
   cellblock run --bind ./solution:/solution --stdin input.txt \\
-      --cpu-time 1s --memory 64MiB --json /solution
+      --cpu-time 1s --memory 64MiB --weaker --json /solution
   cellblock run --tty /bin/bash
+  cellblock run --image python.tar python3 -c 'print(6 * 7)'
 
 Exit code: the program's own, or 128+n if signal n ended it; 127 if the program
 is missing, 126 if it cannot be executed, 125 if the container failed, 2 if the
@@ -79,20 +84,35 @@ pub fn main(options: Options) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("cellblock run: {error}");
+            if let Some(advice) = advice(error.as_ref()) {
+                eprintln!("{advice}");
+            }
             ExitCode::from(failure_code(error.as_ref()))
         }
     }
 }
 
-/// The exit code of an error: 127 and 126 as a shell gives them, or 125 if the program is not the
-/// cause.
+/// The exit code of an error: 127 and 126 as a shell gives them, 2 for wrong arguments as the
+/// parser gives it, or 125 if the program is not the cause.
 fn failure_code(error: &(dyn Error + 'static)) -> u8 {
     match error.downcast_ref::<cellblock::Error>() {
         Some(error) if error.kind() == ErrorKind::Exec && error.step() == Some("exec") => {
             let is_missing = error.raw_os_error() == Some(Errno::NOENT.raw_os_error());
             if is_missing { 127 } else { 126 }
         }
+        Some(error) if error.kind() == ErrorKind::InvalidInput => 2,
         _ => 125,
+    }
+}
+
+/// The option that helps after an error, if there is one.
+fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    match error.downcast_ref::<cellblock::Error>()?.kind() {
+        ErrorKind::Unsupported => Some("With --weaker the run goes on with the weaker form of a limit."),
+        ErrorKind::Exec if failure_code(error) == 127 => {
+            Some("The container sees a part of the host. --bind shows it more, and `cellblock help run` says what.")
+        }
+        _ => None,
     }
 }
 
@@ -104,9 +124,21 @@ fn named_variable(text: &str) -> Result<Variable, String> {
 }
 
 async fn run(options: Options) -> Result<u8, Box<dyn Error>> {
-    let command = command(&options)?;
+    let stdin = stdin(&options)?;
     let mut interrupts = Interrupts::catch()?;
-    let container = build(options.bind, options.tty).await?;
+    let container = tokio::select! {
+        container = build(&options) => container?,
+        // An image may take long to unpack. Any other build ends soon, and is seen to its end.
+        code = interrupts.recv(), if options.image.image.is_some() => return Ok(code),
+    };
+    let command = match command(&options, &container) {
+        Some(command) => command,
+        None => {
+            container.destroy().await;
+            return Err("the image has no command: give a program".into());
+        }
+    };
+    let command = prepared(command, stdin, &options);
     let run = async {
         if options.tty {
             terminal::run(&container, command).await
@@ -133,25 +165,40 @@ async fn run(options: Options) -> Result<u8, Box<dyn Error>> {
     Ok(u8::try_from(report.status.shell_code())?)
 }
 
-async fn build(binds: Vec<Mount>, tty: bool) -> cellblock::Result<Container> {
+async fn build(options: &Options) -> cellblock::Result<Container> {
     let mut builder = Container::builder();
-    for mount in binds.into_iter().chain(tty.then(|| Mount::device("/dev/tty"))) {
+    if let Some(root) = options.image.root().await? {
+        builder = builder.root(root);
+    }
+    for mount in options.bind.iter().cloned().chain(options.tty.then(|| Mount::device("/dev/tty"))) {
         builder = builder.mount(mount);
     }
     builder.build().await
 }
 
-fn command(options: &Options) -> Result<Command, Box<dyn Error>> {
-    let [program, args @ ..] = options.command.as_slice() else { return Err("no program".into()) };
-    let stdin = match &options.stdin {
+fn stdin(options: &Options) -> Result<Stdio, Box<dyn Error>> {
+    Ok(match &options.stdin {
         Some(path) => File::open(path).map_err(|error| format!("{}: {error}", path.display()))?.into(),
         None => Stdio::inherit(),
-    };
+    })
+}
+
+/// The program of the options, or the command of the image.
+fn command(options: &Options, container: &Container) -> Option<Command> {
+    let Some((program, args)) = options.command.split_first() else { return container.root_command() };
     let mut command = Command::new(program);
-    command.args(args).stdin(stdin).stdout(Stdio::inherit()).stderr(Stdio::inherit());
-    command.env("PATH", PATH).envs(options.env.iter().map(|variable| (&variable.key, &variable.value)));
+    command.args(args);
+    Some(command)
+}
+
+fn prepared(mut command: Command, stdin: Stdio, options: &Options) -> Command {
+    command.stdin(stdin).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    if options.image.image.is_none() {
+        command.env("PATH", PATH);
+    }
+    command.envs(options.env.iter().map(|variable| (&variable.key, &variable.value)));
     command.limits(limits(options));
-    Ok(command)
+    command
 }
 
 fn limits(options: &Options) -> Limits {

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use crate::support::{alive, cellblock, eventually, running, stderr, stdout, wait};
-use crate::support::{is_root, open_dir};
+use crate::processes::{alive, eventually, running, wait};
+use crate::support::{cellblock, is_root, open_dir, stderr, stdout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};

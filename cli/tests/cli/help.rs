@@ -1,11 +1,14 @@
 //! The help, the completions, and how a wrong call is answered.
 
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::{cellblock, stderr, stdout};
+use crate::support::{cellblock, open_dir, stderr, stdout};
 
-const COMMANDS: [&str; 5] = ["run", "grade", "console", "doctor", "completions"];
+const COMMANDS: [&str; 6] = ["run", "grade", "console", "images", "doctor", "completions"];
 
 fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
@@ -26,6 +29,64 @@ fn every_help_fits_80_columns_and_has_an_example() {
         assert!(help.contains("Example") || is_short_help_of_console, "{page:?}: {help}");
     }
 }
+
+/// The commands of the examples in a page of the help.
+fn examples(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| !line.starts_with("Example")).skip(1);
+    let text = lines.take_while(|line| line.starts_with("  ")).collect::<Vec<_>>().join("\n");
+    let text = text.replace(" \\\n      ", " ");
+    let commands = text.lines().map(|line| line.trim().trim_start_matches("$ "));
+    // A description may follow a command.
+    commands.map(|line| line.split("   ").next().unwrap().to_owned()).filter(|line| !line.starts_with('{')).collect()
+}
+
+#[test]
+fn every_example_of_the_help_runs() {
+    let dir = open_dir();
+    let bin = dir.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    symlink(env!("CARGO_BIN_EXE_cellblock"), bin.join("cellblock")).unwrap();
+    fs::copy("/bin/cat", dir.path().join("solution")).unwrap();
+    fs::write(dir.path().join("input.txt"), "from a file\n").unwrap();
+    copy_a_problem(&dir.path().join("problems"));
+    let path = std::env::join_paths([bin, "/usr/bin".into(), "/bin".into()]).unwrap();
+    for page in ["--help", "run", "grade", "console", "doctor"] {
+        let help = match page {
+            "--help" => output(&mut cellblock(page)),
+            command => output(cellblock("help").arg(command)),
+        };
+        let examples = examples(stdout(&help));
+        assert!(!examples.is_empty(), "{page}");
+        for example in examples.iter().filter(|example| !ELSEWHERE.iter().any(|(it, _)| it == *example)) {
+            assert!(example.contains("cellblock "), "{page}: {example}");
+            let mut shell = Command::new("sh");
+            shell.args(["-ec", example]).current_dir(dir.path()).env("PATH", &path);
+            let output = output(&mut shell);
+            assert!(output.status.success(), "{example}: {}{}", stdout(&output), stderr(&output));
+        }
+    }
+}
+
+/// A problem with a single submission, so that it is graded soon.
+fn copy_a_problem(to: &Path) {
+    let problem = Path::new(env!("CARGO_MANIFEST_DIR")).join("problems/sumpairs");
+    assert!(Command::new("cp").arg("-r").arg(&problem).arg(to).status().unwrap().success());
+    fs::remove_dir_all(to.join("submissions")).unwrap();
+    fs::create_dir_all(to.join("submissions/accepted")).unwrap();
+    let submission = "submissions/accepted/set.py";
+    fs::copy(problem.join(submission), to.join(submission)).unwrap();
+}
+
+/// Examples that are not run here, and why. Those of `completions` are lines for three shells; the
+/// tests of the completions below run its command.
+const ELSEWHERE: [(&str, &str); 3] = [
+    ("cellblock run --tty /bin/bash", "needs a terminal; `run.rs` gives one to a shell"),
+    ("cellblock run --image python.tar python3 -c 'print(6 * 7)'", "needs an image; `images.rs` makes some of its own"),
+    (
+        "cellblock grade --humaneval HumanEval.jsonl.gz --samples samples.jsonl",
+        "needs the tasks; `grade.rs` makes some of its own",
+    ),
+];
 
 #[test]
 fn the_help_lists_every_command() {

@@ -6,5 +6,11 @@ mod doctor;
 mod grade;
 mod grade_attacks;
 mod help;
+mod images;
+#[path = "../../../tests/images/make.rs"]
+#[allow(dead_code, reason = "each suite uses its own part")]
+mod make;
+#[path = "../../../tests/common/processes.rs"]
+mod processes;
 mod run;
 mod support;

@@ -10,9 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::support::assert_report;
-use crate::support::open_dir;
-use crate::support::{alive, cellblock, running, stderr, stdout, wait};
+use crate::processes::{alive, running, wait};
+use crate::support::{assert_report, cellblock, open_dir, stderr, stdout};
 
 fn run(args: &[&str]) -> Output {
     cellblock("run").args(args).stdin(Stdio::null()).output().unwrap()
@@ -30,6 +29,32 @@ fn it_exits_as_the_program_did_and_shares_its_streams() {
 fn the_program_may_follow_the_options_without_dashes() {
     let output = run(&["--env", "A=1", "/bin/sh", "-c", "echo $A $0 $*; exit 4", "--json", "--", "--help"]);
     assert_eq!((output.status.code(), stdout(&output), stderr(&output)), (Some(4), "1 --json -- --help\n", ""));
+}
+
+#[test]
+fn no_order_of_the_options_needs_dashes() {
+    let options: [&[&str]; 9] = [
+        &["--json"],
+        &["--weaker"],
+        &["--stdin", "/dev/null"],
+        &["--stdin=/dev/null"],
+        &["--env", "A=1"],
+        &["--bind", "/usr"],
+        &["--wall-time", "50s"],
+        &["--memory=512MiB"],
+        &["--output", "1MiB"],
+    ];
+    let program = ["/bin/sh", "-c", "echo $0 $*", "--json", "-x", "--", "--env"];
+    for rotation in 0..options.len() {
+        // No option is given twice: the other form of `--stdin` is left out.
+        let mut order: Vec<_> = options.iter().cycle().skip(rotation).take(options.len()).collect();
+        order.retain(|option| option[0] != if rotation % 2 == 0 { "--stdin" } else { "--stdin=/dev/null" });
+        let args: Vec<&str> = order.into_iter().copied().flatten().copied().chain(program).collect();
+        let output = run(&args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output).lines().next(), Some("--json -x -- --env"), "{args:?}");
+        assert!(stdout(&output).lines().nth(1).unwrap().starts_with('{'), "the report: {args:?}");
+    }
 }
 
 #[test]
@@ -55,8 +80,8 @@ fn the_environment_is_path_and_what_the_options_add() {
         let output = run(&[args, &["--", "/usr/bin/env"]].concat());
         stdout(&output).lines().map(str::to_owned).collect::<BTreeSet<_>>()
     };
-    assert_eq!(variables(&[]), BTreeSet::from(["PATH=/usr/local/bin:/usr/bin:/bin".into()]));
-    let expected = ["A=1=2", "B=", "PATH=/bin"].map(String::from).into();
+    assert_eq!(variables(&[]), BTreeSet::from(["HOME=/w", "PATH=/usr/local/bin:/usr/bin:/bin"].map(String::from)));
+    let expected = ["A=1=2", "B=", "HOME=/w", "PATH=/bin"].map(String::from).into();
     assert_eq!(variables(&["--env", "A=1=2", "--env", "B=", "--env", "PATH=/bin"]), expected);
 }
 
@@ -88,12 +113,13 @@ fn the_exit_code_and_the_message_tell_what_failed() {
     let text = dir.path().join("text");
     fs::write(&text, "no program").unwrap();
     let missing = dir.path().join("missing");
-    let cases: [(&[&str], i32, &str); 9] = [
+    let cases: [(&[&str], i32, &str); 10] = [
         (&["--", "no-such-program"], 127, "execute no-such-program: No such file"),
-        (&["--", "/w/no/such/program"], 127, "No such file"),
+        (&["--", "/w/no/such/program"], 127, "--bind shows it more"),
         (&["--bind", &format!("{}:/text", text.display()), "--", "/text"], 126, "execute /text: Permission denied"),
         (&["--bind", missing.to_str().unwrap(), "--", "true"], 125, "open bind source"),
         (&["--bind", "a:b:c", "--", "true"], 2, "SRC:DST:rw"),
+        (&["--bind", "/usr:b", "--", "true"], 2, "must be absolute"),
         (&["--env", "novalue", "--", "true"], 2, "K=V"),
         (&["--env", "=value", "--", "true"], 2, "K=V"),
         (&["--no-such-option", "--", "true"], 2, "--no-such-option"),
@@ -135,9 +161,13 @@ fn the_limits_hold() {
     let more = ["--file-size", "16MiB", "--open-files", "64", "--output", "1MiB"];
     assert_eq!(verdict(&[&all[..], &more].concat(), &["/bin/sh", "-c", "echo hi"]), "ok");
     let output = run(&["--memory", "much", "--", "/bin/true"]);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("a size is a number"), "{}", stderr(&output));
     let output = run(&["--memory", "0", "--", "/bin/true"]);
-    assert!(output.status.code() == Some(125) && stderr(&output).contains("no memory"), "{}", stderr(&output));
+    assert!(
+        output.status.code() == Some(2) && stderr(&output).contains("at least 2097152 bytes"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 /// Plays a user at a terminal: runs the command in its arguments on a new terminal, types, and

@@ -12,6 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use super::LONG;
 use crate::container::fuzzing::MAX_FDS;
 use crate::container::{Metadata, OpenFile, ReadDir};
+use crate::process::Signal;
 use crate::{Command, Container, Error, Limits, Report, Result, Stdio};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub(super) enum Call {
     ReadLink,
     ReadDir,
     Reset,
+    Freeze,
     Fingerprint,
     Read,
     Write,
@@ -35,10 +37,12 @@ pub(super) enum Call {
     SpawnAndWait,
     SpawnAndKill,
     SpawnAndDrop,
+    RunBeside,
+    SpawnAndSignal,
 }
 
 /// In the order of a script's numbers.
-pub(super) const CALLS: [Call; 19] = [
+pub(super) const CALLS: [Call; 22] = [
     Call::Ping,
     Call::Delete,
     Call::Open,
@@ -58,6 +62,9 @@ pub(super) const CALLS: [Call; 19] = [
     Call::SpawnAndWait,
     Call::SpawnAndKill,
     Call::SpawnAndDrop,
+    Call::RunBeside,
+    Call::SpawnAndSignal,
+    Call::Freeze,
 ];
 
 /// How many files a call is about.
@@ -97,7 +104,8 @@ impl Callers {
     /// Polls every call once. Returns whether that may have had a run killed.
     pub(super) async fn poll(&mut self) -> bool {
         let (pending, ends) = (&mut self.pending, &mut self.ends);
-        let may_kill = pending.iter().any(|it| matches!(it.call, Call::SpawnAndKill | Call::SpawnAndDrop));
+        let may_kill =
+            pending.iter().any(|it| matches!(it.call, Call::SpawnAndKill | Call::SpawnAndDrop | Call::SpawnAndSignal));
         poll_fn(|context| {
             pending.retain_mut(|call| match call.future.as_mut().poll(context) {
                 Poll::Ready(end) => {
@@ -136,6 +144,7 @@ async fn carry_out(container: Container, call: Call, count: usize) -> End {
             Err(error) => Some(error),
         },
         Call::Reset => container.reset().await.err(),
+        Call::Freeze => container.freeze().await.err(),
         Call::Fingerprint => container.fingerprint().await.map(|it| it.differences(&it)).err(),
         Call::Read => container.read("f", 100).await.err(),
         Call::Write => container.file("f").mode(0o600).write(*b"data").await.err(),
@@ -154,6 +163,11 @@ async fn carry_out(container: Container, call: Call, count: usize) -> End {
             Err(error) => Some(error),
         },
         Call::SpawnAndDrop => container.spawn(&command).await.err(),
+        Call::RunBeside => use_report(container.beside().run(&command).await),
+        Call::SpawnAndSignal => match container.spawn(&command).await {
+            Ok(process) => process.signal(Signal::TERMINATE).await.err(),
+            Err(error) => Some(error),
+        },
     }
 }
 

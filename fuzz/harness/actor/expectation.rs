@@ -1,7 +1,7 @@
 //! The model: what becomes of a container by what its init has sent.
 
 use super::descriptors::Descriptor;
-use crate::container::fuzzing::{Reply, Request, WaitStatus};
+use crate::container::fuzzing::{Reply, Request, StartBeside, WaitStatus};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expectation {
@@ -19,7 +19,9 @@ impl Expectation {
     pub(super) fn after(request: &Request, reply: &Reply, attached: &[Descriptor], is_awaited: bool) -> Self {
         match (request, reply) {
             // The actor looks at the process only for a caller that waits to see it.
-            (Request::StartRun(run), Reply::Forked) if attached.len() == 1 => {
+            (Request::StartRun(run) | Request::StartBeside(StartBeside { run, .. }), Reply::Forked)
+                if attached.len() == 1 =>
+            {
                 if run.announce && is_awaited {
                     Self::Dies
                 } else {
@@ -41,8 +43,10 @@ fn fits(request: &Request, reply: &Reply, attached: &[Descriptor]) -> bool {
         }
         (Request::OpenDirectory(_), Reply::Directory) => attached == [Descriptor::Directory],
         _ if !attached.is_empty() => false,
-        (Request::Ping | Request::Rename(_) | Request::Reset, Reply::Done) => true,
-        (Request::Rename(_) | Request::Open(_) | Request::StartRun(_), Reply::Failed(_)) => true,
+        (Request::Ping | Request::Rename(_) | Request::Reset | Request::Freeze, Reply::Done) => true,
+        (Request::Signal(..), Reply::Done) => true,
+        (Request::Rename(_) | Request::Open(_) | Request::Signal(..), Reply::Failed(_)) => true,
+        (Request::StartRun(_) | Request::StartBeside(_), Reply::Failed(_)) => true,
         (Request::Metadata(_), Reply::Metadata(_) | Reply::Failed(_)) => true,
         (Request::ReadLink(_), Reply::Target(_) | Reply::Failed(_)) => true,
         (Request::OpenDirectory(_), Reply::Failed(_)) => true,
@@ -50,7 +54,7 @@ fn fits(request: &Request, reply: &Reply, attached: &[Descriptor]) -> bool {
         (Request::Symlink(links), Reply::Each(results)) => links.len() == results.len(),
         (Request::MakeDirectories(directories), Reply::Each(results)) => directories.len() == results.len(),
         (Request::Delete(paths), Reply::Each(results)) => paths.len() == results.len(),
-        (Request::StartRun(_), Reply::Ended(measured)) => is_end(measured.status),
+        (Request::StartRun(_) | Request::StartBeside(_), Reply::Ended(measured)) => is_end(measured.status),
         _ => false,
     }
 }

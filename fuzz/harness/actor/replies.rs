@@ -31,7 +31,7 @@ pub(super) fn reply(request: Option<&Request>, kind: u8, detail: u8) -> Reply {
             Some(Request::ReadLink(_)) => Reply::Target("t".into()),
             Some(Request::OpenDirectory(_)) => Reply::Directory,
             Some(Request::Fingerprint) => Reply::Fingerprint(RawFingerprint::default()),
-            Some(Request::StartRun(_)) => Reply::Ended(measurement(detail)),
+            Some(Request::StartRun(_) | Request::StartBeside(_)) => Reply::Ended(measurement(detail)),
             _ => Reply::Done,
         },
     }

@@ -38,7 +38,7 @@ fn script(acts: &[&[[u8; 4]]]) -> Vec<u8> {
     [&[0], acts.concat().as_flattened()].concat()
 }
 
-fn seeds() -> [Seed; 6] {
+fn seeds() -> [Seed; 7] {
     let received = |it| [call(it), YIELD, RECEIVE];
     let every: Vec<_> = CALLS.iter().map(|&it| [call(it), YIELD, RECEIVE, ANSWER, YIELD]).collect();
     let several = [
@@ -47,7 +47,12 @@ fn seeds() -> [Seed; 6] {
     ];
     let several = several.concat();
     let answers = [4, 2, 1, 0, 0].map(|whose| act(Act::Answer, whose, 0, 0));
+    let beside = [
+        &[call(Call::Run), YIELD, RECEIVE, call(Call::RunBeside), call(Call::RunBeside), YIELD, RECEIVE, RECEIVE][..],
+        &[act(Act::DropCall, 1, 0, 0), YIELD, act(Act::Answer, 1, 0, 0), YIELD, ANSWER, YIELD, ANSWER],
+    ];
     [
+        ("beside", script(&beside)),
         ("every_call", script(&[every.as_flattened()])),
         ("out_of_order", script(&[&several, &answers])),
         ("pipes", script(&[&received(Call::Open), &[answer_with(Descriptor::LeakCheck)]])),

@@ -21,11 +21,13 @@ pub(super) enum Owed {
     Fingerprint,
 }
 
-/// The run that the init has been sent, and that is not over.
+/// A run that the init has been sent, and that is not over.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) id: u64,
     pub(super) is_to_be_announced: bool,
+    /// Whether the run that this one was to be beside is over, so that this one cannot begin.
+    pub(super) is_too_late: bool,
 }
 
 /// What the fuzzer is told of replies. Each kind has a detail of eight bits.
@@ -61,6 +63,9 @@ impl Seen {
 impl Running {
     /// Whether this reply ends the run.
     pub(super) fn check(&mut self, reply: Reply, fds: &[OwnedFd], seen: &mut Seen) -> bool {
+        if self.is_too_late {
+            assert!(matches!(&reply, Reply::Failed(Failure { step: Step::FindRun, .. })), "too late: {reply:?}");
+        }
         match reply {
             Reply::Forked => {
                 assert!(self.is_to_be_announced && fds.len() == 1, "a process is announced, with {} fds", fds.len());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Act;
 use super::descriptors::{Descriptor, Descriptors};
 use super::inputs::{count, fd_number, path, pick};
-use crate::container::fuzzing::{FdRole, Rlimit, StartRun, Strings, Times};
+use crate::container::fuzzing::{DefaultVariables, FdRole, Rlimit, StartRun, Strings, Times};
 use crate::limits::Resource;
 
 /// Shapes the working directory: without end for the argument 1, for a while for the argument 0.
@@ -35,6 +35,7 @@ impl Draft {
             program: "true".into(),
             args,
             env,
+            default_env: DefaultVariables::AllBut(Strings::default()),
             work_dir: None,
             fds: Vec::new(),
             terminal: None,
@@ -46,6 +47,14 @@ impl Draft {
             filter: Vec::new(),
         };
         Self { run, fds: Vec::new(), executable: None, gate: None }
+    }
+
+    /// Runs a program that does not end.
+    pub(super) fn endless() -> Self {
+        let mut draft = Self::new();
+        draft.execute(&["sleep", "1000"]);
+        draft.run.times.wall = None;
+        draft
     }
 
     /// The request, with its descriptors.

@@ -32,13 +32,17 @@ impl Rig {
     pub(super) fn new(init_exe: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let spec = ContainerSpec { init_exe: init_exe.into(), start_timeout: LONG, ..ContainerSpec::default() };
-        let connection = runtime.block_on(launch(&spec)).expect("a container, whose init `cargo build` has built last");
+        let connection =
+            runtime.block_on(launch(&spec, None)).expect("a container, whose init `cargo build` has built last");
         let guard = runtime.enter();
         let (terminal, inside) = Pty::open(Window { rows: 24, columns: 80 }).expect("a terminal");
         drop(guard);
         let mut session = Session::new(connection);
-        // At its first run the init is told of its group.
-        session.run(Draft::new().finish());
+        // At its first run the init is told of its group. At its first run beside another one it
+        // opens a proc.
+        session.run(Draft::endless().finish());
+        session.run_beside(Draft::new().finish());
+        session.settle_besides();
         let first = (session.reset(), session.count_fds());
         session.seen.numbers.clear();
         Self { session, descriptors: Descriptors::open(inside), first, _terminal: terminal, _runtime: runtime }
@@ -60,6 +64,7 @@ impl Rig {
     fn carry_out(&mut self, script: &[u8]) -> Option<(End, u8)> {
         let mut draft = Draft::new();
         let mut has_joined_another = false;
+        let mut frozen = None;
         for act in script.chunks_exact(4).take(128) {
             let [kind, a, b, c] = [act[0], act[1], act[2], act[3]];
             match ACTS[usize::from(kind) % ACTS.len()] {
@@ -67,6 +72,7 @@ impl Rig {
                     self.session.end_run();
                     self.session.run(std::mem::replace(&mut draft, Draft::new()).finish());
                 }
+                Act::RunBeside => self.session.run_beside(std::mem::replace(&mut draft, Draft::new()).finish()),
                 Act::Last if a < 0xd0 => {}
                 Act::Last if a < 0xe0 => {
                     self.join_another(b, c);
@@ -80,7 +86,9 @@ impl Rig {
                     self.change(act, [a, b, c]);
                 }
                 act @ (Act::Inspect | Act::Ping | Act::Reset | Act::Fingerprint) => self.ask(act, [a, b, c]),
-                Act::Kill if a < 0x80 => self.session.kill_current(),
+                Act::Freeze => frozen = Some(self.session.freeze()),
+                Act::Kill if a < 0x40 => self.session.kill_current(),
+                Act::Kill if a < 0x80 => self.session.signal_earlier(b, c),
                 Act::Kill => self.session.kill_earlier(a),
                 Act::Settle if a < 0xf0 => self.session.settle(),
                 Act::Settle => std::thread::sleep(Duration::from_millis(u64::from(b & 15))),
@@ -88,9 +96,10 @@ impl Rig {
             }
         }
         let fingerprint = self.session.reset();
-        assert_eq!(self.first.0.differences(&fingerprint), [""; 0]);
+        let is_frozen = frozen.is_some();
+        assert_eq!(frozen.as_ref().unwrap_or(&self.first.0).differences(&fingerprint), [""; 0]);
         drop(draft);
-        if has_joined_another {
+        if has_joined_another || is_frozen {
             return Some((End::Close, 0));
         }
         assert_eq!(self.session.count_fds(), self.first.1, "the init has other descriptors");

@@ -13,7 +13,7 @@ const fn act(act: Act, a: u8, b: u8, c: u8) -> [u8; 4] {
     [kind as u8, a, b, c]
 }
 
-fn seeds() -> [Seed; 7] {
+fn seeds() -> [Seed; 9] {
     let files = [
         act(Act::Program, 0, 0, 0),
         RUN,
@@ -46,11 +46,47 @@ fn seeds() -> [Seed; 7] {
         act(Act::Filter, 2, 1, 0),
         RUN,
     ];
+    let frozen = [
+        act(Act::Program, 4, 0, 0),
+        RUN,
+        act(Act::Open, 0, 0x86, 3),
+        act(Act::Freeze, 0, 0, 0),
+        act(Act::Open, 4, 0x86, 3),
+        act(Act::Delete, 2, 0, 0),
+        act(Act::Reset, 0, 0, 0),
+        act(Act::Open, 0, 0, 5),
+        act(Act::Freeze, 0, 0, 0),
+        act(Act::Symlink, 0, 18, 3),
+    ];
+    const BESIDE: [u8; 4] = act(Act::RunBeside, 0, 0, 0);
+    let beside = [
+        act(Act::Program, 0, 0, 0),
+        RUN,
+        act(Act::Program, 0, 0, 0),
+        act(Act::Gate, 2, 0x40, 0),
+        BESIDE,
+        act(Act::Program, 2, 0, 0),
+        BESIDE,
+        act(Act::Program, 8, 18, 0),
+        BESIDE,
+        act(Act::Program, 4, 0, 0),
+        act(Act::Times, 3, 0, 1),
+        BESIDE,
+        act(Act::Settle, 0xff, 5, 0),
+        act(Act::Kill, 0x40, 3, 15),
+        act(Act::Kill, 0x80, 0, 0),
+        act(Act::Open, 0, 0, 5),
+        act(Act::Kill, 0, 0, 0),
+        BESIDE,
+        act(Act::Reset, 0, 0, 0),
+    ];
     let end = |how| [act(Act::Program, 0, 0, 0), RUN, act(Act::Last, 0xff, how, 0)].concat();
     [
+        ("beside", beside.concat()),
         ("files", files.concat()),
         ("runs", runs.collect::<Vec<_>>().concat()),
         ("limited", limited.concat()),
+        ("frozen", frozen.concat()),
         ("far_descriptors", [act(Act::Fds, 0, 13, 0), RUN].concat()),
         ("another_group", [act(Act::Last, 0xd0, 0x22, 3), RUN].concat()),
         ("out_of_place", end(0)),

@@ -18,7 +18,8 @@ use super::LONG;
 use super::check::{Owed, Running, Seen};
 use crate::container::Fingerprint;
 use crate::container::fuzzing::{
-    Broken, Connection, Frame, GroupFiles, GroupLimits, KillReason, MAX_FDS, Reply, Request, StartRun, encode,
+    Broken, Connection, Frame, GroupFiles, GroupLimits, KillReason, MAX_FDS, Reply, Request, StartBeside, StartRun,
+    encode,
 };
 
 pub(super) struct Session {
@@ -27,6 +28,7 @@ pub(super) struct Session {
     last_id: u64,
     owed: VecDeque<(u64, Owed)>,
     running: Option<Running>,
+    besides: Vec<Running>,
     /// The last one that the init has sent.
     fingerprint: Option<Fingerprint>,
     pub(super) seen: Seen,
@@ -41,6 +43,7 @@ impl Session {
             last_id: 0,
             owed: VecDeque::new(),
             running: None,
+            besides: Vec::new(),
             fingerprint: None,
             seen: Seen::default(),
         }
@@ -60,8 +63,24 @@ impl Session {
             return;
         }
         let id = self.next_id();
-        self.running = Some(Running { id, is_to_be_announced: run.announce });
+        self.running = Some(Running { id, is_to_be_announced: run.announce, is_too_late: false });
         self.send(id, &Request::StartRun(run), fds);
+    }
+
+    /// Starts a run beside the current one, if there is one.
+    pub(super) fn run_beside(&mut self, (run, fds): (StartRun, Vec<Arc<OwnedFd>>)) {
+        let Some(main) = self.running.as_ref().map(|main| main.id) else { return };
+        if fds.len() > MAX_FDS || self.besides.len() >= 4 {
+            return;
+        }
+        let id = self.next_id();
+        self.besides.push(Running { id, is_to_be_announced: run.announce, is_too_late: false });
+        self.send(id, &Request::StartBeside(StartBeside { main, run, group: None }), fds);
+    }
+
+    /// Waits for the runs beside the current one.
+    pub(super) fn settle_besides(&mut self) {
+        self.wait_until("the runs beside another one end", |session| session.besides.is_empty());
     }
 
     fn prepare_group(&mut self) {
@@ -90,6 +109,12 @@ impl Session {
         self.kill(self.last_id.wrapping_sub(ago.into()));
     }
 
+    /// Sends a signal to the program of the request that was sent so many requests ago.
+    pub(super) fn signal_earlier(&mut self, ago: u8, number: u8) {
+        let id = self.last_id.wrapping_sub(ago.into());
+        self.request(&Request::Signal(id, i32::from(number as i8)), Owed::DoneOrFailed);
+    }
+
     fn kill(&mut self, id: u64) {
         self.send(0, &Request::Kill(id, KillReason::Request), Vec::new());
     }
@@ -105,13 +130,23 @@ impl Session {
             self.kill_current();
             self.wait_until("a killed run ends", |session| session.running.is_none());
         }
+        self.settle_besides();
     }
 
     /// Resets the container, and asks for its fingerprint. The reset's leftovers are freed before
     /// the second reply.
     pub(super) fn reset(&mut self) -> Fingerprint {
+        self.request_and_look(&Request::Reset)
+    }
+
+    /// Makes the present files those that a reset restores, and asks for the fingerprint.
+    pub(super) fn freeze(&mut self) -> Fingerprint {
+        self.request_and_look(&Request::Freeze)
+    }
+
+    fn request_and_look(&mut self, request: &Request) -> Fingerprint {
         self.end_run();
-        self.request(&Request::Reset, Owed::Done);
+        self.request(request, Owed::Done);
         self.request(&Request::Fingerprint, Owed::Fingerprint);
         self.settle();
         self.fingerprint.take().expect("a fingerprint")
@@ -169,6 +204,7 @@ impl Session {
         let Ok(datagrams) = encode(id, request, fds) else {
             self.owed.retain(|(owed, _)| *owed != id);
             self.running.take_if(|run| run.id == id);
+            self.besides.retain(|run| run.id != id);
             return;
         };
         let end = Instant::now() + LONG;
@@ -204,7 +240,14 @@ impl Session {
         if let Some(run) = self.running.as_mut().filter(|run| run.id == id) {
             if run.check(body, &fds, &mut self.seen) {
                 self.running = None;
+                self.besides.iter_mut().for_each(|beside| beside.is_too_late = true);
                 self.check_children();
+            }
+            return;
+        }
+        if let Some(place) = self.besides.iter().position(|run| run.id == id) {
+            if self.besides[place].check(body, &fds, &mut self.seen) {
+                self.besides.swap_remove(place);
             }
             return;
         }

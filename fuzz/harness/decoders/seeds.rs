@@ -30,8 +30,8 @@ fn request_seeds() -> Vec<Seed> {
     let start = message(&Request::Start { cgroup_namespace: true }, 0);
     let configure = {
         let mut spec = ContainerSpec::default();
-        spec.mounts.push(Mount::bind("/", "/x"));
-        let (configure, fds) = configuration(&spec, &Mapping::Shared, true).unwrap();
+        spec.mounts.added.push(Mount::bind("/", "/x"));
+        let (configure, fds) = configuration(&spec, None, &Mapping::Shared, true).unwrap();
         message(&Request::Configure(configure), fds.len())
     };
     let open = sent(async |it| drop(it.open([OpenFile::read("a"), OpenFile::write("b").create_parents()]).await));
@@ -59,9 +59,9 @@ fn request_seeds() -> Vec<Seed> {
         let files = vec![GroupFile::Tasks, GroupFile::Directory, GroupFile::Counter(counter)];
         message(&Request::Join(GroupFiles { version: CgroupVersion::V1, files }), 3)
     };
-    let several = [Request::Ping, Request::Reset, Request::Ping].map(|it| message(&it, 0)).concat();
+    let several = [Request::Ping, Request::Reset, Request::Freeze].map(|it| message(&it, 0)).concat();
     // A million paths of no byte each.
-    let many_paths = part(1, 0, 0xfd, b"\x02\x92\0\x81\xa9Configure\x9a\x90\x90\xdd\0\x10\0\x01\xa0");
+    let many_paths = part(1, 0, 0xfd, b"\x02\x92\0\x81\xa9Configure\x9b\x90\x90\xdd\0\x10\0\x01\xa0");
     let in_memfd = |place, repeat| {
         let ping = encode(1, &Request::Ping, Vec::new()).unwrap();
         part(place, 1, repeat, &[&[2], &ping[0].bytes[1..]].concat())
@@ -80,6 +80,7 @@ fn request_seeds() -> Vec<Seed> {
         ("run", run),
         ("run_attached", run_attached),
         ("join", join),
+        ("signal", message(&Request::Signal(1, libc::SIGINT), 0)),
         ("several", several),
         ("in_memfd", in_memfd(1, 0)),
         ("in_open_memfd", in_memfd(2, 0)),

@@ -1,15 +1,20 @@
 //! The control group of the runs, and the work on it that may block.
 //!
 //! Invariant: no file of a group is written or removed on the runtime's thread, and no group is
-//! made there. A blocking thread has the group meanwhile, and no run begins before the group is
-//! back. The work for the next run starts when a run or a reset is over, so the next run seldom
-//! waits.
+//! made there, while the runtime lives. A blocking thread has the group meanwhile, and no run
+//! begins before the group is back. The work for the next run starts when a run or a reset is over,
+//! so the next run seldom waits. If that work fails, it is done again for the next run, which gets
+//! the error if it fails again.
+//!
+//! The runtime may be dropped together with the container. The group is removed then if no process
+//! is in it, and in the background otherwise. If this process exits before that, the next host
+//! removes the group.
 
 use std::future::pending;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::cgroup::{JoinRequest, RunGroup};
+use crate::cgroup::{JoinRequest, PlaceBeside, RunGroup};
 use crate::error::{Error, Failure, Result};
 use crate::limits::GroupLimits;
 use crate::wire::Measurement;
@@ -62,6 +67,15 @@ impl GroupWorker {
         false
     }
 
+    /// Where the group of a run beside the current one can be made. `None`: the runs have no
+    /// groups.
+    pub(super) fn place_beside(&self) -> Option<PlaceBeside> {
+        match &self.place {
+            Place::Here(group) => Some(group.place_beside()),
+            Place::Nowhere | Place::Away(_) => None,
+        }
+    }
+
     /// Learns what a run has used.
     pub(super) fn finish_run(&mut self, measured: &Measurement) {
         if let Place::Here(group) = &mut self.place {
@@ -94,8 +108,8 @@ impl GroupWorker {
         }
     }
 
-    /// Takes the group that is back. Returns the failure of its preparation, with the limits that it
-    /// was prepared for.
+    /// Takes the group that is back. Returns the failure of its preparation, with the limits that
+    /// it was prepared for.
     pub(super) fn take_back(&mut self, prepared: Prepared) -> Option<(GroupLimits, Failure)> {
         let Prepared { mut group, limits, result } = prepared;
         if matches!(result, Err(Failure { errno: libc::ENOENT | libc::ENODEV, .. })) {
@@ -142,7 +156,7 @@ impl GroupWorker {
             Place::Away(task) => task.await.ok().map(|prepared| prepared.group),
         };
         if let Some(group) = group {
-            // Without a runtime the group is dropped, and removed in the background.
+            // Without a runtime the group is dropped, which removes it.
             spawn_blocking(move || group.remove()).await.ok();
         }
     }

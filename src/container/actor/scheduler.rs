@@ -1,31 +1,29 @@
 //! The schedule of runs, resets and fingerprints: one at a time, in the order of their messages.
+//! The runs beside a run take no turn.
 //!
 //! Invariant: an operation lasts until its request has its reply. An operation whose caller has
-//! gone before its turn never begins. A run whose caller goes is killed by its id, so a late kill
-//! never hits the next run. No run begins before the control group is ready for it.
+//! gone before its turn never begins. No run begins before its control group is ready for it.
 
 use std::collections::VecDeque;
 use std::future::pending;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::cgroup::RunGroup;
-use crate::container::message::{Operation, QueuedRun};
+use crate::container::message::{Operation, QueuedRun, RunKey};
 use crate::container::processes::Pid1;
-use crate::container::reply::{PendingReply, PendingRun, ReplySender, is_group_failure};
+use crate::container::reply::{PendingReply, ReplySender, group_error, is_group_failure};
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
-use crate::limits::{GroupLimits, Held, Limit};
-use crate::observe::WatchedRun;
+use crate::limits::GroupLimits;
 use crate::report::Protections;
 use crate::wire::{KillReason, Reply, Request};
 
+use super::besides::{BesideEvent, Besides};
 use super::group_worker::{GroupWorker, Prepared};
 use super::link::Link;
+use super::live_run::{LiveRun, RunEvent, probe};
 
 /// How long a run waits for the kernel to free memory of earlier runs.
 const FREEING: Duration = Duration::from_millis(500);
@@ -36,6 +34,7 @@ pub(super) struct Scheduler {
     queue: VecDeque<Operation>,
     current: Current,
     group: GroupWorker,
+    besides: Besides,
     protections: Protections,
     reply_timeout: Duration,
 }
@@ -49,47 +48,52 @@ enum Current {
     Paused(Instant),
     /// The request with this id, which ends by itself.
     Request(u64),
-    /// A run that can be killed.
-    Run(RunningRun),
-    /// The run with this id, whose report is owed: it was killed, or is past its wall time. The
-    /// kernel may need until `deadline` to free the memory of the run.
-    Dying {
-        id: u64,
-        deadline: Instant,
-    },
-}
-
-struct RunningRun {
-    id: u64,
-    killed: oneshot::Receiver<KillReason>,
-    forked: Option<ReplySender<(u32, OwnedFd)>>,
-    /// How long the run may take to die.
-    dying_time: Duration,
-    /// Fires when the init should long have ended the run at its wall time.
-    overdue: Option<Pin<Box<Sleep>>>,
+    Run(LiveRun),
 }
 
 /// What happens to the group, or to an operation before its reply.
 pub(super) enum Event {
     GroupIsBack(Result<Prepared>),
     PauseOver,
-    Killed(KillReason),
-    Overdue,
+    Run(RunEvent),
+    Beside((RunKey, BesideEvent)),
 }
 
 impl Scheduler {
     pub(super) fn new(group: Option<RunGroup>, protections: Protections, reply_timeout: Duration) -> Self {
+        let besides = Besides::new(protections, reply_timeout);
         let group = GroupWorker::new(group);
-        Self { queue: VecDeque::new(), current: Current::Idle, group, protections, reply_timeout }
+        Self { queue: VecDeque::new(), current: Current::Idle, group, besides, protections, reply_timeout }
     }
 
     pub(super) fn push(&mut self, operation: Operation) {
         self.queue.push_back(operation);
     }
 
-    /// Takes the group out: no run starts after this.
-    pub(super) fn take_group(&mut self) -> GroupWorker {
-        std::mem::replace(&mut self.group, GroupWorker::new(None))
+    /// Begins a run beside this one or, without a key, beside the one that is going on.
+    pub(super) fn begin_beside(&mut self, key: Option<RunKey>, run: QueuedRun, link: &mut Link) -> Result<()> {
+        let main = self.current.run().filter(|main| main.is_running() && key.is_none_or(|key| main.key() == key));
+        let place = main.and_then(|_| self.group.place_beside());
+        self.besides.begin(main.map(LiveRun::id), place, run, link)
+    }
+
+    /// Sends a signal to the program of a run.
+    pub(super) fn signal(&mut self, key: RunKey, number: i32, reply: ReplySender<()>, link: &mut Link) -> Result<()> {
+        match self.current.run().into_iter().chain(self.besides.sent()).find(|run| run.key() == key) {
+            Some(run) => {
+                link.request(&Request::Signal(run.id(), number), Vec::new(), PendingReply::Signaled(reply)).map(drop)
+            }
+            None => {
+                reply.send(Err(Error::new(ErrorKind::NotRunning, Step::Signal))).ok();
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the groups out: no run starts after this.
+    pub(super) fn take_groups(&mut self) -> (GroupWorker, Besides) {
+        let besides = Besides::new(self.protections, self.reply_timeout);
+        (std::mem::replace(&mut self.group, GroupWorker::new(None)), std::mem::replace(&mut self.besides, besides))
     }
 
     /// Starts the next operation, if none is current.
@@ -102,6 +106,7 @@ impl Scheduler {
                 None => break,
                 Some(operation) if operation.is_canceled() => continue,
                 Some(Operation::Reset(sender)) => begin(&Request::Reset, PendingReply::Reset(sender), link)?,
+                Some(Operation::Freeze(sender)) => begin(&Request::Freeze, PendingReply::Frozen(sender), link)?,
                 Some(Operation::Fingerprint(sender)) => {
                     begin(&Request::Fingerprint, PendingReply::Fingerprint(sender), link)?
                 }
@@ -114,75 +119,78 @@ impl Scheduler {
     /// Drops the queue, ends the current run and queues a reset.
     pub(super) fn renew(&mut self, reset: ReplySender<()>, link: &mut Link) -> Result<()> {
         self.queue.clear();
+        self.besides.clear_unsent();
         self.push(Operation::Reset(reset));
         self.interrupt(KillReason::Request, link)
     }
 
-    /// Whether the current operation may take as long as it likes. A run owes its process at once
-    /// if the caller waits to see it. It owes its report only once it is killed.
-    pub(super) fn is_unhurried(&self) -> bool {
-        matches!(self.current, Current::Run(RunningRun { forked: None, .. }))
+    /// How many runs may take as long as they like.
+    pub(super) fn count_unhurried(&self) -> usize {
+        self.sent_runs().filter(|run| run.is_unhurried()).count()
     }
 
     /// Resolves with the next event. Dropping the future loses nothing.
     pub(super) async fn event(&mut self) -> Event {
-        let Self { current, group, .. } = self;
+        let Self { current, group, besides, .. } = self;
         tokio::select! {
             biased;
             event = current.event() => event,
+            event = besides.event() => Event::Beside(event),
             prepared = group.back() => Event::GroupIsBack(prepared),
         }
     }
 
     pub(super) fn handle(&mut self, event: Event, link: &mut Link) -> Result<()> {
-        match event {
-            Event::GroupIsBack(prepared) => self.take_back(prepared?, link)?,
-            Event::PauseOver => self.current = Current::Idle,
-            Event::Killed(reason) => self.interrupt(reason, link)?,
-            Event::Overdue => self.await_report(link)?,
+        match (event, &mut self.current) {
+            (Event::GroupIsBack(prepared), _) => self.take_back(prepared?, link),
+            (Event::PauseOver, current) => {
+                *current = Current::Idle;
+                Ok(())
+            }
+            (Event::Run(event), Current::Run(run)) => run.handle(event, link),
+            (Event::Run(_), _) => Ok(()),
+            (Event::Beside(event), current) => {
+                let main = current.run().filter(|main| main.is_running()).map(LiveRun::id);
+                self.besides.handle(event, main, link)
+            }
         }
-        Ok(())
     }
 
     /// Handles a time-out of the reply watchdog. `Err` is the reason to end the container.
     ///
-    /// While a run dies the report may be all that the init owes: then the init is not stuck, and a
+    /// While a run dies, reports may be all that the init owes: then the init is not stuck, and a
     /// new probe checks that. If it owes the reply to the last probe as well, it is stuck.
     pub(super) fn on_timeout(&mut self, timeout: Error, link: &mut Link) -> Result<()> {
-        match self.current {
-            Current::Dying { deadline, .. } if link.unanswered() == 1 => {
-                if Instant::now() >= deadline {
-                    return Err(Error::lost("the init did not end a run at its time"));
-                }
-                probe(link)
-            }
-            _ => Err(timeout),
+        let owes_reports_only = link.unanswered() == self.sent_runs().count();
+        if !owes_reports_only || self.sent_runs().all(LiveRun::is_running) {
+            return Err(timeout);
         }
+        if self.sent_runs().any(LiveRun::is_too_late) {
+            return Err(Error::lost("the init did not end a run at its time"));
+        }
+        probe(link)
     }
 
-    /// Gives the process of a run to its caller, once it is known to be a child of the init.
-    pub(super) fn show_process(&mut self, id: u64, mut fds: Vec<OwnedFd>, pid1: &Pid1) -> Result<()> {
+    /// Gives the process of a run to its caller.
+    pub(super) fn show_process(&mut self, id: u64, fds: Vec<OwnedFd>, pid1: &Pid1) -> Result<()> {
+        let run = match &mut self.current {
+            Current::Run(run) if run.id() == id => Some(run),
+            _ => self.besides.find(id),
+        };
         let unasked = || Error::lost("the init named a process without a request for it");
-        let (Some(pidfd), true, true) = (fds.pop(), fds.is_empty(), self.current.id() == Some(id)) else {
-            return Err(unasked());
-        };
-        // A run that was killed meanwhile has no caller that waits for its process.
-        let Current::Run(run) = &mut self.current else { return Ok(()) };
-        let sender = run.forked.take().ok_or_else(unasked)?;
-        let result = match pid1.pid_of_child(&pidfd) {
-            Ok(Some(pid)) => Ok((pid, pidfd)),
-            Ok(None) => return Err(Error::lost("the init named a process that is not its own")),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(Error::lost("the init named a process by what is no pidfd"));
-            }
-            Err(error) => Err(Error::io(ErrorKind::Host, Step::PidHook, error)),
-        };
-        sender.send(result).ok();
-        Ok(())
+        run.ok_or_else(unasked)?.show_process(fds, pid1)
+    }
+
+    /// The runs that the init has been sent.
+    fn sent_runs(&self) -> impl Iterator<Item = &LiveRun> {
+        self.current.run().into_iter().chain(self.besides.sent())
     }
 
     /// Records for the group what the reply to a run says about it.
-    pub(super) fn account(&mut self, reply: &Reply) {
+    pub(super) fn account(&mut self, id: u64, reply: &Reply) {
+        if self.current.id() != Some(id) {
+            return self.besides.finish(id);
+        }
         match reply {
             Reply::Ended(measured) => self.group.finish_run(measured),
             // Another process has removed the group.
@@ -198,28 +206,14 @@ impl Scheduler {
 
     /// Ends the pause, or the run that is going on.
     fn interrupt(&mut self, reason: KillReason, link: &mut Link) -> Result<()> {
-        match self.current {
-            Current::Idle | Current::Request(_) | Current::Dying { .. } => Ok(()),
+        match &mut self.current {
+            Current::Idle | Current::Request(_) => Ok(()),
             Current::Paused(_) | Current::AwaitingGroup => {
                 self.current = Current::Idle;
                 Ok(())
             }
-            Current::Run(RunningRun { id, .. }) => {
-                link.notify(&Request::Kill(id, reason), Vec::new())?;
-                self.await_report(link)
-            }
+            Current::Run(run) => run.kill(reason, link),
         }
-    }
-
-    /// Notes that the report of the current run is owed from now on, and probes the init: it still
-    /// answers while the kernel frees the memory of the run.
-    fn await_report(&mut self, link: &mut Link) -> Result<()> {
-        if let Current::Run(RunningRun { id, dying_time, .. }) = self.current {
-            let deadline = Instant::now().checked_add(dying_time);
-            self.current = deadline.map_or(Current::Request(id), |deadline| Current::Dying { id, deadline });
-            probe(link)?;
-        }
-        Ok(())
     }
 
     /// Starts a run, or has it wait until the group is ready.
@@ -262,23 +256,15 @@ impl Scheduler {
             return Current::Paused(now + Duration::from_millis(1));
         }
         let hint = is_full.then(|| LEFT_CHARGED.to_owned());
-        run.outcome.send(Err(Error::failure(ErrorKind::Host, failure).hinted(hint))).ok();
+        run.outcome.send(Err(group_error(failure).hinted(hint))).ok();
         Current::Idle
     }
 
     /// Sends the request of a run whose group is ready.
     fn send_run(&mut self, run: QueuedRun, link: &mut Link) -> Result<Current> {
-        let QueuedRun { request, fds, held, forked, outcome, killed, .. } = run;
-        let dying_time = self.reply_timeout.saturating_add(time_to_free(&held));
-        let overdue_after = request.times.wall.and_then(|wall| wall.checked_add(self.reply_timeout));
-        let protections = Protections { syscalls: !request.filter.is_empty(), ..self.protections };
-        let pending = PendingRun { outcome, held, protections, watched: WatchedRun::start() };
-        let Some(id) = link.request(&Request::StartRun(request), fds, PendingReply::Run(pending))? else {
-            return Ok(Current::Idle);
-        };
-        let overdue_at = overdue_after.and_then(|time| Instant::now().checked_add(time));
-        let overdue = overdue_at.map(|at| Box::pin(sleep_until(at)));
-        Ok(Current::Run(RunningRun { id, killed, forked, dying_time, overdue }))
+        let to_request = |run, fds| (Request::StartRun(run), fds);
+        let sent = LiveRun::send(run, self.protections, self.reply_timeout, link, to_request)?;
+        Ok(sent.map_or(Current::Idle, Current::Run))
     }
 }
 
@@ -286,30 +272,27 @@ impl Current {
     fn id(&self) -> Option<u64> {
         match self {
             Self::Idle | Self::AwaitingGroup | Self::Paused(_) => None,
-            Self::Request(id) | Self::Run(RunningRun { id, .. }) | Self::Dying { id, .. } => Some(*id),
+            Self::Request(id) => Some(*id),
+            Self::Run(run) => Some(run.id()),
+        }
+    }
+
+    fn run(&self) -> Option<&LiveRun> {
+        match self {
+            Self::Run(run) => Some(run),
+            _ => None,
         }
     }
 
     /// Resolves with the next event of this operation. Dropping the future loses nothing.
     async fn event(&mut self) -> Event {
-        let run = match self {
-            Self::Idle | Self::AwaitingGroup | Self::Request(_) | Self::Dying { .. } => return pending().await,
+        match self {
+            Self::Idle | Self::AwaitingGroup | Self::Request(_) => pending().await,
             Self::Paused(end) => {
                 sleep_until(*end).await;
-                return Event::PauseOver;
+                Event::PauseOver
             }
-            Self::Run(run) => run,
-        };
-        let overdue = async {
-            match &mut run.overdue {
-                Some(time) => time.await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            reason = &mut run.killed => Event::Killed(reason.unwrap_or(KillReason::Request)),
-            () = overdue => Event::Overdue,
+            Self::Run(run) => Event::Run(run.event().await),
         }
     }
 }
@@ -317,19 +300,4 @@ impl Current {
 fn begin(request: &Request, pending: PendingReply, link: &mut Link) -> Result<Current> {
     let id = link.request(request, Vec::new(), pending)?;
     Ok(id.map_or(Current::Idle, Current::Request))
-}
-
-/// Checks that the init still answers, with a ping that has no caller.
-fn probe(link: &mut Link) -> Result<()> {
-    let pending = PendingReply::Ping(oneshot::channel().0);
-    link.request(&Request::Ping, Vec::new(), pending).map(drop)
-}
-
-/// How long the kernel may take to free the memory of a run. Page tables take longest: 60 ns for
-/// each entry of 8 bytes, which is 8 s for 1 GiB of them.
-fn time_to_free(held: &[Held]) -> Duration {
-    const MOST: u64 = 64 << 30;
-    const BYTES_PER_SECOND: u64 = 100 << 20;
-    let memory = held.iter().find(|held| held.limit == Limit::Memory).map_or(MOST, |held| held.value.min(MOST));
-    Duration::from_secs(memory / BYTES_PER_SECOND)
 }

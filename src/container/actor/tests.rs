@@ -233,6 +233,20 @@ async fn a_container_whose_reset_fails_between_two_leases_ends() {
 }
 
 #[tokio::test]
+async fn a_container_that_cannot_be_frozen_ends() {
+    let (container, init) = served_by(|mut init| {
+        let request = init.next();
+        assert!(matches!(request.body, Request::Freeze));
+        init.answer(request.id, &Reply::Failed(Failure::new(Step::Freeze, nix::Error::ENOSPC)));
+        assert!(init.receive(true).unwrap().is_none(), "the init gets no other request");
+    });
+    let error = container.freeze().await.unwrap_err();
+    assert_eq!((error.kind(), error.failed_step()), (ErrorKind::Build, Some(Step::Freeze)));
+    assert_eq!(container.ping(PATIENCE).await.unwrap_err().kind(), ErrorKind::Lost);
+    init.join().unwrap();
+}
+
+#[tokio::test]
 async fn a_message_sent_after_its_lease_reaches_no_init() {
     let (container, init) = served_by(|mut init| {
         for expected in ["Reset", "Ping"] {
@@ -391,7 +405,7 @@ async fn an_init_that_does_not_end_a_run_in_time_is_killed() {
         // The first run has no limit of time.
         container.run(&command).await.unwrap();
         let limits =
-            crate::limits::Limits::new().wall_time(Duration::from_millis(100)).memory(1 << 20).allow_weaker(true);
+            crate::limits::Limits::new().wall_time(Duration::from_millis(100)).memory(4 << 20).allow_weaker(true);
         command.limits(limits);
         let start = std::time::Instant::now();
         let error = container.run(&command).await.unwrap_err();

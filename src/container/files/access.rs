@@ -142,7 +142,8 @@ impl Container {
     }
 
     /// Deletes a file, a symbolic link or an empty directory. The path to it must not lead over a
-    /// symbolic link. [`remove_dir_all`](Self::remove_dir_all) deletes a directory with its content.
+    /// symbolic link. [`remove_dir_all`](Self::remove_dir_all) deletes a directory with its
+    /// content.
     ///
     /// # Errors
     /// [`ErrorKind::File`] with the kernel's errno: `ENOENT`, `ENOTEMPTY`, `EROFS`, and `ELOOP` or

@@ -65,8 +65,8 @@ impl Batch {
         self.links.push((path, target));
     }
 
-    /// Whether the batch has a file at this path. Two openings of one file would be written over each
-    /// other.
+    /// Whether the batch has a file at this path. Two openings of one file would be written over
+    /// each other.
     #[cfg(feature = "tar")]
     pub(super) fn has_file(&self, path: &Path) -> bool {
         self.files.iter().any(|(file, ..)| file == path)

@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, fchown, fchownat};
 use crate::error::{Failure, ResultExt, Step};
 use crate::wire::{Ids, MakeDirectory, Reply};
 
-use super::resolve::{DIR, ROOT, Start, dir_and_name, is_too_long, resolve, without_path};
+use super::resolve::{DIR, ROOT, Start, beneath, dir_and_name, is_too_long, resolve, without_path};
 
 /// Makes each directory.
 pub(crate) fn make_all(directories: &[MakeDirectory], program: Ids) -> Reply {
@@ -47,6 +47,13 @@ fn make_last(path: &Path, mode: u32, program: Ids) -> nix::Result<bool> {
 
 /// Makes every missing directory of `path` beneath `start`, for `owner`, and opens the last one.
 pub(crate) fn make_dirs(start: impl AsFd, path: &Path, owner: Ids) -> Result<OwnedFd, Failure> {
+    // Most are there. A path that leads upwards is refused below.
+    let leads_up = path.components().any(|component| component == Component::ParentDir);
+    match resolve(&start, beneath(path), DIR, 0) {
+        Ok(dir) if !leads_up => return Ok(dir),
+        Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => {}
+        Err(error) => return Err(Failure::at(Step::MakeDirectory, path, error)),
+    }
     let mut last: Option<OwnedFd> = None;
     for component in path.components() {
         let name = match component {

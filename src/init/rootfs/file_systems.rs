@@ -24,33 +24,29 @@ pub(super) fn new_tmpfs(tmpfs: TmpfsOptions, owner: Ids) -> io::Result<OwnedFd> 
     new_file_system("tmpfs", &options, forbid::DEVICES | forbid::ACCESS_TIMES)
 }
 
-/// A small tmpfs for the layers of an overlay.
-pub(super) fn new_layers() -> io::Result<OwnedFd> {
-    new_file_system("tmpfs", &options([("size", "16k"), ("mode", "0700")]), forbid::DEVICES)
-}
-
 /// An empty, read-only directory.
 pub(super) fn new_empty_directory() -> io::Result<OwnedFd> {
     let options = options([("size", "4k"), ("nr_inodes", "1"), ("mode", "0555")]);
     new_file_system("tmpfs", &options, forbid::WRITES | forbid::DEVICES)
 }
 
-/// An overlay of directories below the working directory: the kernel takes them by path.
-pub(super) fn new_overlay(lowers: &[String], upper: &str, work: &str) -> io::Result<OwnedFd> {
-    let options = options([
-        ("lowerdir", lowers.join(":")),
-        ("upperdir", upper.to_owned()),
-        ("workdir", work.to_owned()),
-        ("userxattr", String::new()),
-    ]);
-    new_file_system("overlay", &options, forbid::DEVICES | forbid::ACCESS_TIMES)
-}
-
 /// A proc that shows nothing but the program's own processes.
 pub(super) fn new_proc() -> io::Result<OwnedFd> {
     let options = options([("subset", "pid"), ("hidepid", "invisible")]);
-    new_file_system("proc", &options, forbid::WRITES | forbid::DEVICES | forbid::EXEC)
+    new_file_system("proc", &options, PROC)
 }
+
+/// A proc that shows the program's own processes, and everything of the machine.
+pub(super) fn new_whole_proc() -> io::Result<OwnedFd> {
+    new_file_system("proc", &options([("hidepid", "invisible")]), PROC)
+}
+
+/// A small tmpfs for files that the init writes.
+pub(super) fn new_generated_files() -> io::Result<OwnedFd> {
+    new_file_system("tmpfs", &options([("size", "256k"), ("mode", "0755")]), forbid::DEVICES | forbid::EXEC)
+}
+
+const PROC: u64 = forbid::WRITES | forbid::DEVICES | forbid::EXEC;
 
 fn options<V: Into<String>, const N: usize>(options: [(&str, V); N]) -> Vec<(String, String)> {
     options.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()

@@ -1,15 +1,15 @@
 //! The visible state of a file system.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
-use rustix::fs::{AtFlags, CWD, StatxFlags, llistxattr, statfs, statx};
+use rustix::fs::{AtFlags, StatxFlags, flistxattr, fstatfs, statx};
 
 use crate::init::files::resolve;
-use crate::wire::RawFileSystem;
+use crate::wire::{RawFileSystem, TmpfsOptions};
 
 /// Everything about an empty tmpfs that a program can change: its root directory, and how much the
 /// tmpfs holds.
@@ -23,9 +23,12 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn take(path: &Path) -> io::Result<Self> {
-        let root = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
-        let fs = statfs(path)?;
+    /// The state of the file system of this directory, which is mounted at `path`.
+    pub(super) fn take(dir: &OwnedFd, path: &Path) -> io::Result<Self> {
+        let root = statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        let fs = fstatfs(dir)?;
+        // The names of attributes need a descriptor that is open for reading.
+        let readable = resolve(dir, Path::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?;
         let size_only: &mut [u8] = &mut [];
         let state = RawFileSystem {
             path: path.to_owned(),
@@ -33,7 +36,7 @@ impl Snapshot {
             owner: (root.stx_uid, root.stx_gid),
             links: root.stx_nlink,
             flags: root.stx_attributes.bits(),
-            attributes: llistxattr(path, size_only)? as u64,
+            attributes: flistxattr(readable, size_only)? as u64,
             bytes: (fs.f_blocks - fs.f_bfree).saturating_mul(fs.f_bsize as u64),
             inodes: fs.f_files - fs.f_ffree,
         };
@@ -54,27 +57,27 @@ pub(super) struct NewState {
 }
 
 impl NewState {
-    pub(super) fn take(root: &OwnedFd, path: &Path) -> io::Result<Self> {
-        Ok(Self { last_inode: new_inode(root, path)?, snapshot: Snapshot::take(path)? })
-    }
-
-    pub(super) fn is_of(&self, path: &Path) -> bool {
-        self.snapshot.state.path == path
+    /// The state of a tmpfs with these options, by its root and the directory in it that programs
+    /// see. `None` if it has no room for the inode that shows whether it was touched.
+    pub(super) fn take(options: TmpfsOptions, root: &OwnedFd, dir: &OwnedFd) -> io::Result<Option<Self>> {
+        if options.bytes == 0 || options.inodes <= 1 {
+            return Ok(None);
+        }
+        let last_inode = new_inode(root)?;
+        Ok(Some(Self { last_inode, snapshot: Snapshot::take(dir, Path::new("."))? }))
     }
 
     /// Whether no program has touched the tmpfs. The question itself moves its inode numbers by
     /// one.
-    pub(super) fn check_unchanged(&mut self, root: &OwnedFd) -> bool {
-        let path = &self.snapshot.state.path;
-        let Ok(inode) = new_inode(root, path) else { return false };
+    pub(super) fn check_unchanged(&mut self, root: &OwnedFd, dir: &OwnedFd) -> bool {
+        let Ok(inode) = new_inode(root) else { return false };
         let expected = std::mem::replace(&mut self.last_inode, inode).wrapping_add(1);
-        inode == expected && Snapshot::take(path).is_ok_and(|now| now == self.snapshot)
+        inode == expected && Snapshot::take(dir, Path::new(".")).is_ok_and(|now| now == self.snapshot)
     }
 }
 
 /// Makes a file without a name, and returns its inode number. A tmpfs numbers its inodes in order.
-fn new_inode(root: impl AsFd, path: &Path) -> io::Result<u64> {
-    let path = path.strip_prefix("/").unwrap_or(path);
-    let file = resolve(root, path, OFlag::O_TMPFILE | OFlag::O_RDWR, 0o600)?;
+fn new_inode(root: &OwnedFd) -> io::Result<u64> {
+    let file = resolve(root, Path::new("."), OFlag::O_TMPFILE | OFlag::O_RDWR, 0o600)?;
     Ok(fstat(file)?.st_ino)
 }

@@ -45,6 +45,8 @@ pub(crate) enum Op {
     Inspect(Name),
     Reset,
     Run(Program),
+    /// Runs a program beside one that never ends, and kills that one.
+    RunBeside(Program),
     /// Starts a program that never ends, and kills it.
     Kill,
     /// Starts a program that never ends, and drops it.
@@ -65,7 +67,7 @@ impl Op {
     /// Whether the command has intermediate states, and may go on after its future is dropped.
     pub(crate) fn is_gradual(&self) -> bool {
         match self {
-            Self::Run(Program::Append(..)) => true,
+            Self::Run(Program::Append(..)) | Self::RunBeside(Program::Append(..)) => true,
             // A thread writes, and goes on.
             Self::Write(_, content) => !content.0.is_empty(),
             Self::RemoveTree(_) => true,
@@ -272,7 +274,7 @@ impl World {
                 self.entries.clear();
                 Outcome::Done
             }
-            Op::Run(program) => self.run(program),
+            Op::Run(program) | Op::RunBeside(program) => self.run(program),
             Op::Dropped(_, op) => return self.step(op),
         };
         (outcome, self)
@@ -283,7 +285,7 @@ impl World {
         let mut emptied = self.clone();
         match op {
             Op::Write(name, _) => drop(emptied.open_to_write(name)),
-            Op::Run(Program::Remove(name)) => emptied.removing = Some(name),
+            Op::Run(Program::Remove(name)) | Op::RunBeside(Program::Remove(name)) => emptied.removing = Some(name),
             Op::Symlink(..) | Op::Delete(_) | Op::MakeDirectory(_) | Op::Rename(..) | Op::Reset => {
                 emptied = emptied.step(op).1
             }
@@ -318,7 +320,7 @@ impl Worlds {
 
     pub(crate) fn see(&mut self, op: &Op, outcome: Option<&Outcome>) {
         let before = std::mem::take(&mut self.0).into_iter().flat_map(World::and_later);
-        let is_turn = |op: &Op| matches!(op, Op::Reset | Op::Run(_) | Op::Kill | Op::Forget);
+        let is_turn = |op: &Op| matches!(op, Op::Reset | Op::Run(_) | Op::RunBeside(_) | Op::Kill | Op::Forget);
         let after: BTreeSet<World> = match (outcome, op) {
             (Some(outcome), op) => {
                 let op = if let Op::Dropped(_, op) = op { op } else { op };

@@ -3,13 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::*;
-use crate::support::open_dir;
-use crate::support::{alive, descendants, eventually};
+use crate::processes::{alive, descendants, eventually};
+use crate::support::{open_dir, stderr, stdout};
 
 #[test]
 fn builds_with_binds_and_a_size_of_tmpfs() {
@@ -92,8 +93,43 @@ fn tells_of_a_container_that_died_until_it_is_destroyed() {
 }
 
 #[test]
-fn leaves_nothing_behind_at_the_end_of_input() {
+fn answers_every_request_of_a_pipe_and_exits() {
+    // `printf` closes its end long before the runs are over, and before the container is built.
+    let script = r#"printf '%s\n' "$@" | "$0" console"#;
+    let requests = [sh("slow", "sleep 0.5; echo slow"), sh("queued", "cat /w/*"), json!({"id": "p", "op": "ping"})];
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_cellblock")]).args(requests.each_ref().map(Value::to_string));
+    let output = shell.output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
+    let responses: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ok_of = |id: &str| &responses.iter().find(|response| response["id"] == id).unwrap()["ok"];
+    assert_eq!(responses.len(), 3, "{responses:?}");
+    assert_eq!((&ok_of("slow")["stdout"], &ok_of("p")), (&json!("slow\n"), &&json!({})));
+    assert_eq!(ok_of("queued")["status"], json!({"exited": 1}));
+}
+
+#[test]
+fn a_last_request_without_a_newline_is_answered() {
     let mut console = Console::start();
+    console.stdin.as_ref().unwrap().write_all(sh("last", "echo last").to_string().as_bytes()).unwrap();
+    console.end();
+    assert_eq!(console.ok_of("last")["stdout"], "last\n");
+}
+
+#[test]
+fn leaves_nothing_behind_when_its_output_is_closed_after_the_end_of_input() {
+    let mut child = cellblock("console").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let second = with(sh(2, "sleep 2"), json!({"container": "second"}));
+    child.stdin.take().unwrap().write_all(format!("{}\n{second}\n", sleep(1)).as_bytes()).unwrap();
+    drop(child.stdout.take());
+    let processes = running(child.id(), 2, "sleep");
+    assert_eq!(wait(&mut child).code(), Some(1), "once the second run has ended");
+    assert_eq!(alive(&processes), []);
+}
+
+#[test]
+fn kills_what_runs_at_the_end_of_input_if_told_to() {
+    let mut console = Console::start_with(&["--kill-at-eof"]);
     console.send(&sh("runs", "trap '' TERM; setsid sleep 4000 & sleep 4000"));
     console.send(&with(sleep("elsewhere"), json!({"container": "second"})));
     console.send(&sh("waits", "true"));

@@ -1,5 +1,6 @@
 //! `cellblock console`: JSON requests, and a response to each.
 
+mod builds;
 mod ends;
 mod files;
 mod lines;
@@ -12,8 +13,8 @@ use std::sync::mpsc::{self, Receiver};
 
 use serde_json::{Value, json};
 
-use crate::support::keys;
-use crate::support::{DEADLINE, Process, cellblock, running, wait};
+use crate::processes::{DEADLINE, Process, running, wait};
+use crate::support::{cellblock, keys};
 
 /// A console, and the responses that no test has taken yet.
 struct Console {
@@ -25,7 +26,11 @@ struct Console {
 
 impl Console {
     fn start() -> Self {
-        let mut child = cellblock("console").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_with(&[])
+    }
+
+    fn start_with(args: &[&str]) -> Self {
+        let mut child = cellblock("console").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {

@@ -27,8 +27,8 @@ fn runs_programs() {
     assert_eq!(console.ok(with(sh(1, "cat"), json!({"stdin": "né\0"})))["stdout"], "né\0");
     assert_eq!(console.stdout_of("cat"), "", "standard input is empty unless told otherwise");
     let env = json!({"id": 1, "op": "run", "args": ["/usr/bin/env"]});
-    assert_eq!(console.ok(env.clone())["stdout"], "PATH=/usr/local/bin:/usr/bin:/bin\n");
-    assert_eq!(console.ok(with(env, json!({"env": ["A=1", "B=x=y"]})))["stdout"], "A=1\nB=x=y\n");
+    assert_eq!(console.ok(env.clone())["stdout"], "PATH=/usr/local/bin:/usr/bin:/bin\nHOME=/w\n");
+    assert_eq!(console.ok(with(env, json!({"env": ["A=1", "B=x=y"]})))["stdout"], "A=1\nB=x=y\nHOME=/w\n");
     console.end();
     assert_eq!(console.lines.iter().count(), 0, "one response to each request");
 }
@@ -126,7 +126,7 @@ fn keeps_the_order_of_runs_and_resets() {
 
 #[test]
 fn serves_at_once_what_does_not_wait_for_a_run() {
-    let mut console = Console::start();
+    let mut console = Console::start_with(&["--kill-at-eof"]);
     console.send(&sleep("a"));
     console.send(&with(sleep("b"), json!({"container": "second"})));
     console.sleeping(2);
@@ -181,5 +181,35 @@ fn kills_all_runs_of_an_id_or_those_of_one_container() {
     console.ok(json!({"id": 2, "op": "kill", "run": "same"}));
     assert_eq!(console.ok_of("same")["status"], killed());
     assert_eq!(console.ok_of("same")["status"], killed());
+    console.end();
+}
+
+#[test]
+fn runs_a_program_beside_another_one() {
+    let mut console = Console::start();
+    let beside = |request: Value| with(request, json!({"beside": true}));
+    console.ok(json!({"id": 0, "op": "ping"}));
+    console.fails(beside(sh(1, "true")), "not_running", Some("find_run"), None);
+    console.send(&sleep("main"));
+    console.sleeping(1);
+    console.send(&sh("waits", "echo waited"));
+
+    let ok = console.ok(beside(sh(2, "echo $$; touch made; exit 3")));
+    assert_eq!((&ok["stdout"], &ok["status"]), (&json!("2\n"), &json!({"exited": 3})));
+    let late = console.ok(with(beside(sh(3, "sleep 4000")), json!({"limits": {"wall_time_ms": 100}})));
+    assert_eq!(late["verdict"], "wall_time");
+    console.send(&beside(sleep("killed")));
+    console.send(&beside(sleep("left")));
+    console.sleeping(3);
+    console.ok(json!({"id": 4, "op": "kill", "run": "killed"}));
+    let ok = console.ok_of("killed");
+    assert_eq!((&ok["status"], &ok["cause"]), (&killed(), &json!("request")));
+    assert!(console.responses.is_empty(), "the others go on");
+
+    console.ok(json!({"id": 5, "op": "kill", "run": "main"}));
+    assert_eq!(console.ok_of("main")["cause"], "request");
+    assert_eq!(console.ok_of("left")["cause"], "main_ended");
+    assert_eq!(console.ok_of("waits")["stdout"], "waited\n");
+    assert_eq!(console.stdout_of("ls"), "made\n");
     console.end();
 }

@@ -15,10 +15,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::process::Process;
+use crate::process::{Process, Signal};
 use crate::report::{Report, Status};
 use crate::sys::memory;
-use crate::wire::{OpenRequest, State, Symlink};
+use crate::wire::{OpenRequest, StartBeside, State, Symlink};
 
 /// A call. The request carries the call's number in the case, so an answer shows which call it is
 /// for.
@@ -29,10 +29,13 @@ enum Call {
     Open(usize),
     Symlink(usize),
     Reset,
+    Freeze,
     Run,
     SpawnAndWait,
     SpawnAndKill,
     SpawnAndDrop,
+    RunBeside,
+    SpawnAndSignal,
 }
 
 /// When a task makes a call, and when it drops the call.
@@ -101,7 +104,8 @@ impl OrderlyInit {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
             Err(error) => panic!("{error}"),
         };
-        let takes_a_turn = |frame: &Frame<Request>| matches!(frame.body, Request::StartRun(_) | Request::Reset);
+        let takes_a_turn =
+            |frame: &Frame<Request>| matches!(frame.body, Request::StartRun(_) | Request::Reset | Request::Freeze);
         let state = if self.owed.iter().any(takes_a_turn) { State::Running } else { State::Idle };
         assert!(state.admits(&request.body), "{state:?}: {request:?}");
         match request.body {
@@ -109,7 +113,7 @@ impl OrderlyInit {
                 assert!(self.runs.contains(&id), "no run has the id {id}");
                 self.killed.push(id);
             }
-            Request::StartRun(_) => {
+            Request::StartRun(_) | Request::StartBeside(_) => {
                 self.runs.push(request.id);
                 self.owed.push(request);
             }
@@ -121,7 +125,7 @@ impl OrderlyInit {
     fn reply(&self, Frame { id, body, .. }: &Frame<Request>) -> (Reply, Vec<Arc<OwnedFd>>) {
         let done = |failure: Option<Failure>| failure.map_or(Reply::Done, Reply::Failed);
         let reply = match body {
-            Request::Ping | Request::Reset => Reply::Done,
+            Request::Ping | Request::Reset | Request::Freeze => Reply::Done,
             Request::Rename(rename) => {
                 done(failure(number_in(rename.from.as_os_str().as_encoded_bytes()), Step::Rename))
             }
@@ -141,7 +145,14 @@ impl OrderlyInit {
                 let number = |link: &Symlink| number_in(link.path.as_os_str().as_encoded_bytes());
                 Reply::Each(links.iter().map(|link| failure(number(link), Step::MakeSymlink)).collect())
             }
-            Request::StartRun(execve) => {
+            Request::Signal(run, _) => {
+                let is_going_on = self.owed.iter().any(|frame| frame.id == *run);
+                done((!is_going_on).then(|| Failure::new(Step::Signal, nix::Error::ESRCH)))
+            }
+            Request::StartBeside(beside) if !self.owed.iter().any(|frame| frame.id == beside.main) => {
+                Reply::Failed(Failure::new(Step::FindRun, nix::Error::ESRCH))
+            }
+            Request::StartRun(execve) | Request::StartBeside(StartBeside { run: execve, .. }) => {
                 let number = number_in(execve.args.iter().nth(1).unwrap());
                 let status = match self.killed.contains(id) {
                     true => WaitStatus::signaled(9, false),
@@ -156,6 +167,10 @@ impl OrderlyInit {
     }
 
     fn answer(&mut self, index: usize) {
+        let id = self.owed[index].id;
+        // A run is over only when those beside it are.
+        let is_beside = |frame: &Frame<Request>| matches!(&frame.body, Request::StartBeside(it) if it.main == id);
+        let index = self.owed.iter().position(is_beside).unwrap_or(index);
         let request = self.owed.remove(index);
         let (reply, fds) = self.reply(&request);
         // The host may be gone.
@@ -247,6 +262,7 @@ fn call(container: &Container, number: i32, call: Call) -> LocalBoxFuture<'_, En
             Call::Ping => judge(number, container.ping(Duration::from_secs(10)).await, false, |()| true),
             Call::Delete => judge(number, container.delete(path()).await, true, |()| true),
             Call::Reset => judge(number, container.reset().await, false, |()| true),
+            Call::Freeze => judge(number, container.freeze().await, false, |()| true),
             Call::Open(count) => {
                 let opened = container.open((0..count).map(|_| OpenFile::read(path()))).await;
                 let is_right = |mut file: &File| {
@@ -264,12 +280,22 @@ fn call(container: &Container, number: i32, call: Call) -> LocalBoxFuture<'_, En
                 judge_all(number, container.symlink(links).await, |()| true)
             }
             Call::Run => judge_run(number, container.run(&command).await, false),
-            Call::SpawnAndWait | Call::SpawnAndKill | Call::SpawnAndDrop => match (spawned().await, call) {
-                (Ok(mut process), Call::SpawnAndWait) => judge_run(number, process.wait().await, false),
-                (Ok(mut process), Call::SpawnAndKill) => judge_run(number, process.kill().await, true),
-                (Ok(process), _) => judge(number, Ok::<Process, _>(process), false, |_| true),
-                (Err(error), _) => judge_run(number, Err(error), true),
+            Call::RunBeside => match container.beside().run(&command).await {
+                Err(error) if error.kind() == ErrorKind::NotRunning => End::Right,
+                result => judge_run(number, result, false),
             },
+            Call::SpawnAndWait | Call::SpawnAndKill | Call::SpawnAndDrop | Call::SpawnAndSignal => {
+                match (spawned().await, call) {
+                    (Ok(process), Call::SpawnAndSignal) => match process.signal(Signal::TERMINATE).await {
+                        Err(error) if error.kind() == ErrorKind::NotRunning => End::Right,
+                        result => judge(number, result, false, |()| true),
+                    },
+                    (Ok(mut process), Call::SpawnAndWait) => judge_run(number, process.wait().await, false),
+                    (Ok(mut process), Call::SpawnAndKill) => judge_run(number, process.kill().await, true),
+                    (Ok(process), _) => judge(number, Ok::<Process, _>(process), false, |_| true),
+                    (Err(error), _) => judge_run(number, Err(error), true),
+                }
+            }
         }
     })
 }
@@ -323,10 +349,13 @@ fn calls() -> impl Strategy<Value = Vec<Timing>> {
         count().prop_map(Call::Open),
         count().prop_map(Call::Symlink),
         Just(Call::Reset),
+        Just(Call::Freeze),
         Just(Call::Run),
         Just(Call::SpawnAndWait),
         Just(Call::SpawnAndKill),
         Just(Call::SpawnAndDrop),
+        Just(Call::RunBeside),
+        Just(Call::SpawnAndSignal),
     ];
     let timing = (call, 0..20_u8, prop::option::weighted(0.4, 0..10_u8));
     prop::collection::vec(timing.prop_map(|(call, yields, polls)| Timing { call, yields, polls }), 1..16)
