@@ -35,6 +35,7 @@
 //! |---|---|
 //! | `images` | container images as root file systems: `Root::oci`, `Root::image` and `image::Store` |
 //! | `metrics` | counters and histograms, through the crate [`metrics`](https://docs.rs/metrics) |
+//! | `tar` | trees of files as tar streams: `Tree::pack_tar` and `Tree::unpack_tar` |
 //! | `tracing` | a span for each container and run, through [`tracing`](https://docs.rs/tracing) |
 //! | `tower` | `Pool::service`, a [`tower_service::Service`](https://docs.rs/tower-service) |
 //!

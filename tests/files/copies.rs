@@ -77,14 +77,17 @@ async fn a_tree_goes_in_and_comes_out_as_it_was() {
     let container = container().await;
     let (sample, back) = (sample(), open_dir());
     for _ in 0..2 {
-        container.copy_in(sample.path(), "in/to").await.unwrap();
+        let (container, dir) = (container.clone(), sample.path().to_owned());
+        tokio::spawn(async move { container.copy_in(dir, "in/to").await }).await.unwrap().unwrap();
     }
     let script = "cd in/to; cat link; echo; readlink outward; stat -c '%a %n' src/deep/er/run empty .hidden; \
                   find . ! -user $(id -u)";
     let expected = "int main;\n/etc\n755 src/deep/er/run\n711 empty\n444 .hidden";
     assert_eq!(says(&container, &sh(script)).await, expected);
     for _ in 0..2 {
-        container.copy_out("in/to", back.path().join("new/dir")).await.unwrap();
+        // A task may copy.
+        let (container, dir) = (container.clone(), back.path().join("new/dir"));
+        tokio::spawn(async move { container.copy_out("in/to", dir).await }).await.unwrap().unwrap();
     }
     assert_eq!(tree_of(&back.path().join("new/dir")), tree_of(sample.path()));
 }

@@ -268,7 +268,13 @@ async fn an_archive_of_another_builder_is_unpacked() {
     header.set_mode(0o600);
     let name = format!("{}/{}", "prefix".repeat(20), "name".repeat(20));
     builder.append_data(&mut header, &name, &b"hello"[..]).unwrap();
-    unpack(&container, &builder.into_inner().unwrap()).await.unwrap();
+    let (unpacked, archive) = (container.clone(), builder.into_inner().unwrap());
+    // A task may unpack and pack.
+    let task = async move {
+        unpack(&unpacked, &archive).await?;
+        unpacked.tree("in").pack_tar(tokio::io::sink()).await
+    };
+    tokio::spawn(task).await.unwrap().unwrap();
     assert_eq!(container.read(format!("in/{name}"), 100).await.unwrap(), b"hello");
 }
 

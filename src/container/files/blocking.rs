@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::error::{Error, ErrorKind, Result, Step};
 
@@ -18,6 +18,11 @@ pub(super) async fn off_the_runtime<T: Send + 'static>(
 pub(super) async fn steps_off_the_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    joined(&mut spawn_blocking(work)).await
+}
+
+/// Waits for steps on a thread of its own.
+pub(super) async fn joined<T>(work: &mut JoinHandle<Result<T>>) -> Result<T> {
     let lost = |error| Error::io(ErrorKind::Host, Step::Copy, io::Error::from(error));
-    spawn_blocking(work).await.map_err(lost)?
+    work.await.map_err(lost)?
 }

@@ -28,9 +28,23 @@ pub(super) fn copy(mut from: &File, mut to: &File, bytes: u64, canceled: &Cancel
     Ok(())
 }
 
-/// Reads at most `bytes` bytes. The size alone allocates nothing.
-pub(super) fn read(from: &File, bytes: u64) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    from.take(bytes).read_to_end(&mut content)?;
+/// Reads at most `bytes` bytes, and fewer if the file ends earlier. The size alone allocates no more
+/// than a chunk.
+pub(super) fn read(mut from: &File, bytes: u64) -> io::Result<Vec<u8>> {
+    let most = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut content = vec![0; most.min(CHUNK)];
+    let mut size = 0;
+    while size < most {
+        if size == content.len() {
+            content.resize(most.min(2 * size), 0);
+        }
+        match from.read(&mut content[size..]) {
+            Ok(0) => break,
+            Ok(more) => size += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    content.truncate(size);
     Ok(content)
 }

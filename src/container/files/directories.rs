@@ -15,7 +15,7 @@ use crate::wire::{MakeDirectory, Rename, Request};
 
 /// How many names [`Container::remove_dir_all`] looks at, and how many directories it opens. A
 /// program may make them as fast as they are removed.
-const MAX_REMOVED: Left = Left { names: 4 << 20, directories: 64 << 10 };
+const MAX_REMOVED: Left = Left { names: 4 << 20, directories: 32 << 10 };
 
 /// How often a directory may gain a name after all of its names were removed.
 const MAX_REFUSALS: usize = 100;
@@ -122,7 +122,7 @@ impl Container {
     /// [`ErrorKind::File`] with the kernel's errno: `ENOENT`; `ENOTDIR` or `ELOOP` for a file or a
     /// link; `EBUSY` or `EROFS` for a mount, whose content is gone then; `ENAMETOOLONG` for a
     /// directory below a path of 4096 bytes; `ENOTEMPTY` if a program makes files as fast as they
-    /// are deleted, or after 4,194,304 names or 65,536 directories that are not empty. A reset
+    /// are deleted, or after 4,194,304 names or 32,768 directories that are not empty. A reset
     /// empties such trees too.
     ///
     /// # Cancel safety

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat};
 use tokio_util::sync::CancellationToken;
@@ -127,6 +128,8 @@ impl HostSource {
 pub(super) struct HostTarget {
     path: PathBuf,
     top: OwnedFd,
+    /// The directory of the last name.
+    last: Option<(PathBuf, Arc<OwnedFd>)>,
 }
 
 impl HostTarget {
@@ -134,15 +137,15 @@ impl HostTarget {
     pub(super) fn open(path: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&path).fail_at(ErrorKind::InvalidInput, Step::MakeDirectory, &path)?;
         let top = rustix::fs::open(&path, DIRECTORY, Mode::empty());
-        Ok(Self { top: top.fail_at(ErrorKind::InvalidInput, Step::Open, &path)?, path })
+        Ok(Self { top: top.fail_at(ErrorKind::InvalidInput, Step::Open, &path)?, path, last: None })
     }
 
     /// Writes what a walk has found, until the copy's future is dropped.
-    pub(super) fn write(&self, items: Vec<Item>, canceled: &CancellationToken) -> Result<()> {
+    pub(super) fn write(&mut self, items: Vec<Item>, canceled: &CancellationToken) -> Result<()> {
         items.into_iter().take_while(|_| !canceled.is_cancelled()).try_for_each(|item| self.write_one(item, canceled))
     }
 
-    fn write_one(&self, item: Item, canceled: &CancellationToken) -> Result<()> {
+    fn write_one(&mut self, item: Item, canceled: &CancellationToken) -> Result<()> {
         match item {
             Item::Directory { path, attributes } => {
                 let (dir, name) = self.parent(&path)?;
@@ -176,11 +179,16 @@ impl HostTarget {
     }
 
     /// The open directory of a path, made if it is missing, and the name in it.
-    fn parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr)> {
+    fn parent<'a>(&mut self, path: &'a Path) -> Result<(Arc<OwnedFd>, &'a OsStr)> {
         let name = path.file_name().ok_or_else(|| Error::invalid("a path without a name"))?;
         let parent = path.parent().unwrap_or(Path::new(""));
+        if let Some((_, dir)) = self.last.as_ref().filter(|(last, _)| last == parent) {
+            return Ok((Arc::clone(dir), name));
+        }
         let to_error = |failure| Error::failure(ErrorKind::File, failure).at(self.path.join(parent));
-        Ok((make_dirs(&self.top, parent, ROOT).map_err(to_error)?, name))
+        let dir = Arc::new(make_dirs(&self.top, parent, ROOT).map_err(to_error)?);
+        self.last = Some((parent.to_owned(), Arc::clone(&dir)));
+        Ok((dir, name))
     }
 }
 

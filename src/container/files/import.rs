@@ -1,19 +1,20 @@
 //! Files that are copied into a container, from a tree of the host or from a tar stream.
 //!
-//! Invariant: no more than two batches of a copy are in memory: one is read while the other is
-//! written.
+//! Invariant: no more than five batches of a copy are in memory: one is read, one waits, two have
+//! their files opened, and one is written.
 
-#[cfg(feature = "tar")]
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
+use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
-use tokio_util::sync::CancellationToken;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::batch::{Batch, Content};
-use super::blocking::steps_off_the_runtime;
+use super::blocking::joined;
 use super::content;
 use super::host_tree::HostSource;
 use super::open_file::OpenFile;
@@ -23,15 +24,36 @@ use crate::wire::{MakeDirectory, Request, Symlink};
 
 /// The tree of a container that a copy in fills.
 pub(super) struct Import<'a> {
-    pub(super) container: &'a Container,
-    pub(super) top: &'a Path,
+    container: &'a Container,
+    top: &'a Path,
     /// Tells blocking threads that the copy's future was dropped.
-    pub(super) canceled: CancellationToken,
+    canceled: CancellationToken,
+    _guard: DropGuard,
 }
 
-impl Import<'_> {
-    /// Copies a tree of the host. One thread reads the next batch while this one is written.
-    pub(super) async fn copy(&self, open: impl FnOnce() -> Result<HostSource> + Send + 'static) -> Result<()> {
+/// A thread that writes contents of files.
+type Writing = JoinHandle<Result<()>>;
+
+struct OpenedBatch {
+    files: Vec<(Result<File>, PathBuf, Content)>,
+    links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// How many batches the init is asked to open before the first of them is written.
+const OPENED_AHEAD: usize = 2;
+
+impl<'a> Import<'a> {
+    /// Makes the directory if it is missing.
+    pub(super) async fn start(container: &'a Container, top: &'a Path) -> Result<Self> {
+        container.create_dir_all(top).await?;
+        let canceled = CancellationToken::new();
+        let _guard = canceled.clone().drop_guard();
+        Ok(Self { container, top, canceled, _guard })
+    }
+
+    /// Copies a tree of the host. One thread reads a batch while the init opens the files of the
+    /// batches before it, and another thread writes the files of the one before those.
+    pub(super) async fn copy(self, open: impl FnOnce() -> Result<HostSource> + Send + 'static) -> Result<()> {
         let (sender, mut batches) = mpsc::channel(1);
         spawn_blocking(move || {
             let mut source = match open() {
@@ -46,23 +68,42 @@ impl Import<'_> {
                 }
             }
         });
-        self.make_top().await?;
-        while let Some(batch) = batches.recv().await {
-            self.write(batch?).await?;
+        let import = &self;
+        let batches = stream::poll_fn(|context| batches.poll_recv(context));
+        let opening = batches.map(|batch| async { import.open_batch(batch?).await });
+        let mut opened = pin!(opening.buffered(OPENED_AHEAD));
+        let mut writing = None;
+        while let Some(batch) = opened.next().await {
+            writing = Some(import.begin(batch?, writing).await?);
         }
-        Ok(())
+        finish(writing).await
     }
 
-    pub(super) async fn make_top(&self) -> Result<()> {
-        self.container.create_dir_all(self.top).await
-    }
-
-    /// Writes a batch: directories, files, links.
+    /// Writes a batch whose files may have been written before.
+    #[cfg(feature = "tar")]
     pub(super) async fn write(&self, batch: Batch) -> Result<()> {
+        let opened = self.open_batch(batch).await?;
+        finish(Some(self.begin(opened, None).await?)).await
+    }
+
+    /// Makes the directories of a batch, and opens its files.
+    async fn open_batch(&self, batch: Batch) -> Result<OpenedBatch> {
         let Batch { directories, files, links, .. } = batch;
-        self.make_directories(directories).await?;
-        self.write_files(files).await?;
-        self.make_links(links).await
+        let to_open = files.iter().map(|(path, mode, _)| OpenFile::write(self.top.join(path)).mode(*mode));
+        let to_open: Vec<_> = to_open.map(OpenFile::create_parents).collect();
+        // In this order, and without a wait between the two.
+        let (made, opened) = tokio::join!(biased; self.make_directories(directories), self.open_all(to_open));
+        made?;
+        let files = opened?.into_iter().zip(files).map(|(opened, (path, _, content))| (opened, path, content));
+        Ok(OpenedBatch { files: files.collect(), links })
+    }
+
+    /// Waits for the last batch, has a thread write the contents of this one, and makes its links.
+    async fn begin(&self, batch: OpenedBatch, last: Option<Writing>) -> Result<Writing> {
+        finish(last).await?;
+        let writing = self.write_contents(batch.files);
+        self.make_links(batch.links).await?;
+        Ok(writing)
     }
 
     /// Opens one file, with the directories that it needs.
@@ -81,25 +122,23 @@ impl Import<'_> {
         self.container.change_each(Request::MakeDirectories(directories), paths).await?.into_iter().collect()
     }
 
-    async fn write_files(&self, files: Vec<(PathBuf, u32, Content)>) -> Result<()> {
-        if files.is_empty() {
-            return Ok(());
-        }
-        let to_open = files.iter().map(|(path, mode, _)| OpenFile::write(self.top.join(path)).mode(*mode));
-        let opened = self.container.open(to_open.map(OpenFile::create_parents)).await?;
-        let canceled = self.canceled.clone();
-        steps_off_the_runtime(move || {
-            for (opened, (path, _, content)) in opened.into_iter().zip(files) {
+    async fn open_all(&self, files: Vec<OpenFile>) -> Result<Vec<Result<File>>> {
+        if files.is_empty() { Ok(Vec::new()) } else { self.container.open(files).await }
+    }
+
+    fn write_contents(&self, files: Vec<(Result<File>, PathBuf, Content)>) -> Writing {
+        let (canceled, top) = (self.canceled.clone(), self.top.to_owned());
+        spawn_blocking(move || {
+            for (opened, path, content) in files {
                 let mut file = opened?;
                 let written = match content {
                     Content::Small(bytes) => file.write_all(&bytes),
                     Content::Host(from, bytes) => content::copy(&from, &file, bytes, &canceled),
                 };
-                written.fail_at(ErrorKind::File, Step::Write, path)?;
+                written.fail_at(ErrorKind::File, Step::Write, top.join(path))?;
             }
             Ok(())
         })
-        .await
     }
 
     async fn make_links(&self, links: Vec<(PathBuf, PathBuf)>) -> Result<()> {
@@ -126,5 +165,12 @@ impl Import<'_> {
         }
         let path = link.path.clone();
         self.container.change_one(Request::Symlink(vec![link]), path).await
+    }
+}
+
+async fn finish(writing: Option<Writing>) -> Result<()> {
+    match writing {
+        Some(mut writing) => joined(&mut writing).await,
+        None => Ok(()),
     }
 }

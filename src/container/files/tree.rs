@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::blocking::steps_off_the_runtime;
+use super::blocking::{joined, steps_off_the_runtime};
 use super::budget::{Budget, Caps};
 use super::content;
 use super::host_tree::{HostSource, HostTarget};
@@ -29,7 +30,7 @@ use crate::error::{ErrorKind, Result, ResultExt, Step};
 /// directories and links, and 64 names below each other, unless [`max_bytes`](Self::max_bytes),
 /// [`max_entries`](Self::max_entries) and [`max_depth`](Self::max_depth) say otherwise. A copy
 /// never looks at more than 1,048,576 names. A tree over a cap is an error of kind
-/// [`File`](ErrorKind::File) with errno `EFBIG`; what was copied before stays. At most 64 files of
+/// [`File`](ErrorKind::File) with errno `EFBIG`; what was copied before stays. At most 256 files of
 /// a tree are open at a time, and at most 4 MiB of it are in memory, except for
 /// [`read`](Self::read).
 ///
@@ -142,10 +143,7 @@ impl Tree<'_> {
     pub async fn copy_in(self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref().to_owned();
         let (selection, budget) = (self.selection.clone(), Budget::new(self.caps, &dir));
-        let canceled = CancellationToken::new();
-        let _guard = canceled.clone().drop_guard();
-        let import = Import { container: self.container, top: &self.path, canceled };
-        import.copy(move || HostSource::open(&dir, selection, budget)).await
+        Import::start(self.container, &self.path).await?.copy(move || HostSource::open(&dir, selection, budget)).await
     }
 
     /// Copies what is in this tree into a directory of the host, which is made if it is missing.
@@ -164,14 +162,17 @@ impl Tree<'_> {
     pub async fn copy_out(self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref().to_owned();
         let mut walk = self.walk().await?;
-        let mut target = steps_off_the_runtime(move || HostTarget::open(dir)).await?;
+        let mut work = spawn_blocking(move || HostTarget::open(dir));
         let canceled = CancellationToken::new();
         let _guard = canceled.clone().drop_guard();
-        while let Some(items) = walk.next().await? {
+        // The init opens the next files while a thread writes these.
+        loop {
+            let items = walk.next().await?;
+            let mut target = joined(&mut work).await?;
+            let Some(items) = items else { return Ok(()) };
             let canceled = canceled.clone();
-            target = steps_off_the_runtime(move || target.write(items, &canceled).map(|()| target)).await?;
+            work = spawn_blocking(move || target.write(items, &canceled).map(|()| target));
         }
-        Ok(())
     }
 
     /// Reads the regular files of this tree into memory: their paths below it, and their contents.

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::Path;
 
 use tokio::io::AsyncRead;
-use tokio_util::sync::CancellationToken;
 
 use super::entries::{Entries, Entry, EntryKind};
 use crate::container::files::batch::{Batch, Content, SMALL};
@@ -45,13 +44,10 @@ impl Tree<'_> {
     /// # Ok(()) }
     /// ```
     pub async fn unpack_tar(self, reader: impl AsyncRead + Unpin) -> Result<()> {
-        let canceled = CancellationToken::new();
-        let _guard = canceled.clone().drop_guard();
-        let import = Import { container: self.container, top: &self.path, canceled };
+        let import = Import::start(self.container, &self.path).await?;
         let mut budget = Budget::new(self.caps, &self.path);
         let mut entries = Entries::new(reader);
         let mut batch = Batch::default();
-        import.make_top().await?;
         while let Some(Entry { path, mode, kind }) = entries.next(&mut budget).await? {
             let is_taken = !path.as_os_str().is_empty() && self.selection.takes(&path);
             // A batch makes its links last: what comes after a link must find it.
