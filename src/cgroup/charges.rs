@@ -55,7 +55,7 @@ pub(super) fn empty(group: &Path) {
     }
 }
 
-/// The number of memory groups, with those that the kernel keeps after their removal.
+/// The number of memory groups, including removed groups that the kernel keeps.
 fn count_groups(group: &Path) -> u64 {
     let number_after = |text: &str, key: &str, column: usize| {
         let line = text.lines().find(|line| line.split_whitespace().next() == Some(key))?;

@@ -216,8 +216,8 @@ impl ContainerBuilder {
     /// it does not exit with 0, the build fails, and the error has what the command printed. Its
     /// time does not count for [`start_timeout`](Self::start_timeout). Default: none.
     ///
-    /// The files that the commands leave are those that each reset restores, so every lease of a
-    /// pool finds them. The guide says [what lasts](crate::guide::resets#set-up-that-lasts).
+    /// Each reset restores the files that the commands left, so every lease of a pool finds them.
+    /// The guide says [what lasts](crate::guide::resets#set-up-that-lasts).
     ///
     /// ```
     /// use cellblock::{Command, Container};

@@ -24,7 +24,7 @@ impl Default for Caps {
 /// as they are read.
 const MAX_LOOKED_AT: u64 = 1 << 20;
 
-/// What is left of the caps.
+/// The bytes and entries that the caps still allow.
 #[derive(Debug)]
 pub(super) struct Budget {
     /// The tree's top. The paths of errors begin with it.

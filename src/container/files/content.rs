@@ -28,8 +28,8 @@ pub(super) fn copy(mut from: &File, mut to: &File, bytes: u64, canceled: &Cancel
     Ok(())
 }
 
-/// Reads at most `bytes` bytes, and fewer if the file ends earlier. The size alone allocates no more
-/// than a chunk.
+/// Reads at most `bytes` bytes, and fewer if the file ends earlier. The size alone allocates no
+/// more than a chunk.
 pub(super) fn read(mut from: &File, bytes: u64) -> io::Result<Vec<u8>> {
     let most = usize::try_from(bytes).unwrap_or(usize::MAX);
     let mut content = vec![0; most.min(CHUNK)];

@@ -123,8 +123,8 @@ fn copy_source(source: &mut PathBuf, copy: fn(&Path) -> io::Result<OwnedFd>) -> 
 }
 
 /// Shows the files of the owner of a mount's root as the program's, if the file system can do that.
-/// The other owners stay as they are. No container has their ids, but the kernel lets nobody delete
-/// a file whose owner has no id at all.
+/// The other owners stay as they are. No container has their ids, but the kernel refuses to
+/// delete a file whose owner has no id at all.
 fn map_owner(mount: &OwnedFd, program: Ids) -> io::Result<()> {
     let owner = nix::sys::stat::fstat(mount)?;
     let map = |from: u32, to: u32| format!("{from} {to} 1\n{}", all_ids_but([from.min(to), from.max(to)]));
