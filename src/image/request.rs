@@ -131,7 +131,7 @@ enum Found {
 }
 
 /// Tells whether a text is a path, a path with a tag, or the name of an image in the store. A path
-/// that exists comes first.
+/// that exists comes first. A text that begins as only a path does is never a name.
 fn find(text: &OsStr) -> Result<Found> {
     let path = Path::new(text);
     if path.exists() {
@@ -149,9 +149,10 @@ fn find(text: &OsStr) -> Result<Found> {
             return Ok(Found::Image { path: path.to_owned(), tag: Some(tag.to_owned()) });
         }
     }
+    let is_path = ["/", "./", "../"].iter().any(|start| bytes.starts_with(start.as_bytes()));
     match text.to_str() {
-        Some(name) => Ok(Found::Name(name.to_owned())),
-        None => Err(Error::new(ErrorKind::Image, Step::FindImage).at(path).errno(libc::ENOENT)),
+        Some(name) if !is_path => Ok(Found::Name(name.to_owned())),
+        _ => Err(Error::new(ErrorKind::Image, Step::FindImage).at(path).errno(libc::ENOENT)),
     }
 }
 

@@ -50,6 +50,6 @@ fn an_image_takes_the_place_of_the_hosts_programs() {
     console.fails(run(json!(["python3"])), "exec", Some("exec"), Some(nix::libc::ENOENT));
     console.ok(json!({"id": 1, "op": "destroy"}));
     let missing = json!({"id": 1, "op": "build", "image": "/not/there"});
-    console.fails(missing, "image", Some("find_image"), None);
+    console.fails(missing, "image", Some("find_image"), Some(nix::libc::ENOENT));
     console.end();
 }
