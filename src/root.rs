@@ -6,6 +6,8 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
+#[cfg(feature = "images")]
+use std::path::Component;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,10 +38,6 @@ pub struct Root {
     source: Source,
     changes: Tmpfs,
 }
-
-/// The PATH of programs in an image that sets none, as container engines have it.
-#[cfg(feature = "images")]
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Where the tree comes from.
 #[derive(Clone, Debug)]
@@ -174,22 +172,32 @@ fn directory(path: &Path) -> io::Result<PathBuf> {
 #[cfg(feature = "images")]
 impl From<ResolvedImage> for ResolvedRoot {
     fn from(ResolvedImage { root, config, ids, guard }: ResolvedImage) -> Self {
-        let mut env: Vec<(OsString, OsString)> =
-            config.env.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        if !env.iter().any(|(key, _)| key == "PATH") {
-            env.push(("PATH".into(), DEFAULT_PATH.into()));
-        }
         // The group 0 is the init's, so such a program gets a group with its own number.
         let program = |(uid, gid)| Ids { uid, gid: if gid == 0 { uid } else { gid } };
         Self {
             lowers: vec![root],
-            env,
-            work_dir: config.work_dir.map(|dir| Path::new("/").join(dir)),
+            env: config.env.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+            work_dir: config.work_dir.map(|dir| absolute_inside(Path::new(&dir))),
             program: ids.filter(|&(uid, _)| uid != 0).map(program),
             command: config.command.into_iter().map(OsString::from).collect(),
             guard,
         }
     }
+}
+
+/// The path from the root that an image means. `..` is the directory above in the text, and never
+/// one out of the root.
+#[cfg(feature = "images")]
+fn absolute_inside(path: &Path) -> PathBuf {
+    let mut inside = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => inside.push(name),
+            Component::ParentDir => drop(inside.pop()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    inside
 }
 
 /// The directories of a root, and the defaults of its runs.

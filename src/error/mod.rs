@@ -121,7 +121,7 @@ impl Error {
     }
 
     /// The path that the step was about. It is a path inside the container, except for a bind
-    /// source and the init's executable.
+    /// source, the init's executable, and the files of an image and of its store.
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }

@@ -17,6 +17,15 @@ pub struct ImageConfig {
     pub command: Vec<String>,
 }
 
+impl ImageConfig {
+    /// Whether a program can be started with it.
+    pub(super) fn is_usable(&self) -> bool {
+        let variables = self.env.iter().flat_map(|(key, value)| [key, value]);
+        let mut texts = variables.chain(&self.work_dir).chain(&self.user).chain(&self.command);
+        texts.all(|text| !text.contains('\0')) && self.env.iter().all(|(key, _)| !key.is_empty())
+    }
+}
+
 impl From<&ImageConfiguration> for ImageConfig {
     fn from(image: &ImageConfiguration) -> Self {
         let Some(config) = image.config() else { return Self::default() };

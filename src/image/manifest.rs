@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::error::Result;
 
 use super::caps::UnpackCaps;
+use super::config::ImageConfig;
 use super::digest::Digest;
 use super::source::Source;
 
@@ -199,11 +200,15 @@ fn architecture() -> &'static str {
     }
 }
 
-/// The digests of the layers' archives. A configuration for another machine is refused here.
+/// The digests of the layers' archives. A configuration for another machine, or one that no program
+/// can be started with, is refused here.
 fn diff_ids(source: &Source, config: &ImageConfiguration, layers: usize) -> Result<Vec<Digest>> {
     let (os, machine) = (config.os().to_string(), config.architecture().to_string());
     if (os.as_str(), machine.as_str()) != ("linux", architecture()) {
         return Err(source.error(format!("the image is for {os}/{machine}, and not for linux/{}", architecture())));
+    }
+    if !ImageConfig::from(config).is_usable() {
+        return Err(source.error("its configuration has a NUL byte, or a variable without a name"));
     }
     let diff_ids = config.rootfs().diff_ids();
     if diff_ids.len() != layers {

@@ -7,7 +7,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind, Result, Step};
 
@@ -25,8 +27,7 @@ use super::user;
 pub(crate) struct ImageRequest {
     from: From,
     store: Option<Store>,
-    /// Held while the request is resolved: one thread does it for all.
-    resolved: Mutex<Option<ResolvedImage>>,
+    resolved: OnceCell<ResolvedImage>,
 }
 
 #[derive(Clone, Debug)]
@@ -63,29 +64,24 @@ impl ImageRequest {
     }
 
     fn new(from: From, store: Option<Store>) -> Self {
-        Self { from, store, resolved: Mutex::default() }
+        Self { from, store, resolved: OnceCell::new() }
     }
 
-    /// Finds the tree, and first unpacks the image if the store lacks it.
+    /// Finds the tree, and first unpacks the image if the store lacks it. If the future that does
+    /// it is dropped, the next one begins anew.
     pub(crate) async fn resolve(self: Arc<Self>) -> Result<ResolvedImage> {
-        // A held lock means that a thread is at work.
-        if let Ok(Some(resolved)) = self.resolved.try_lock().as_deref() {
-            return Ok(resolved.clone());
-        }
-        off_runtime(move |cancel| self.resolve_blocking(cancel)).await
+        let this = Arc::clone(&self);
+        let resolved = self.resolved.get_or_try_init(|| off_runtime(move |cancel| this.resolve_blocking(cancel))).await;
+        resolved.cloned()
     }
 
     fn resolve_blocking(&self, cancel: &Cancel) -> Result<ResolvedImage> {
-        // A thread that panicked leaves it unresolved.
-        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(resolved) = &*resolved {
-            return Ok(resolved.clone());
+        match &self.from {
+            From::Image { path, tag } => {
+                self.resolve_found(&Found::Image { path: path.clone(), tag: tag.clone() }, cancel)
+            }
+            From::Text(text) => self.resolve_found(&find(text)?, cancel),
         }
-        let found = match &self.from {
-            From::Image { path, tag } => Found::Image { path: path.clone(), tag: tag.clone() },
-            From::Text(text) => find(text)?,
-        };
-        Ok(resolved.insert(self.resolve_found(&found, cancel)?).clone())
     }
 
     fn resolve_found(&self, found: &Found, cancel: &Cancel) -> Result<ResolvedImage> {

@@ -98,8 +98,8 @@ impl Store {
     /// name is new. A name that another image has moves to this one. Without a name, the image gets
     /// the name that the source has for it, if there is one.
     ///
-    /// `path` is an OCI layout, an archive of one, or an archive of `docker save`. `tag` chooses one
-    /// of several images: a tag, or a whole reference.
+    /// `path` is an OCI layout, an archive of one, or an archive of `docker save`. `tag` chooses
+    /// one of several images: a tag, or a whole reference.
     ///
     /// # Errors
     /// [`ErrorKind::Image`](crate::ErrorKind::Image) with the entry of the archive, or the file,

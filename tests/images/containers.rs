@@ -238,3 +238,35 @@ fn an_unknown_user_and_a_missing_store_are_errors() {
         assert!(error.to_string().contains("the image has no user \"nobody-here\""), "{error}");
     });
 }
+
+#[test]
+fn a_hostile_configuration_is_refused_or_harmless() {
+    alone(async |_| {
+        let Some(image) = image() else { return };
+        let build = async |config: serde_json::Value| {
+            let place = Place::new().await;
+            let layout = image.clone().config(config).layout(&place.make_dir("layout"), "latest");
+            let root = Root::oci(&layout, None).store(place.store.clone());
+            (builder().root(root).build().await, place)
+        };
+        for config in [
+            json!({"Env": ["A=b\0c"]}),
+            json!({"Env": ["=b"]}),
+            json!({"WorkingDir": "/a\0b"}),
+            json!({"Cmd": ["a\0b"]}),
+            json!({"User": "4294967295"}),
+            json!({"User": "-1"}),
+        ] {
+            let error = build(config.clone()).await.0.unwrap_err();
+            assert_eq!((error.kind(), error.step()), (ErrorKind::Image, Some("read_image")), "{config}: {error}");
+        }
+        for (dir, seen) in
+            [("relative", "/relative"), ("/new/dir", "/new/dir"), ("/../../etc", "/etc"), ("/srv/", "/srv")]
+        {
+            let (container, _place) = build(json!({"Env": ["PATH=/bin"], "WorkingDir": dir})).await;
+            let container = container.unwrap_or_else(|error| panic!("{dir}: {error}"));
+            assert_eq!(says(&container, &sh("pwd; ls /bin/busybox")).await, format!("{seen}\n/bin/busybox"));
+            container.destroy().await;
+        }
+    });
+}
