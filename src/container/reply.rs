@@ -112,13 +112,13 @@ impl PendingReply {
                 pending.reject(Error::failure(ErrorKind::Host, failure));
             }
             (pending @ Self::Run(_), Reply::Failed(failure)) => {
-                let kind = match failure.step {
-                    _ if is_group_failure(&failure) => ErrorKind::Host,
-                    Step::EnterPidNamespace => ErrorKind::Host,
-                    Step::FindRun => ErrorKind::NotRunning,
-                    _ => ErrorKind::Exec,
-                };
-                pending.reject(Error::failure(kind, failure));
+                pending.reject(match failure.step {
+                    // The run has ended while the request was on its way.
+                    Step::FindRun => no_run_to_be_beside(),
+                    Step::EnterPidNamespace => Error::failure(ErrorKind::Host, failure),
+                    _ if is_group_failure(&failure) => Error::failure(ErrorKind::Host, failure),
+                    _ => Error::failure(ErrorKind::Exec, failure),
+                });
             }
             (pending @ Self::Signaled(_), Reply::Failed(failure)) => {
                 let kind = if failure.errno == libc::ESRCH { ErrorKind::NotRunning } else { ErrorKind::Host };
@@ -164,6 +164,10 @@ pub(super) fn group_error(failure: Failure) -> Error {
     // CPUs that are off, or that the group above does not have.
     let lacks_cpus = is_cpu_set && [libc::EINVAL, libc::ERANGE, libc::EACCES, libc::ENOSPC].contains(&failure.errno);
     Error::failure(if lacks_cpus { ErrorKind::Unsupported } else { ErrorKind::Host }, failure)
+}
+
+pub(super) fn no_run_to_be_beside() -> Error {
+    Error::new(ErrorKind::NotRunning, Step::FindRun).detail("there is no run to be beside")
 }
 
 /// Whether the control group failed, and not the program.

@@ -4,13 +4,14 @@ use cellblock::{ErrorKind, report::Cause};
 use tokio::time::timeout;
 
 use crate::common::{KILLED, SECOND, container, eventually, processes_with, sh};
-use crate::{kill_running, sleeper};
+use crate::{kill_running, millis, sleeper};
 
 #[tokio::test]
 async fn the_end_of_the_main_run_ends_those_beside_it() {
     let container = container().await;
-    for script in ["sleep 0.2", "sleep 0.2; kill -9 $$"] {
-        let mut main = container.spawn(&sh(script)).await.unwrap();
+    for end in ["exit 0", "kill -9 $$"] {
+        let script = format!("sleep {}; {end}", millis(300).as_secs_f32());
+        let mut main = container.spawn(&sh(&script)).await.unwrap();
         let mut besides = Vec::new();
         for _ in 0..3 {
             besides.push(main.beside().spawn(sh("trap '' TERM; (setsid sleep 4711 &); sleep 4711")).await.unwrap());
@@ -69,7 +70,7 @@ async fn what_a_run_leaves_behind_dies_with_it_and_with_no_other() {
 #[tokio::test]
 async fn a_reset_waits_until_all_are_over() {
     let container = container().await;
-    let main = container.spawn(&sh("sleep 0.3")).await.unwrap();
+    let main = container.spawn(&sh(&format!("sleep {}", millis(300).as_secs_f32()))).await.unwrap();
     let mut beside = main.beside().spawn(sh("echo x > left; sleep 1000")).await.unwrap();
     container.reset().await.unwrap();
     assert_eq!(beside.try_wait().unwrap().expect("it is over").cause, Cause::MainEnded);

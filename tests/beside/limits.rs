@@ -7,17 +7,21 @@ use cellblock::{Command, Limits, Report, Verdict, limits::Limit};
 use tokio::join;
 
 use crate::common::{container, lacks_groups, python, sh};
-use crate::{kill_running, sleeper};
+use crate::{kill_running, millis, sleeper};
 
 const MIB: u64 = 1 << 20;
 
 fn limits() -> Limits {
-    Limits::new().allow_weaker(true).wall_time(Duration::from_secs(30))
+    Limits::new().allow_weaker(true).wall_time(millis(30_000))
 }
 
 fn with(mut command: Command, limits: Limits) -> Command {
     command.limits(limits);
     command
+}
+
+fn sleep(count: u64) -> Command {
+    sh(&format!("exec sleep {}", millis(count).as_secs_f32()))
 }
 
 /// Takes memory until it is killed.
@@ -64,10 +68,10 @@ async fn a_run_that_is_out_of_memory_hurts_no_other() {
 #[tokio::test]
 async fn the_time_of_one_run_counts_for_no_other() {
     let container = container().await;
-    let a_little = Duration::from_millis(300);
+    let a_little = millis(300);
     // The main run burns, and the one beside it has a limit of CPU time.
     let main = container.spawn(&with(burner(), limits())).await.unwrap();
-    let idle = main.beside().run(with(sh("sleep 1"), limits().cpu_time(a_little))).await.unwrap();
+    let idle = main.beside().run(with(sleep(1000), limits().cpu_time(a_little))).await.unwrap();
     assert_eq!(idle.verdict(), Verdict::Ok, "{idle}");
     let late = main.beside().run(with(sh("sleep 1000"), limits().wall_time(a_little))).await.unwrap();
     assert_eq!((late.verdict(), late.cause), (Verdict::WallTime, Cause::Limit(Limit::WallTime)), "{late}");
@@ -78,7 +82,7 @@ async fn the_time_of_one_run_counts_for_no_other() {
     assert!(main.usage.cpu.unwrap() > a_little, "the control: it has burnt meanwhile: {main}");
 
     // The other way round.
-    let mut main = container.spawn(&with(sh("sleep 1.5"), limits().cpu_time(a_little))).await.unwrap();
+    let mut main = container.spawn(&with(sleep(1500), limits().cpu_time(a_little))).await.unwrap();
     let mut beside = main.beside().spawn(with(burner(), limits())).await.unwrap();
     let main = main.wait().await.unwrap();
     assert_eq!(main.verdict(), Verdict::Ok, "{main}");
@@ -125,10 +129,8 @@ async fn ten_runs_each_have_their_own_limits() {
     let container = container().await;
     let main = sleeper(&container).await;
     let run = async |number: u64| {
-        let limits = limits()
-            .wall_time(Duration::from_millis(100 + 50 * number))
-            .processes(10 + number as u32)
-            .open_files(32 + number);
+        let limits =
+            limits().wall_time(millis(100 + 50 * number)).processes(10 + number as u32).open_files(32 + number);
         let limits = if number.is_multiple_of(2) { limits } else { limits.output(1000) };
         main.beside().output(with(sh("ulimit -n; exec sleep 1000"), limits)).await.unwrap()
     };
@@ -138,7 +140,7 @@ async fn ten_runs_each_have_their_own_limits() {
         assert_eq!(output.stdout, format!("{}\n", 32 + number).into_bytes());
         assert_eq!(report.verdict(), Verdict::WallTime, "{report}");
         assert_eq!(report.limit(Limit::Processes).unwrap().value, 10 + number);
-        assert!(report.usage.wall.unwrap() >= Duration::from_millis(100 + 50 * number), "{report}");
+        assert!(report.usage.wall.unwrap() >= millis(100 + 50 * number), "{report}");
         assert_eq!(report.evidence.output_exceeded, (number % 2 == 1).then_some(false));
     }
     kill_running(main).await;

@@ -13,13 +13,20 @@ mod limits;
 mod process;
 mod runs;
 
+use std::time::Duration;
+
 use cellblock::{Container, Process, Report};
 
-use common::sh;
+use common::{is_slow, sh};
 
 /// A main program that runs until it is killed.
 async fn sleeper(container: &Container) -> Process {
     container.spawn(&sh("sleep 1000")).await.unwrap()
+}
+
+/// A time in milliseconds, or ten times that on an emulated machine.
+fn millis(count: u64) -> Duration {
+    Duration::from_millis(if is_slow() { 10 * count } else { count })
 }
 
 /// Asserts that a program still runs, and kills it.

@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 
 use crate::cgroup::{JoinRequest, PlaceBeside, RunGroup};
 use crate::container::message::{QueuedRun, RunKey};
+use crate::container::reply::no_run_to_be_beside;
 use crate::error::{Error, ErrorKind, Failure, Result, Step};
 use crate::report::Protections;
 use crate::wire::{Request, StartBeside};
@@ -21,8 +22,6 @@ use super::live_run::{LiveRun, RunEvent};
 
 /// How many runs may be beside one.
 const MOST: usize = 64;
-
-const NONE: &str = "there is no run to be beside";
 
 pub(super) struct Besides {
     runs: Vec<Beside>,
@@ -72,11 +71,13 @@ impl Besides {
         link: &mut Link,
     ) -> Result<()> {
         let Some(main) = main else {
-            refuse(run, ErrorKind::NotRunning, NONE);
+            refuse(run, no_run_to_be_beside());
             return Ok(());
         };
         if self.runs.len() >= MOST {
-            refuse(run, ErrorKind::Busy, &format!("{MOST} programs run beside this one"));
+            let busy =
+                Error::new(ErrorKind::Busy, Step::FindRun).detail(format!("{MOST} programs run beside this one"));
+            refuse(run, busy);
             return Ok(());
         }
         let key = run.key;
@@ -156,7 +157,7 @@ impl Besides {
             }
         };
         let sent = if current != Some(main) {
-            refuse(*run, ErrorKind::NotRunning, NONE);
+            refuse(*run, no_run_to_be_beside());
             None
         } else if run.outcome.is_closed() {
             None
@@ -250,6 +251,6 @@ impl Besides {
 }
 
 /// Gives an error to the caller of a run that does not begin.
-fn refuse(run: QueuedRun, kind: ErrorKind, why: &str) {
-    run.outcome.send(Err(Error::new(kind, Step::FindRun).detail(why))).ok();
+fn refuse(run: QueuedRun, why: Error) {
+    run.outcome.send(Err(why)).ok();
 }
