@@ -32,7 +32,8 @@ use text::without_nul;
 /// A program to run in a container, in the manner of `tokio::process::Command`.
 ///
 /// A call that runs a command takes a `Command`, a `&Command` or, from a chain of settings, a
-/// `&mut Command`. To keep a command that was made in one expression, end the chain with `.clone()`.
+/// `&mut Command`. To keep a command that was made in one expression, end the chain with
+/// `.clone()`.
 ///
 /// By default a program has
 /// - no arguments beside its name, and no variable in its environment but `HOME`, which is the

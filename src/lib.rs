@@ -33,7 +33,7 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `images` | container images as root file systems: `Root::oci`, `Root::image` and `image::Store` |
+//! | `images` | container images as roots: `Root::oci`, `Root::image` and `image::Store` |
 //! | `metrics` | counters and histograms, through the crate [`metrics`](https://docs.rs/metrics) |
 //! | `tar` | trees of files as tar streams: `Tree::pack_tar` and `Tree::unpack_tar` |
 //! | `tracing` | a span for each container and run, through [`tracing`](https://docs.rs/tracing) |

@@ -1,8 +1,8 @@
 //! The seeds: the inputs that a fuzz target starts with. Each harness makes its own, by hand or
 //! from what the library sends.
 //!
-//! `cargo test seeds` plays every seed. With `CELLBLOCK_WRITE_SEEDS=1` it writes them to `fuzz/corpus`
-//! as well.
+//! `cargo test seeds` plays every seed. With `CELLBLOCK_WRITE_SEEDS=1` it also writes them to
+//! `fuzz/corpus`.
 
 use std::fs;
 use std::path::Path;

@@ -117,8 +117,9 @@ impl Container {
     ///
     /// ```no_run
     /// # async fn example(container: &cellblock::Container) -> cellblock::Result<()> {
+    /// # use cellblock::ErrorKind;
     /// match container.beside().output(cellblock::Command::new("ls")).await {
-    ///     Err(error) if error.kind() == cellblock::ErrorKind::NotRunning => println!("nothing runs"),
+    ///     Err(error) if error.kind() == ErrorKind::NotRunning => println!("nothing runs"),
     ///     output => println!("{:?}", output?.stdout),
     /// }
     /// # Ok(()) }

@@ -44,7 +44,8 @@ impl Mapping {
     /// and without a range, a subordinate id or the ids of this process. If the kernel refuses a
     /// range that the caller asked for, that is an error.
     ///
-    /// `inside` are the program's ids inside, where they can be chosen: not 0, which are the init's.
+    /// `inside` are the program's ids inside, where they can be chosen: not 0, which are the
+    /// init's.
     pub(super) fn choose(range: Option<&Range<u32>>, inside: Option<Ids>) -> io::Result<Self> {
         let program = inside.unwrap_or(PROGRAM);
         let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;

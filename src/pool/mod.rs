@@ -68,7 +68,7 @@
 //! | `cellblock_busy_total` | counter | count | | leases refused because the queue was full |
 //! | `cellblock_replaced_total` | counter | count | | containers that were destroyed and replaced |
 //! | `cellblock_retries_total` | counter | count | | work done once more in another container |
-//! | `cellblock_failed_builds_total` | counter | count | | builds of a pool's containers that failed |
+//! | `cellblock_failed_builds_total` | counter | count | | failed builds of a pool's containers |
 //! | `cellblock_runs_total` | counter | count | `verdict` | runs that ended with a report |
 //! | `cellblock_seconds` | histogram | seconds | `phase` | durations |
 //! | `cellblock_containers` | gauge | count | `state` | containers of pools |
@@ -84,7 +84,7 @@
 //! | span | parent | fields |
 //! |---|---|---|
 //! | `container` | the span that is entered at its build, if there is one | |
-//! | `run` | the span of the caller | `program`, `slot` (of a lease), `limits` in force, and at the end `status`, `verdict` |
+//! | `run` | that of the caller | `program`, `slot` (of a lease), `limits`; at the end `status`, `verdict` |
 //!
 //! A `run` begins with the call, so it includes the wait for earlier runs. The library prints
 //! nothing. A failure of clean-up work, which has no caller, is an event of the level WARN with the

@@ -43,8 +43,8 @@ pub enum Filter {
     ///   (`PR_SET_MEMORY_MERGE`, `MADV_MERGEABLE`); dropping pages of a file from memory
     ///   (`MADV_COLD`, `MADV_PAGEOUT`).
     /// - `ENOTTY`: requests that set attributes, encryption or verification of a file
-    ///   (`FS_IOC_SETFLAGS`), that write back a file or a Btrfs (`FS_IOC_FIEMAP`, `BTRFS_IOC_SYNC`),
-    ///   or that ask for the time of a packet (`SIOCGSTAMP`).
+    ///   (`FS_IOC_SETFLAGS`), that write back a file or a Btrfs (`FS_IOC_FIEMAP`,
+    ///   `BTRFS_IOC_SYNC`), or that ask for the time of a packet (`SIOCGSTAMP`).
     /// - `ENOPROTOOPT`: socket options other than the usual ones of sockets, TCP, UDP and IP.
     ///   Refused are, among others, filters, time stamps and `SO_ZEROCOPY`; `TCP_CONGESTION`,
     ///   `TCP_MD5SIG` and `TCP_ULP`; `UDP_GRO`; multicast groups; IPv6 flow labels.

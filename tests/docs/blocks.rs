@@ -47,8 +47,8 @@ pub fn commands(page: &str, text: &str) -> Vec<Shown> {
     shown
 }
 
-/// Whether an output is the one that a page shows. `…` stands for any text in its line, and for any
-/// lines if the line has nothing else.
+/// Whether an output is the one that a page shows. `…` stands for any text in its line, and for
+/// any lines if the line has nothing else.
 pub fn is_shown_as(output: &str, shown: &str) -> bool {
     let (output, shown): (Vec<_>, Vec<_>) = (output.lines().collect(), shown.lines().collect());
     are_shown_as(&output, &shown)

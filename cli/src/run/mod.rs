@@ -51,7 +51,7 @@ pub struct Options {
     /// Give the program a terminal of its own, as an interactive shell needs
     #[arg(long, conflicts_with = "stdin")]
     tty: bool,
-    /// Set an environment variable; by default there is only PATH, or what the image sets
+    /// Set an environment variable; by default there are PATH and HOME, or what the image sets
     #[arg(long, value_name = "K=V", value_parser = named_variable)]
     env: Vec<Variable>,
     /// Show a file or directory of the host at DST, or at its own path

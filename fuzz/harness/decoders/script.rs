@@ -2,7 +2,7 @@
 //!
 //! | byte | |
 //! |---|---|
-//! | 0 | 1: the part after its first byte travels in a sealed memfd; 2: in a memfd that is not sealed |
+//! | 0 | the part after its first byte travels in a memfd: 1: a sealed one; 2: one that is not |
 //! | 1 | how many descriptors are attached, after that memfd |
 //! | 2 | from 0xf9 on, how often the part's last byte is repeated, by [`REPEATED`] |
 //! | 3, 4 | the part's size, little-endian |

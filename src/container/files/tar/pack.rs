@@ -34,7 +34,7 @@ impl Tree<'_> {
     /// Dropping the future leaves a part of an archive in the stream, without the end marker.
     ///
     /// ```no_run
-    /// # async fn example(container: &cellblock::Container) -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn example(container: &cellblock::Container) -> std::io::Result<()> {
     /// let archive = tokio::fs::File::create("results.tar").await?;
     /// container.tree("out").matching("**/*.json").pack_tar(archive).await?;
     /// # Ok(()) }

@@ -38,7 +38,7 @@ impl Tree<'_> {
     /// the middle.
     ///
     /// ```no_run
-    /// # async fn example(container: &cellblock::Container) -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn example(container: &cellblock::Container) -> std::io::Result<()> {
     /// let archive = tokio::fs::File::open("submission.tar").await?;
     /// container.tree("src").max_bytes(16 << 20).unpack_tar(archive).await?;
     /// # Ok(()) }
