@@ -87,6 +87,9 @@ fn every_command_that_is_not_run_here_is_on_a_page_and_its_step_exists() {
 #[ignore = "builds the workspace and the release of the command; CI's step `commands` runs it"]
 fn every_other_command_does_what_its_page_says() {
     let dir = tempfile::tempdir().unwrap();
+    let mut image = Command::new("/usr/bin/python3");
+    image.arg("tests/docs/python_image.py").arg(dir.path().join("python.tar")).current_dir(checkout());
+    assert!(image.status().unwrap().success());
     let mut failures = Vec::new();
     for Shown { place, command, output } in shown() {
         if let Some((_, why)) = ELSEWHERE.iter().find(|(it, _)| *it == words(&command)) {
@@ -95,7 +98,11 @@ fn every_other_command_does_what_its_page_says() {
         }
         println!("{place}: {command}");
         let start = Instant::now();
-        let result = shell(dir.path(), &command).output().unwrap();
+        let mut shell = shell(dir.path(), &command);
+        if place.starts_with("src/guide/images.md") {
+            shell.current_dir(dir.path());
+        }
+        let result = shell.output().unwrap();
         println!("    {:.1} s, {}", start.elapsed().as_secs_f32(), result.status);
         let stdout = String::from_utf8_lossy(&result.stdout);
         let is_as_shown = output.as_ref().is_none_or(|shown| is_shown_as(&stdout, shown));
