@@ -11,9 +11,11 @@ const STACK: u64 = 64 << 10;
 const OPEN_FILES: u64 = 4;
 const ADDRESS_SPACE: u64 = MIB;
 
-/// A limit below its floor, and the same limit at its floor.
+/// A limit below its floor, and the same limit at its floor. With the least memory a program may read
+/// its own pages from the disk again and again, so it does not get long.
 fn floors() -> Vec<(&'static str, Limits, Limits)> {
     let us = Duration::from_micros;
+    let limits = || limits().wall_time(5 * SECOND);
     vec![
         ("memory", limits().memory(MEMORY - 1), limits().memory(MEMORY)),
         ("no memory", limits().memory(0), limits().memory(MEMORY)),
