@@ -55,7 +55,7 @@ async fn a_run_that_is_out_of_memory_hurts_no_other() {
 
     // The other way round: the main run ends, and the one beside it is no culprit.
     let mut main = container
-        .spawn(&with(sh("sleep 0.3; exec python3 -Sc 'bytearray(1 << 30)[::4096] = b\"x\" * (1 << 18)'"), small))
+        .spawn(&with(sh("sleep 0.3; exec python3 -Sc 'bytearray(1 << 28)[::4096] = b\"x\" * (1 << 16)'"), small))
         .await
         .unwrap();
     let mut beside = main.beside().spawn(with(sh("sleep 1000"), limits())).await.unwrap();
