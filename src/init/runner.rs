@@ -113,7 +113,8 @@ impl Runner {
         let has_cpu_limit = request.times.cpu.is_some();
         let prepare = || {
             let mut group = group.map(|files| RunGroup::new(files, of_group)).transpose()?;
-            let prepared = self.prepare(request, fds, group.as_ref())?;
+            // The main run could stop the child before it executes, and so the init with it.
+            let prepared = Prepared { may_wait: true, ..self.prepare(request, fds, group.as_ref())? };
             group.iter_mut().try_for_each(RunGroup::start_counting)?;
             Ok((prepared, group))
         };

@@ -4,8 +4,8 @@
 //! memory, which is fastest, and the init is suspended until the child has executed (a vfork). The
 //! suspension also keeps the init alive if a run's group has no memory left for the execution: the
 //! OOM killer kills all processes that share a memory, but it does not choose a child in the middle
-//! of a vfork. A child that may have to wait for something gets a copy of the memory instead, and
-//! the init goes on.
+//! of a vfork. A child that may have to wait for something, or that another program could stop,
+//! gets a copy of the memory instead, and the init goes on.
 //!
 //! Invariant: what the child reads stays valid and unchanged until the child is reaped.
 //! [`Children`] owns both the plans and the wait, so no caller can break that. The child makes raw
@@ -107,8 +107,9 @@ impl Vector {
 pub(crate) struct ChildOptions<'a> {
     /// The group of cgroup v2 that the child starts in. `None`: the caller's own group.
     pub(crate) group: Option<BorrowedFd<'a>>,
-    /// Whether the child may wait for something before it executes. If so, it gets a copy of the
-    /// memory. Otherwise the caller is suspended until the child has executed or ended.
+    /// Whether the child may wait for something before it executes, or be stopped by a program that
+    /// has its id. If so, it gets a copy of the memory. Otherwise the caller is suspended until the
+    /// child has executed or ended.
     pub(crate) may_wait: bool,
     pub(crate) wants_pidfd: bool,
 }

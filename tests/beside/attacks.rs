@@ -100,6 +100,23 @@ async fn a_reaper_that_the_main_program_stops_still_ends_its_run() {
 }
 
 #[tokio::test]
+async fn a_program_that_is_stopped_before_it_executes_holds_nothing_up() {
+    let container = container().await;
+    // It may have the id of the main program by then.
+    let stops = "import os\nprint('begun', flush=True)\nlast = 2\nwhile True:\n for pid in range(last, last + 20):\n  \
+                 if pid != os.getpid():\n   try:\n    os.kill(pid, 19)\n    last = pid\n   except OSError: pass";
+    let mut command = python(stops);
+    command.stdout(Stdio::piped());
+    let mut main = container.spawn(&command).await.unwrap();
+    let mut lines = BufReader::new(main.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("begun"));
+    for _ in 0..100 {
+        kill_running(main.beside().spawn(crate::common::sh("sleep 1000")).await.unwrap()).await;
+    }
+    kill_running(main).await;
+}
+
+#[tokio::test]
 async fn a_program_makes_and_enters_no_pid_namespace() {
     let script = "
 import ctypes, errno, os
